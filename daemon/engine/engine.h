@@ -1,0 +1,118 @@
+/*
+ * The narrow boundary of the engine: everything sdd-worker may call. Models and pictures go in, layers come out;
+ * nothing here knows sockets, msgpack or logs. One struct sde_engine owns a backend and its threads; a model belongs
+ * to the engine that loaded it. Not thread safe: one engine thread calls it; only *cancel may be written from another.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/pixels/image.h"
+
+struct sde_engine;
+struct sde_model;
+
+struct sde_engine_options {
+	const char *backend; /* "cpu" (default when NULL) or "ref" */
+	const char *dtype;   /* activations: "auto" (NULL; bf16 where the processor has it, else f32), "f32", "bf16" */
+	int threads;         /* 0 = as many as the affinity mask and cgroup quota allow */
+};
+
+/* Returns 0 and an engine owned by the caller, or a negative errno with *ret_error filled. */
+int sde_engine_new(const struct sde_engine_options *options, struct sde_engine **ret_engine,
+		   struct sde_error *ret_error);
+struct sde_engine *sde_engine_free(struct sde_engine *engine);
+/* One line for logs and status, e.g. "cpu (oneDNN 2.6.3, avx512_core_bf16), bf16, 2 threads". Owned by the engine. */
+const char *sde_engine_describe(const struct sde_engine *engine);
+
+struct sde_model_info {
+	const char *family;      /* "sd1" */
+	int in_channels;         /* 4, or 9 for an inpainting U-Net */
+	int native_size;         /* side in pixels the model was trained at (unet sample_size * vae factor) */
+	int min_side, max_side;  /* work resolution the geometry engine may choose between, pixels */
+	int default_steps;       /* used when a job leaves steps at 0 */
+	double default_guidance; /* used when a job leaves guidance_scale negative */
+	const char *default_sampler;
+	uint64_t weight_bytes;   /* as stored in the files */
+};
+
+/*
+ * Load a diffusers folder. Weights stay memory-mapped. Errors name the file and the tensor.
+ * A model is refcounted; the last unref frees it.
+ */
+int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model **ret_model,
+		   struct sde_error *ret_error);
+struct sde_model *sde_model_unref(struct sde_model *model);
+const struct sde_model_info *sde_model_info(const struct sde_model *model);
+
+enum sde_job_kind { SDE_TXT2IMG, SDE_IMG2IMG, SDE_INPAINT, SDE_OUTPAINT };
+enum sde_context { SDE_CONTEXT_AUTO, SDE_CONTEXT_SELECTION, SDE_CONTEXT_IMAGE, SDE_CONTEXT_RECT };
+enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, SDE_FILL_ORIGINAL };
+
+/* One request, already shaped by the schema; numbers are checked again by sde_job_run. Strings are borrowed, UTF-8. */
+struct sde_job {
+	enum sde_job_kind kind;
+	const char *prompt;          /* "" is allowed */
+	const char *negative_prompt; /* NULL = "" */
+	const char *sampler;         /* people's or diffusers' name, NULL = the model's */
+	uint64_t seed;
+	int steps;                   /* 1..1000, 0 = the model's default */
+	double guidance_scale;       /* 0..100, negative = the model's default; <= 1 turns guidance off */
+	double strength;             /* 0..1; img2img, inpaint, outpaint. 0 returns the source unchanged */
+	int clip_skip;               /* 0 = off; n = diffusers' clip_skip n */
+	int width, height;           /* txt2img: pixels, multiple of 8, 0 = native */
+	int count;                   /* pictures, 1..16; image i uses seed + i */
+	const struct sde_image *image; /* img2img, inpaint, outpaint: the whole canvas, borrowed */
+	const struct sde_image *mask;  /* inpaint: 1 channel, canvas size, > 0 = repaint; or NULL and select */
+	bool has_select;
+	int select_x, select_y, select_width, select_height; /* may reach beyond the canvas; clamped */
+	double feather;              /* fraction of the selection's diagonal, negative = default 0.10, 0 = exact selection */
+	int grow;                    /* px, negative = default 4 */
+	double padding;              /* fraction of the diagonal, negative = default 0.06 */
+	enum sde_context context;
+	int context_x, context_y, context_width, context_height;
+	enum sde_fill fill;
+	bool color_match;
+	int left, right, top, bottom; /* outpaint: pixels to grow each side, 0.. */
+};
+
+enum sde_stage { SDE_STAGE_LOAD, SDE_STAGE_ENCODE, SDE_STAGE_STEPS, SDE_STAGE_DECODE, SDE_STAGE_COUNT };
+
+struct sde_progress {
+	enum sde_stage stage;
+	int step, total; /* denoising steps over the whole job (all pictures and growth stages), monotonic */
+};
+
+struct sde_hooks {
+	void (*progress)(void *userdata, const struct sde_progress *progress); /* may be NULL */
+	void *userdata;
+	const atomic_int *cancel; /* polled between steps and VAE tiles; non-zero makes the job return -ECANCELED */
+};
+
+struct sde_layer {
+	struct sde_image image; /* owned, RGBA in the document's type (u8 for txt2img); alpha = composite mask */
+	int x, y;               /* offset on the (for outpaint: original) canvas; may be negative for outpaint */
+	uint64_t seed;
+};
+
+struct sde_result {
+	struct sde_layer *layers; /* count */
+	int count;
+	int prompt_tokens, negative_tokens; /* without bos and eos */
+	int chunks;                         /* of 75 tokens */
+	int steps_run;
+	int work_width, work_height;        /* pixels the U-Net worked at */
+	char sampler[48];                   /* name used */
+	int steps;                          /* effective */
+	double guidance_scale;              /* effective */
+	uint64_t stage_us[SDE_STAGE_COUNT];
+};
+
+/* Run one job. 0, -ECANCELED, -EINVAL (the message names the field), -ENOMEM, ... ; *ret_result untouched on failure. */
+int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct sde_hooks *hooks,
+		struct sde_result *ret_result, struct sde_error *ret_error);
+void sde_result_clear(struct sde_result *result);

@@ -18,8 +18,9 @@ struct sde_model;
 
 struct sde_engine_options {
 	const char *backend; /* "cpu" (default when NULL) or "ref" */
-	const char *dtype;   /* activations: "auto" (NULL; bf16 where the processor has it, else f32), "f32", "bf16" */
-	int threads;         /* 0 = as many as the affinity mask and cgroup quota allow */
+	const char *
+		dtype; /* activations: "auto" (NULL; bf16 where the processor has it, else f32), "f32", "bf16" */
+	int threads; /* 0 = as many as the affinity mask and cgroup quota allow */
 };
 
 /* Returns 0 and an engine owned by the caller, or a negative errno with *ret_error filled. */
@@ -30,14 +31,14 @@ struct sde_engine *sde_engine_free(struct sde_engine *engine);
 const char *sde_engine_describe(const struct sde_engine *engine);
 
 struct sde_model_info {
-	const char *family;      /* "sd1" */
-	int in_channels;         /* 4, or 9 for an inpainting U-Net */
-	int native_size;         /* side in pixels the model was trained at (unet sample_size * vae factor) */
-	int min_side, max_side;  /* work resolution the geometry engine may choose between, pixels */
-	int default_steps;       /* used when a job leaves steps at 0 */
+	const char *family; /* "sd1" */
+	int in_channels;    /* 4, or 9 for an inpainting U-Net */
+	int native_size; /* side in pixels the model was trained at (unet sample_size * vae factor) */
+	int min_side, max_side; /* work resolution the geometry engine may choose between, pixels */
+	int default_steps;	/* used when a job leaves steps at 0 */
 	double default_guidance; /* used when a job leaves guidance_scale negative */
 	const char *default_sampler;
-	uint64_t weight_bytes;   /* as stored in the files */
+	uint64_t weight_bytes; /* as stored in the files */
 };
 
 /*
@@ -56,23 +57,25 @@ enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, S
 /* One request, already shaped by the schema; numbers are checked again by sde_job_run. Strings are borrowed, UTF-8. */
 struct sde_job {
 	enum sde_job_kind kind;
-	const char *prompt;          /* "" is allowed */
+	const char *prompt;	     /* "" is allowed */
 	const char *negative_prompt; /* NULL = "" */
-	const char *sampler;         /* people's or diffusers' name, NULL = the model's */
+	const char *sampler;	     /* people's or diffusers' name, NULL = the model's */
 	uint64_t seed;
-	int steps;                   /* 1..1000, 0 = the model's default */
-	double guidance_scale;       /* 0..100, negative = the model's default; <= 1 turns guidance off */
-	double strength;             /* 0..1; img2img, inpaint, outpaint. 0 returns the source unchanged */
-	int clip_skip;               /* 0 = off; n = diffusers' clip_skip n */
-	int width, height;           /* txt2img: pixels, multiple of 8, 0 = native */
-	int count;                   /* pictures, 1..16; image i uses seed + i */
+	int steps;	       /* 1..1000, 0 = the model's default */
+	double guidance_scale; /* 0..100, negative = the model's default; <= 1 turns guidance off */
+	double strength;   /* 0..1; img2img, inpaint, outpaint. 0 returns the source unchanged */
+	int clip_skip;	   /* 0 = off; n = diffusers' clip_skip n */
+	int width, height; /* txt2img: pixels, multiple of 8, 0 = native */
+	int count;	   /* pictures, 1..16; image i uses seed + i */
 	const struct sde_image *image; /* img2img, inpaint, outpaint: the whole canvas, borrowed */
-	const struct sde_image *mask;  /* inpaint: 1 channel, canvas size, > 0 = repaint; or NULL and select */
+	const struct sde_image
+		*mask; /* inpaint: 1 channel, canvas size, > 0 = repaint; or NULL and select */
 	bool has_select;
-	int select_x, select_y, select_width, select_height; /* may reach beyond the canvas; clamped */
-	double feather;              /* fraction of the selection's diagonal, negative = default 0.10, 0 = exact selection */
-	int grow;                    /* px, negative = default 4 */
-	double padding;              /* fraction of the diagonal, negative = default 0.06 */
+	int select_x, select_y, select_width,
+		select_height; /* may reach beyond the canvas; clamped */
+	double feather; /* fraction of the selection's diagonal, negative = default 0.10, 0 = exact selection */
+	int grow;	/* px, negative = default 4 */
+	double padding; /* fraction of the diagonal, negative = default 0.06 */
 	enum sde_context context;
 	int context_x, context_y, context_width, context_height;
 	enum sde_fill fill;
@@ -80,22 +83,31 @@ struct sde_job {
 	int left, right, top, bottom; /* outpaint: pixels to grow each side, 0.. */
 };
 
-enum sde_stage { SDE_STAGE_LOAD, SDE_STAGE_ENCODE, SDE_STAGE_STEPS, SDE_STAGE_DECODE, SDE_STAGE_COUNT };
+enum sde_stage {
+	SDE_STAGE_LOAD,
+	SDE_STAGE_ENCODE,
+	SDE_STAGE_STEPS,
+	SDE_STAGE_DECODE,
+	SDE_STAGE_COUNT
+};
 
 struct sde_progress {
 	enum sde_stage stage;
-	int step, total; /* denoising steps over the whole job (all pictures and growth stages), monotonic */
+	int step,
+		total; /* denoising steps over the whole job (all pictures and growth stages), monotonic */
 };
 
 struct sde_hooks {
 	void (*progress)(void *userdata, const struct sde_progress *progress); /* may be NULL */
 	void *userdata;
-	const atomic_int *cancel; /* polled between steps and VAE tiles; non-zero makes the job return -ECANCELED */
+	const atomic_int *
+		cancel; /* polled between steps and VAE tiles; non-zero makes the job return -ECANCELED */
 };
 
 struct sde_layer {
-	struct sde_image image; /* owned, RGBA in the document's type (u8 for txt2img); alpha = composite mask */
-	int x, y;               /* offset on the (for outpaint: original) canvas; may be negative for outpaint */
+	struct sde_image
+		image; /* owned, RGBA in the document's type (u8 for txt2img); alpha = composite mask */
+	int x, y; /* offset on the (for outpaint: original) canvas; may be negative for outpaint */
 	uint64_t seed;
 };
 
@@ -103,12 +115,12 @@ struct sde_result {
 	struct sde_layer *layers; /* count */
 	int count;
 	int prompt_tokens, negative_tokens; /* without bos and eos */
-	int chunks;                         /* of 75 tokens */
+	int chunks;			    /* of 75 tokens */
 	int steps_run;
-	int work_width, work_height;        /* pixels the U-Net worked at */
-	char sampler[48];                   /* name used */
-	int steps;                          /* effective */
-	double guidance_scale;              /* effective */
+	int work_width, work_height; /* pixels the U-Net worked at */
+	char sampler[48];	     /* name used */
+	int steps;		     /* effective */
+	double guidance_scale;	     /* effective */
 	uint64_t stage_us[SDE_STAGE_COUNT];
 };
 

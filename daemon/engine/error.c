@@ -21,18 +21,21 @@ int sde_error_set(struct sde_error *error, int code, const char *format, ...)
 
 int sde_error_prefix(struct sde_error *error, const char *format, ...)
 {
-	char message[sizeof(error->message)];
+	const size_t size = sizeof(error->message);
+	char prefix[sizeof(error->message)];
+	size_t used, rest;
 	va_list ap;
-	int used;
 
 	if (!error)
 		return 0;
 	va_start(ap, format);
-	used = vsnprintf(message, sizeof(message), format, ap);
+	vsnprintf(prefix, size - 2, format, ap);
 	va_end(ap);
-	if (used < 0 || (size_t)used >= sizeof(message))
-		return error->code;
-	snprintf(message + used, sizeof(message) - (size_t)used, ": %s", error->message);
-	memcpy(error->message, message, sizeof(message));
+	strcat(prefix, ": ");
+	used = strlen(prefix);
+	rest = strnlen(error->message, size - 1 - used);
+	memmove(error->message + used, error->message, rest);
+	memcpy(error->message, prefix, used);
+	error->message[used + rest] = '\0';
 	return error->code;
 }

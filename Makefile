@@ -1,0 +1,39 @@
+# The front door. `make demo` and `make check` need nothing but Debian 12 and make.
+BUILD  ?= build
+PREFIX ?= /usr/local
+MESON   = /usr/bin/meson
+NINJA   = ninja -C $(BUILD)
+
+.PHONY: all build deps deps-check demo check bench storm install clean
+
+all: build
+
+deps:
+	@packaging/deps/install.sh build
+
+deps-check:
+	@packaging/deps/install.sh build check
+
+$(BUILD)/build.ninja: | deps
+	$(MESON) setup $(BUILD) --prefix=$(PREFIX)
+
+build: deps $(BUILD)/build.ninja
+	@$(NINJA)
+
+demo: build
+	@tests/demo/demo.sh $(BUILD) demo
+
+check: deps-check
+	@/usr/bin/python3 tests/check.py
+
+bench: build
+	@tests/bench/run.sh $(BUILD)
+
+storm: build
+	@$(MESON) test -C $(BUILD) --suite storm --no-suite default --timeout-multiplier 0 --verbose
+
+install: build
+	$(MESON) install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf build build-* demo

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Everything `make check` promises, stage by stage; ends with `N passed, N failed`.
+
+A stage is one build directory with one set of meson options and the suites to run in it: the plain build with warnings
+as errors, the engine-free parts under ASan+UBSan, the threads under TSan, and the golden reference cases of the
+sibling folder when it is there. Counts come from meson's own test log, so a test that does not start is a failure.
+"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MESON = "/usr/bin/meson"
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:allocator_may_return_null=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+STAGES = [
+    # name, build folder, meson options, suites (empty = all), time factor
+    ("plain", "build-check", ["-Dwerror=true"], [], 1),
+    ("asan+ubsan", "build-asan",
+     ["-Dengine=false", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "fuzz", "integration"], 4),
+    ("tsan", "build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"], ["threads"], 6),
+]
+
+
+def run(command, **kwargs):
+    print("+", " ".join(map(str, command)), flush=True)
+    return subprocess.run(command, cwd=ROOT, **kwargs).returncode
+
+
+def build(folder, options):
+    path = ROOT / folder
+    if not (path / "build.ninja").exists():
+        if run([MESON, "setup", folder, "-Dbuildtype=debugoptimized", *options]) != 0:
+            return False
+    return run(["ninja", "-C", folder]) == 0
+
+
+def read_log(folder):
+    passed, failed = 0, []
+    log = ROOT / folder / "meson-logs" / "testlog.json"
+    if not log.exists():
+        return 0, ["no test log"]
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        if entry["result"] in ("OK", "EXPECTEDFAIL"):
+            passed += 1
+        else:
+            failed.append(f'{entry["name"]}: {entry["result"]}')
+            print(f'--- {entry["name"]} ({entry["result"]})')
+            print((entry.get("stdout") or "")[-6000:])
+            print((entry.get("stderr") or "")[-6000:])
+    return passed, failed
+
+
+def stage(name, folder, options, suites, factor):
+    started = time.monotonic()
+    if not build(folder, options):
+        return 0, [f"{name}: does not build"]
+    log = ROOT / folder / "meson-logs" / "testlog.json"
+    log.unlink(missing_ok=True)
+    command = [MESON, "test", "-C", folder, "--no-rebuild", "--no-suite", "storm", "--num-processes", "2",
+               "--timeout-multiplier", str(factor)]
+    for suite in suites:
+        command += ["--suite", suite]
+    run(command, env={**os.environ, **SANITIZER_ENV})
+    passed, failed = read_log(folder)
+    if passed + len(failed) == 0:
+        failed = ["no test ran"]
+    print(f"== {name}: {passed} passed, {len(failed)} failed, {time.monotonic() - started:.0f} s", flush=True)
+    return passed, [f"{name}: {test}" for test in failed]
+
+
+def main():
+    passed, failed = 0, []
+    for entry in STAGES:
+        stage_passed, stage_failed = stage(*entry)
+        passed += stage_passed
+        failed += stage_failed
+    for test in failed:
+        print("FAILED", test)
+    print(f"{passed} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -100,7 +100,8 @@ struct sde_scheduler_config {
 	int num_train_timesteps;
 	double beta_start, beta_end;
 	enum sde_beta_schedule beta_schedule;
-	float *trained_betas; /* NULL or num_train_timesteps values */
+	float *trained_betas; /* NULL, or the betas themselves: num_train_timesteps values */
+	size_t n_trained_betas;
 	bool rescale_betas_zero_snr;
 
 	enum sde_prediction_type prediction_type;

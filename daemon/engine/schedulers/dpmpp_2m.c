@@ -1,0 +1,237 @@
+/*
+ * DPM-Solver and DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3, as ODE or SDE: "DPM++ 2M", "2M SDE", "3M SDE". The ++ forms keep
+ * predicted clean samples, the others predicted epsilons; h is the step in lambda = ln(alpha / sigma).
+ */
+#include "daemon/engine/schedulers/internal.h"
+
+#include <errno.h>
+
+#define HISTORY 3
+
+static bool data_prediction(const struct sde_scheduler *s)
+{
+	return s->config.algorithm_type == SDE_ALGORITHM_DPMSOLVER_PP ||
+	       s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER_PP;
+}
+
+static bool stochastic(const struct sde_scheduler *s)
+{
+	return s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER ||
+	       s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER_PP;
+}
+
+static int multistep_init(struct sde_scheduler *s, struct sde_error *error)
+{
+	/* words that belong to sibling classes mean this class's default, as in diffusers */
+	if (s->config.algorithm_type == SDE_ALGORITHM_DEIS)
+		s->config.algorithm_type = SDE_ALGORITHM_DPMSOLVER_PP;
+	if (s->config.solver_type != SDE_SOLVER_HEUN)
+		s->config.solver_type = SDE_SOLVER_MIDPOINT;
+	if (!data_prediction(s) && !s->config.final_sigma_min)
+		return sde_error_set(error, -EINVAL,
+				     "algorithm_type dpmsolver needs final_sigmas_type sigma_min; "
+				     "dpmsolver++ takes zero");
+	if (!data_prediction(s) && s->config.prediction_type == SDE_PREDICTION_FLOW)
+		return sde_error_set(error, -EINVAL,
+				     "flow_prediction needs algorithm_type dpmsolver++");
+	if (s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER && s->config.solver_order == 3)
+		return sde_error_set(error, -EINVAL,
+				     "sde-dpmsolver has no third order; sde-dpmsolver++ has");
+	return 0;
+}
+
+static int multistep_set_timesteps(struct sde_scheduler *s,
+				   const struct sde_timesteps_request *request,
+				   struct sde_error *error)
+{
+	float final = s->config.final_sigma_min ? scheduler_train_sigma(s, 0) : 0;
+	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
+
+	if (r < 0)
+		return r;
+	if (request->has_mu) {
+		if (!s->config.use_dynamic_shifting || s->config.linear_time_shift)
+			return sde_error_set(
+				error, -EINVAL,
+				"mu needs use_dynamic_shifting with exponential time shift");
+		s->config.flow_shift = exp(request->mu);
+	}
+	if (request->timesteps)
+		r = scheduler_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
+	else
+		r = scheduler_space_timesteps(s, true, scheduler_clipped_train_timesteps(s),
+					      TIMESTEPS_INT64, error);
+	if (r < 0)
+		return r;
+	return scheduler_multistep_timesteps(s, request, final, error);
+}
+
+static int multistep_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
+{
+	return stochastic(s);
+}
+
+/* into a free history slot: what this algorithm remembers of the model's output */
+static void convert(struct sde_scheduler *s, const struct scheduler_step *step, float *to)
+{
+	struct alpha_sigma a = alpha_sigma(s, s->state.step_index);
+
+	if (data_prediction(s)) {
+		scheduler_vp_clean(s, step, to);
+		return;
+	}
+	scheduler_vp_epsilon(s, step, to);
+	if (!s->config.thresholding)
+		return;
+	for (size_t i = 0; i < step->n; i++)
+		s->work[i] = (step->sample[i] - a.sigma * to[i]) / a.alpha;
+	scheduler_threshold(s, s->work, step->n, step->args->batch);
+	for (size_t i = 0; i < step->n; i++)
+		to[i] = (step->sample[i] - a.alpha * s->work[i]) / a.sigma;
+}
+
+static int order_of_step(const struct sde_scheduler *s)
+{
+	size_t left = s->n_timesteps - s->state.step_index;
+	bool lower = s->config.lower_order_final && s->n_timesteps < 15;
+
+	if (left == 1 && (lower || s->config.euler_at_final || !s->config.final_sigma_min))
+		return 1;
+	if (s->config.solver_order == 1 || s->state.filled < 1)
+		return 1;
+	if (s->config.solver_order == 2 || s->state.filled < 2 || (left == 2 && lower))
+		return 2;
+	return 3;
+}
+
+/* out = sample * x + d0 D0 + d1 D1 + d2 D2 + noise * z, D the divided differences of the history */
+struct update {
+	float sample, d0, d1, d2, noise;
+};
+
+static struct update update_data(const struct sde_scheduler *s, struct alpha_sigma to,
+				 struct alpha_sigma from, float h, int order)
+{
+	float e = expf(-h) - 1.0f;
+	struct update u = {to.sigma / from.sigma, -(to.alpha * e), 0, 0, 0};
+
+	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
+		u.d1 = -0.5f * (to.alpha * e);
+	else if (order >= 2)
+		u.d1 = to.alpha * (e / h + 1.0f);
+	if (order == 3)
+		u.d2 = -(to.alpha * ((e + h) / (h * h) - 0.5f));
+	return u;
+}
+
+static struct update update_noise(const struct sde_scheduler *s, struct alpha_sigma to,
+				  struct alpha_sigma from, float h, int order)
+{
+	float e = expf(h) - 1.0f;
+	struct update u = {to.alpha / from.alpha, -(to.sigma * e), 0, 0, 0};
+
+	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
+		u.d1 = -0.5f * (to.sigma * e);
+	else if (order >= 2)
+		u.d1 = -(to.sigma * (e / h - 1.0f));
+	if (order == 3)
+		u.d2 = -(to.sigma * ((e - h) / (h * h) - 0.5f));
+	return u;
+}
+
+static struct update update_sde_data(const struct sde_scheduler *s, struct alpha_sigma to,
+				     struct alpha_sigma from, float h, int order)
+{
+	float e = 1.0f - expf(-2.0f * h);
+	struct update u = {to.sigma / from.sigma * expf(-h), to.alpha * e, 0, 0,
+			   to.sigma * sqrtf(1.0f - expf(-2 * h))};
+
+	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
+		u.d1 = 0.5f * (to.alpha * e);
+	else if (order >= 2)
+		u.d1 = to.alpha * (e / (-2.0f * h) + 1.0f);
+	if (order == 3)
+		u.d2 = to.alpha * ((e - 2.0f * h) / (4.0f * h * h) - 0.5f);
+	return u;
+}
+
+static struct update update_sde_noise(const struct sde_scheduler *s, struct alpha_sigma to,
+				      struct alpha_sigma from, float h, int order)
+{
+	float e = expf(h) - 1.0f;
+	struct update u = {to.alpha / from.alpha, -2.0f * (to.sigma * e), 0, 0,
+			   to.sigma * sqrtf(expf(2 * h) - 1.0f)};
+
+	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
+		u.d1 = -(to.sigma * e);
+	else if (order == 2)
+		u.d1 = -2.0f * (to.sigma * (e / h - 1.0f));
+	return u;
+}
+
+static struct update update_for(const struct sde_scheduler *s, struct alpha_sigma to,
+				struct alpha_sigma from, float h, int order)
+{
+	switch (s->config.algorithm_type) {
+	case SDE_ALGORITHM_DPMSOLVER:
+		return update_noise(s, to, from, h, order);
+	case SDE_ALGORITHM_SDE_DPMSOLVER:
+		return update_sde_noise(s, to, from, h, order);
+	case SDE_ALGORITHM_SDE_DPMSOLVER_PP:
+		return update_sde_data(s, to, from, h, order);
+	default:
+		return update_data(s, to, from, h, order);
+	}
+}
+
+static void multistep_step(struct sde_scheduler *s, const struct scheduler_step *step)
+{
+	size_t index = s->state.step_index;
+	struct alpha_sigma to = alpha_sigma(s, index + 1), from = alpha_sigma(s, index);
+	float h = to.lambda - from.lambda, r0 = 1, r1 = 1;
+	int order = order_of_step(s);
+	struct update u = update_for(s, to, from, h, order);
+	const float *m0, *m1, *m2;
+
+	/* into the slot that is about to be the newest; the sample is still needed below */
+	convert(s, step, history_push(s, 0, HISTORY));
+	m0 = s->slot[2];
+	m1 = s->slot[1];
+	m2 = s->slot[0];
+	if (order >= 2)
+		r0 = (from.lambda - alpha_sigma(s, index - 1).lambda) / h;
+	if (order == 3)
+		r1 = (alpha_sigma(s, index - 1).lambda - alpha_sigma(s, index - 2).lambda) / h;
+	for (size_t i = 0; i < step->n; i++) {
+		float value = u.sample * step->sample[i] + u.d0 * m0[i];
+
+		if (order == 2) {
+			value += u.d1 * (1.0f / r0 * (m0[i] - m1[i]));
+		} else if (order == 3) {
+			float d10 = 1.0f / r0 * (m0[i] - m1[i]), d11 = 1.0f / r1 * (m1[i] - m2[i]);
+			float d1 = d10 + r0 / (r0 + r1) * (d10 - d11);
+			float d2 = 1.0f / (r0 + r1) * (d10 - d11);
+
+			value += u.d1 * d1 + u.d2 * d2;
+		}
+		step->out[i] = step->noise ? value + u.noise * step->noise[i] : value;
+	}
+	if (s->state.filled < (uint32_t)s->config.solver_order)
+		s->state.filled++;
+}
+
+const struct scheduler_class scheduler_dpmpp_2m = {
+	.order = 1,
+	.slots = HISTORY,
+	.begin_index = true,
+	.zero_snr = ZERO_SNR_FLOORED,
+	.integer_timesteps = true,
+	.add_noise = ADD_NOISE_VP_SIGMA,
+	.prediction_types = 1 << SDE_PREDICTION_EPSILON | 1 << SDE_PREDICTION_SAMPLE |
+			    1 << SDE_PREDICTION_V | 1 << SDE_PREDICTION_FLOW,
+	.ramps = RAMPS_KARRAS_EXPONENTIAL_BETA | 1 << SIGMAS_LU | 1 << SIGMAS_FLOW,
+	.init = multistep_init,
+	.set_timesteps = multistep_set_timesteps,
+	.noise_draws = multistep_noise_draws,
+	.step = multistep_step,
+};

@@ -8,18 +8,6 @@
 
 #define HISTORY 3
 
-static bool data_prediction(const struct sde_scheduler *s)
-{
-	return s->config.algorithm_type == SDE_ALGORITHM_DPMSOLVER_PP ||
-	       s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER_PP;
-}
-
-static bool stochastic(const struct sde_scheduler *s)
-{
-	return s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER ||
-	       s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER_PP;
-}
-
 static int multistep_init(struct sde_scheduler *s, struct sde_error *error)
 {
 	/* words that belong to sibling classes mean this class's default, as in diffusers */
@@ -27,11 +15,11 @@ static int multistep_init(struct sde_scheduler *s, struct sde_error *error)
 		s->config.algorithm_type = SDE_ALGORITHM_DPMSOLVER_PP;
 	if (s->config.solver_type != SDE_SOLVER_HEUN)
 		s->config.solver_type = SDE_SOLVER_MIDPOINT;
-	if (!data_prediction(s) && !s->config.final_sigma_min)
+	if (!dpm_data_prediction(s) && !s->config.final_sigma_min)
 		return sde_error_set(error, -EINVAL,
 				     "algorithm_type dpmsolver needs final_sigmas_type sigma_min; "
 				     "dpmsolver++ takes zero");
-	if (!data_prediction(s) && s->config.prediction_type == SDE_PREDICTION_FLOW)
+	if (!dpm_data_prediction(s) && s->config.prediction_type == SDE_PREDICTION_FLOW)
 		return sde_error_set(error, -EINVAL,
 				     "flow_prediction needs algorithm_type dpmsolver++");
 	if (s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER && s->config.solver_order == 3)
@@ -49,13 +37,9 @@ static int multistep_set_timesteps(struct sde_scheduler *s,
 
 	if (r < 0)
 		return r;
-	if (request->has_mu) {
-		if (!s->config.use_dynamic_shifting || s->config.linear_time_shift)
-			return sde_error_set(
-				error, -EINVAL,
-				"mu needs use_dynamic_shifting with exponential time shift");
-		s->config.flow_shift = exp(request->mu);
-	}
+	r = scheduler_set_mu(s, request, error);
+	if (r < 0)
+		return r;
 	if (request->timesteps)
 		r = scheduler_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
 	else
@@ -68,26 +52,7 @@ static int multistep_set_timesteps(struct sde_scheduler *s,
 
 static int multistep_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
 {
-	return stochastic(s);
-}
-
-/* into a free history slot: what this algorithm remembers of the model's output */
-static void convert(struct sde_scheduler *s, const struct scheduler_step *step, float *to)
-{
-	struct alpha_sigma a = alpha_sigma(s, s->state.step_index);
-
-	if (data_prediction(s)) {
-		scheduler_vp_clean(s, step, to);
-		return;
-	}
-	scheduler_vp_epsilon(s, step, to);
-	if (!s->config.thresholding)
-		return;
-	for (size_t i = 0; i < step->n; i++)
-		s->work[i] = (step->sample[i] - a.sigma * to[i]) / a.alpha;
-	scheduler_threshold(s, s->work, step->n, step->args->batch);
-	for (size_t i = 0; i < step->n; i++)
-		to[i] = (step->sample[i] - a.alpha * s->work[i]) / a.sigma;
+	return dpm_stochastic(s);
 }
 
 static int order_of_step(const struct sde_scheduler *s)
@@ -104,97 +69,17 @@ static int order_of_step(const struct sde_scheduler *s)
 	return 3;
 }
 
-/* out = sample * x + d0 D0 + d1 D1 + d2 D2 + noise * z, D the divided differences of the history */
-struct update {
-	float sample, d0, d1, d2, noise;
-};
-
-static struct update update_data(const struct sde_scheduler *s, struct alpha_sigma to,
-				 struct alpha_sigma from, float h, int order)
-{
-	float e = expf(-h) - 1.0f;
-	struct update u = {to.sigma / from.sigma, -(to.alpha * e), 0, 0, 0};
-
-	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
-		u.d1 = -0.5f * (to.alpha * e);
-	else if (order >= 2)
-		u.d1 = to.alpha * (e / h + 1.0f);
-	if (order == 3)
-		u.d2 = -(to.alpha * ((e + h) / (h * h) - 0.5f));
-	return u;
-}
-
-static struct update update_noise(const struct sde_scheduler *s, struct alpha_sigma to,
-				  struct alpha_sigma from, float h, int order)
-{
-	float e = expf(h) - 1.0f;
-	struct update u = {to.alpha / from.alpha, -(to.sigma * e), 0, 0, 0};
-
-	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
-		u.d1 = -0.5f * (to.sigma * e);
-	else if (order >= 2)
-		u.d1 = -(to.sigma * (e / h - 1.0f));
-	if (order == 3)
-		u.d2 = -(to.sigma * ((e - h) / (h * h) - 0.5f));
-	return u;
-}
-
-static struct update update_sde_data(const struct sde_scheduler *s, struct alpha_sigma to,
-				     struct alpha_sigma from, float h, int order)
-{
-	float e = 1.0f - expf(-2.0f * h);
-	struct update u = {to.sigma / from.sigma * expf(-h), to.alpha * e, 0, 0,
-			   to.sigma * sqrtf(1.0f - expf(-2 * h))};
-
-	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
-		u.d1 = 0.5f * (to.alpha * e);
-	else if (order >= 2)
-		u.d1 = to.alpha * (e / (-2.0f * h) + 1.0f);
-	if (order == 3)
-		u.d2 = to.alpha * ((e - 2.0f * h) / (4.0f * h * h) - 0.5f);
-	return u;
-}
-
-static struct update update_sde_noise(const struct sde_scheduler *s, struct alpha_sigma to,
-				      struct alpha_sigma from, float h, int order)
-{
-	float e = expf(h) - 1.0f;
-	struct update u = {to.alpha / from.alpha, -2.0f * (to.sigma * e), 0, 0,
-			   to.sigma * sqrtf(expf(2 * h) - 1.0f)};
-
-	if (order == 2 && s->config.solver_type == SDE_SOLVER_MIDPOINT)
-		u.d1 = -(to.sigma * e);
-	else if (order == 2)
-		u.d1 = -2.0f * (to.sigma * (e / h - 1.0f));
-	return u;
-}
-
-static struct update update_for(const struct sde_scheduler *s, struct alpha_sigma to,
-				struct alpha_sigma from, float h, int order)
-{
-	switch (s->config.algorithm_type) {
-	case SDE_ALGORITHM_DPMSOLVER:
-		return update_noise(s, to, from, h, order);
-	case SDE_ALGORITHM_SDE_DPMSOLVER:
-		return update_sde_noise(s, to, from, h, order);
-	case SDE_ALGORITHM_SDE_DPMSOLVER_PP:
-		return update_sde_data(s, to, from, h, order);
-	default:
-		return update_data(s, to, from, h, order);
-	}
-}
-
 static void multistep_step(struct sde_scheduler *s, const struct scheduler_step *step)
 {
 	size_t index = s->state.step_index;
 	struct alpha_sigma to = alpha_sigma(s, index + 1), from = alpha_sigma(s, index);
 	float h = to.lambda - from.lambda, r0 = 1, r1 = 1;
 	int order = order_of_step(s);
-	struct update u = update_for(s, to, from, h, order);
+	struct dpm_update u = dpm_update(s, to, from, h, order);
 	const float *m0, *m1, *m2;
 
 	/* into the slot that is about to be the newest; the sample is still needed below */
-	convert(s, step, history_push(s, 0, HISTORY));
+	dpm_convert(s, step, history_push(s, 0, HISTORY));
 	m0 = s->slot[2];
 	m1 = s->slot[1];
 	m2 = s->slot[0];

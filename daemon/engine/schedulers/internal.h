@@ -121,9 +121,16 @@ struct sde_scheduler {
 	float *sorted; /* n floats when thresholding */
 };
 
+/* alpha and sigma of VP (or flow) space for a sigma of the table: x = alpha x0 + sigma eps. */
+struct alpha_sigma {
+	float alpha, sigma, lambda; /* lambda = ln(alpha) - ln(sigma) */
+};
+
 extern const struct scheduler_class scheduler_ddim, scheduler_ddim_inverse, scheduler_ddpm,
 	scheduler_pndm, scheduler_lms, scheduler_euler, scheduler_euler_ancestral, scheduler_heun,
-	scheduler_dpmpp_2m, scheduler_unipc;
+	scheduler_dpmpp_2m, scheduler_unipc, scheduler_kdpm2, scheduler_kdpm2_ancestral,
+	scheduler_dpmpp_sde, scheduler_dpmpp_2s, scheduler_deis, scheduler_lcm, scheduler_tcd,
+	scheduler_flow_euler, scheduler_flow_heun, scheduler_ipndm;
 
 /* tables.c */
 
@@ -137,6 +144,9 @@ int scheduler_make_alphas_cumprod(const struct sde_scheduler_config *config, enu
  */
 int scheduler_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
 			      enum timestep_precision precision, struct sde_error *error);
+
+/* Make s->timesteps n values (contents undefined); -EINVAL for a count out of bounds. */
+int scheduler_alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *error);
 
 /* Replace s->timesteps by a copy of n values. */
 int scheduler_copy_timesteps(struct sde_scheduler *s, const double *timesteps, size_t n,
@@ -186,6 +196,10 @@ int scheduler_clipped_train_timesteps(const struct sde_scheduler *s);
 /* Dynamic shift of a flow sigma by mu, exponential or linear as configured. */
 double scheduler_time_shift(const struct sde_scheduler_config *config, double mu, double sigma);
 
+/* The multistep solvers' dynamic shifting: flow_shift = e^mu, if the request has a mu. */
+int scheduler_set_mu(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+		     struct sde_error *error);
+
 /* Stretch descending flow sigmas so that the last one is shift_terminal, if that is configured (and not 0). */
 void scheduler_stretch_to_terminal(const struct sde_scheduler_config *config, double *sigmas,
 				   size_t n);
@@ -206,6 +220,23 @@ void scheduler_predict_x0(struct sde_scheduler *s, const struct scheduler_step *
 void scheduler_vp_clean(struct sde_scheduler *s, const struct scheduler_step *step, float *to);
 void scheduler_vp_epsilon(const struct sde_scheduler *s, const struct scheduler_step *step,
 			  float *to);
+
+/* dpm_common.c */
+
+/* out = sample * x + d0 D0 + d1 D1 + d2 D2 + noise * z, D the divided differences of the history */
+struct dpm_update {
+	float sample, d0, d1, d2, noise;
+};
+
+/* The coefficients of one step of `order` from `from` to `to`, h = to.lambda - from.lambda, as algorithm_type and solver_type say. */
+struct dpm_update dpm_update(const struct sde_scheduler *s, struct alpha_sigma to,
+			     struct alpha_sigma from, float h, int order);
+
+bool dpm_data_prediction(const struct sde_scheduler *s); /* the ++ forms */
+bool dpm_stochastic(const struct sde_scheduler *s);
+
+/* What the algorithm remembers of the model's output: clean sample or epsilon, into `to` (n floats). */
+void dpm_convert(struct sde_scheduler *s, const struct scheduler_step *step, float *to);
 
 /* scheduler.c */
 
@@ -248,11 +279,6 @@ static inline float sigma_predict(const struct sigma_prediction *p, float model_
 		return model_output;
 	}
 }
-
-/* alpha and sigma of VP (or flow) space for a sigma of the table: x = alpha x0 + sigma eps. */
-struct alpha_sigma {
-	float alpha, sigma, lambda; /* lambda = ln(alpha) - ln(sigma) */
-};
 
 static inline struct alpha_sigma alpha_sigma(const struct sde_scheduler *s, size_t index)
 {

@@ -28,6 +28,16 @@ static const struct scheduler_class *const classes[SDE_SCHEDULER_CLASSES] = {
 	[SDE_SCHEDULER_HEUN] = &scheduler_heun,
 	[SDE_SCHEDULER_DPM_MULTISTEP] = &scheduler_dpmpp_2m,
 	[SDE_SCHEDULER_UNIPC] = &scheduler_unipc,
+	[SDE_SCHEDULER_KDPM2] = &scheduler_kdpm2,
+	[SDE_SCHEDULER_KDPM2_ANCESTRAL] = &scheduler_kdpm2_ancestral,
+	[SDE_SCHEDULER_DPM_SDE] = &scheduler_dpmpp_sde,
+	[SDE_SCHEDULER_DPM_SINGLESTEP] = &scheduler_dpmpp_2s,
+	[SDE_SCHEDULER_DEIS] = &scheduler_deis,
+	[SDE_SCHEDULER_LCM] = &scheduler_lcm,
+	[SDE_SCHEDULER_TCD] = &scheduler_tcd,
+	[SDE_SCHEDULER_FLOW_MATCH_EULER] = &scheduler_flow_euler,
+	[SDE_SCHEDULER_FLOW_MATCH_HEUN] = &scheduler_flow_heun,
+	[SDE_SCHEDULER_IPNDM] = &scheduler_ipndm,
 };
 
 static int check_config(const struct sde_scheduler_config *config,

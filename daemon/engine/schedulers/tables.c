@@ -127,7 +127,7 @@ int scheduler_make_alphas_cumprod(const struct sde_scheduler_config *config, enu
 	return 0;
 }
 
-static int alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *error)
+int scheduler_alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *error)
 {
 	double *timesteps;
 
@@ -145,7 +145,7 @@ static int alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *
 int scheduler_copy_timesteps(struct sde_scheduler *s, const double *timesteps, size_t n,
 			     struct sde_error *error)
 {
-	int r = alloc_timesteps(s, n, error);
+	int r = scheduler_alloc_timesteps(s, n, error);
 
 	if (r < 0)
 		return r;
@@ -158,7 +158,7 @@ static int space_trailing(struct sde_scheduler *s, int last, size_t n, struct sd
 {
 	double step = (double)s->config.num_train_timesteps / (double)n;
 	double delta = (last - step) - last;
-	int r = alloc_timesteps(s, (size_t)ceil((0.0 - last) / -step), error);
+	int r = scheduler_alloc_timesteps(s, (size_t)ceil((0.0 - last) / -step), error);
 
 	if (r < 0)
 		return r;
@@ -177,7 +177,7 @@ int scheduler_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
 
 	if (s->config.timestep_spacing == SDE_SPACING_TRAILING)
 		return space_trailing(s, last, n, error);
-	r = alloc_timesteps(s, n, error);
+	r = scheduler_alloc_timesteps(s, n, error);
 	if (r < 0)
 		return r;
 	if (s->config.timestep_spacing == SDE_SPACING_LEADING) {
@@ -332,7 +332,7 @@ int scheduler_sigma_timesteps(struct sde_scheduler *s, const struct sde_timestep
 	last = scheduler_interp_sigma(s, s->timesteps[s->n_timesteps - 1]);
 	if (spacing != SIGMAS_TABLE) {
 		/* a ramp has exactly the points asked for, whatever length np.arange gave */
-		r = alloc_timesteps(s, (size_t)s->num_inference_steps, error);
+		r = scheduler_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
 		if (r < 0)
 			return r;
 	}
@@ -388,6 +388,18 @@ double scheduler_time_shift(const struct sde_scheduler_config *config, double mu
 	return weight / (weight + (1 / sigma - 1));
 }
 
+int scheduler_set_mu(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+		     struct sde_error *error)
+{
+	if (!request->has_mu)
+		return 0;
+	if (!s->config.use_dynamic_shifting || s->config.linear_time_shift)
+		return sde_error_set(error, -EINVAL,
+				     "mu needs use_dynamic_shifting with exponential time shift");
+	s->config.flow_shift = exp(request->mu);
+	return 0;
+}
+
 void scheduler_stretch_to_terminal(const struct sde_scheduler_config *config, double *sigmas,
 				   size_t n)
 {
@@ -415,7 +427,7 @@ int scheduler_multistep_timesteps(struct sde_scheduler *s,
 
 	if (spacing != SIGMAS_TABLE) {
 		/* these have exactly as many points as asked, whatever np.arange would give */
-		r = alloc_timesteps(s, (size_t)s->num_inference_steps, error);
+		r = scheduler_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
 		if (r < 0)
 			return r;
 		if (request->timesteps)

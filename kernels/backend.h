@@ -1,0 +1,46 @@
+/*
+ * What a backend is: a vtable that prepares recorded ops once (primitives, packed weights) and runs them on arena memory.
+ * The plan owns shapes and lifetimes; a backend never sees the graph, only one op at a time and its neighbours' fusion.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "kernels/tensor.h"
+
+struct sdk_op;
+struct sdk_backend;
+
+struct sdk_backend_options {
+	const char *name;  /* "cpu" (NULL) or "ref" */
+	const char *dtype; /* activations: "auto" (NULL), "f32", "bf16" */
+	int threads;	   /* 0 = as many as affinity mask and cgroup quota allow */
+};
+
+struct sdk_backend_ops {
+	/* Build what the op needs; *ret_state is given back to run and release. 0 or a negative errno. */
+	int (*prepare)(struct sdk_backend *backend, const struct sdk_op *op, void **ret_state);
+	/* in[i] and out are the values' memory; must not allocate. 0 or a negative errno. */
+	int (*run)(struct sdk_backend *backend, const struct sdk_op *op, void *state,
+		   void *const *in, void *out);
+	void (*release)(struct sdk_backend *backend, const struct sdk_op *op, void *state);
+	void (*free)(struct sdk_backend *backend);
+};
+
+struct sdk_backend {
+	const struct sdk_backend_ops *ops;
+	enum sdk_type activation; /* type of every value but ids: SDK_F32 or SDK_BF16 */
+	int threads;
+	char description[128]; /* e.g. "cpu (oneDNN 2.6.3, avx512_core_bf16), bf16, 2 threads" */
+};
+
+/* Open a backend. 0 and an owned backend, -EINVAL for an unknown name or type (err says which exist), -ENOMEM. */
+int sdk_backend_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
+		     char *err, size_t err_size);
+struct sdk_backend *sdk_backend_close(struct sdk_backend *backend);
+
+/* Constructors of the single backends, called by sdk_backend_open(). */
+int sdk_ref_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
+		 char *err, size_t err_size);
+int sdk_cpu_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
+		 char *err, size_t err_size);

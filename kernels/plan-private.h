@@ -1,0 +1,70 @@
+/*
+ * What plan.c, the recorders and the backends share: the recorded op and the plan's tables.
+ */
+#pragma once
+
+#include "kernels/plan.h"
+
+enum sdk_op_kind {
+	SDK_OP_CONV2D,
+	SDK_OP_LINEAR,
+	SDK_OP_GROUP_NORM,
+	SDK_OP_LAYER_NORM,
+	SDK_OP_RMS_NORM,
+	SDK_OP_ACTIVATE,
+	SDK_OP_ADD,
+	SDK_OP_MUL,
+	SDK_OP_AFFINE,
+	SDK_OP_GEGLU,
+	SDK_OP_ATTENTION,
+	SDK_OP_RESIZE_NEAREST,
+	SDK_OP_CONCAT,
+	SDK_OP_SLICE,
+	SDK_OP_EMBEDDING,
+	SDK_OP_ADD_ROWS,
+	SDK_OP_COUNT,
+};
+
+#define SDK_MAX_INPUTS 4
+
+struct sdk_op {
+	enum sdk_op_kind kind;
+	int n_in;
+	sdk_value in[SDK_MAX_INPUTS], out;
+	struct sdk_shape in_shape[SDK_MAX_INPUTS], out_shape;
+	const struct sdk_tensor *weight, *bias;
+	int stride, pad_top, pad_left, pad_bottom, pad_right; /* conv2d */
+	int groups, heads, first;			      /* group_norm; attention; slice */
+	float eps, scale, shift;
+	bool silu, causal;
+	enum sdk_activation activation;
+};
+
+struct sdk_value_info {
+	struct sdk_shape shape;
+	bool ids;	       /* int32 instead of the activation type */
+	bool pinned;	       /* input or output: lives through the whole run */
+	sdk_value alias;       /* another view of this value's memory, or itself */
+	int first_op, last_op; /* liveness: written by, last read by */
+	size_t offset, bytes;
+};
+
+struct sdk_plan {
+	struct sdk_backend *backend;
+	struct sdk_op *ops;
+	void **states;
+	int n_ops, ops_capacity, n_prepared;
+	struct sdk_value_info *values;
+	int n_values, values_capacity;
+	uint8_t *arena;
+	size_t arena_bytes;
+	int error;
+	char error_text[256];
+};
+
+static inline int64_t sdk_shape_count(struct sdk_shape shape)
+{
+	return (int64_t)shape.n * shape.h * shape.w * shape.c;
+}
+
+extern const char *const sdk_op_names[SDK_OP_COUNT];

@@ -1,0 +1,298 @@
+/*
+ * Tensors by name over one or several files: see weights.h. A sorted array and binary search: no hash to flood, and the order
+ * makes prefixes a range.
+ */
+#include "daemon/engine/formats/weights.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/json.h"
+
+#define SHARDS_MAX 1024
+
+struct entry {
+	const struct sde_tensor *tensor;
+	bool taken;
+};
+
+struct sde_weights {
+	char *path;
+	struct sde_safetensors **files;
+	size_t file_count;
+	struct entry *entries; /* sorted by name */
+	size_t count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct entry *)a)->tensor->name,
+		      ((const struct entry *)b)->tensor->name);
+}
+
+/* Index of the first name >= name. */
+static size_t lower_bound(const struct sde_weights *weights, const char *name)
+{
+	size_t low = 0, high = weights->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(weights->entries[middle].tensor->name, name) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static struct entry *find_entry(const struct sde_weights *weights, const char *name)
+{
+	size_t i = lower_bound(weights, name);
+
+	if (i < weights->count && !strcmp(weights->entries[i].tensor->name, name))
+		return &weights->entries[i];
+	return NULL;
+}
+
+static int collect(struct sde_weights *weights, struct sde_error *error)
+{
+	size_t total = 0;
+
+	for (size_t f = 0; f < weights->file_count; f++)
+		total += sde_safetensors_count(weights->files[f]);
+	weights->entries = calloc(total + 1, sizeof(*weights->entries));
+	if (!weights->entries)
+		return sde_error_set(error, -ENOMEM, "%s: no memory for %zu tensors", weights->path,
+				     total);
+	for (size_t f = 0; f < weights->file_count; f++)
+		for (size_t i = 0; i < sde_safetensors_count(weights->files[f]); i++)
+			weights->entries[weights->count++].tensor =
+				sde_safetensors_at(weights->files[f], i);
+	qsort(weights->entries, weights->count, sizeof(*weights->entries), by_name);
+	for (size_t i = 1; i < weights->count; i++)
+		if (!by_name(&weights->entries[i - 1], &weights->entries[i]))
+			return sde_error_set(error, -EBADMSG, "tensor '%s' is both in %s and in %s",
+					     weights->entries[i].tensor->name,
+					     weights->entries[i - 1].tensor->file,
+					     weights->entries[i].tensor->file);
+	return 0;
+}
+
+static int add_file(struct sde_weights *weights, const char *path, struct sde_error *error)
+{
+	struct sde_safetensors **grown =
+		reallocarray(weights->files, weights->file_count + 1, sizeof(*weights->files));
+	int r;
+
+	if (!grown)
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	weights->files = grown;
+	r = sde_safetensors_open(path, &grown[weights->file_count], error);
+	if (r >= 0)
+		weights->file_count++;
+	return r;
+}
+
+static bool is_plain_file_name(const char *name)
+{
+	return name[0] && name[0] != '.' && !strchr(name, '/');
+}
+
+static int open_shards(struct sde_weights *weights, struct sde_error *error)
+{
+	_cleanup_json_ json_t *index = NULL, *seen = json_object();
+	const int folder =
+		(int)(strrchr(weights->path, '/') ? strrchr(weights->path, '/') - weights->path + 1
+						  : 0);
+	json_t *map, *value;
+	const char *name;
+	int r;
+
+	r = sde_json_load(weights->path, SDE_JSON_INDEX_MAX, &index, error);
+	if (r < 0)
+		return r;
+	map = json_object_get(index, "weight_map");
+	if (!json_is_object(map))
+		return sde_error_set(error, -EBADMSG, "%s: no \"weight_map\" object",
+				     weights->path);
+	json_object_foreach (map, name, value) {
+		const char *shard = json_string_value(value);
+		_cleanup_free_ char *path = NULL;
+
+		if (!shard || !is_plain_file_name(shard))
+			return sde_error_set(error, -EBADMSG,
+					     "%s: tensor '%s': its shard must be the name of a "
+					     "file in the same folder",
+					     weights->path, name);
+		if (json_object_get(seen, shard))
+			continue;
+		if (weights->file_count == SHARDS_MAX)
+			return sde_error_set(error, -EBADMSG, "%s: more than %d shards",
+					     weights->path, SHARDS_MAX);
+		if (asprintf(&path, "%.*s%s", folder, weights->path, shard) < 0) {
+			path = NULL;
+			return sde_error_set(error, -ENOMEM, "%s: no memory", weights->path);
+		}
+		r = add_file(weights, path, error);
+		if (r < 0)
+			return r;
+		if (json_object_set_new(seen, shard, json_true()) < 0)
+			return sde_error_set(error, -ENOMEM, "%s: no memory", weights->path);
+	}
+	r = collect(weights, error);
+	if (r < 0)
+		return r;
+	json_object_foreach (map, name, value) {
+		const struct sde_tensor *tensor = sde_weights_find(weights, name);
+
+		if (!tensor || strcmp(tensor->file + folder, json_string_value(value)))
+			return sde_error_set(error, -EBADMSG,
+					     "%s: tensor '%s' is not in %s as listed",
+					     weights->path, name, json_string_value(value));
+	}
+	return 0;
+}
+
+int sde_weights_open(const char *path, struct sde_weights **ret_weights, struct sde_error *error)
+{
+	const size_t length = strlen(path);
+	struct sde_weights *weights = calloc(1, sizeof(*weights));
+	int r;
+
+	if (!weights || !(weights->path = strdup(path))) {
+		free(weights);
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	}
+	if (length > 5 && !strcmp(path + length - 5, ".json")) {
+		r = open_shards(weights, error);
+	} else {
+		r = add_file(weights, path, error);
+		if (r >= 0)
+			r = collect(weights, error);
+	}
+	if (r < 0) {
+		sde_weights_free(weights);
+		return r;
+	}
+	*ret_weights = weights;
+	return 0;
+}
+
+struct sde_weights *sde_weights_free(struct sde_weights *weights)
+{
+	if (!weights)
+		return NULL;
+	for (size_t i = 0; i < weights->file_count; i++)
+		sde_safetensors_free(weights->files[i]);
+	free(weights->files);
+	free(weights->entries);
+	free(weights->path);
+	free(weights);
+	return NULL;
+}
+
+const char *sde_weights_path(const struct sde_weights *weights)
+{
+	return weights->path;
+}
+
+uint64_t sde_weights_bytes(const struct sde_weights *weights)
+{
+	uint64_t total = 0;
+
+	for (size_t i = 0; i < weights->count; i++)
+		total += weights->entries[i].tensor->bytes;
+	return total;
+}
+
+size_t sde_weights_count(const struct sde_weights *weights)
+{
+	return weights->count;
+}
+
+const struct sde_tensor *sde_weights_at(const struct sde_weights *weights, size_t index)
+{
+	return index < weights->count ? weights->entries[index].tensor : NULL;
+}
+
+const struct sde_tensor *sde_weights_find(const struct sde_weights *weights, const char *name)
+{
+	const struct entry *entry = find_entry(weights, name);
+
+	return entry ? entry->tensor : NULL;
+}
+
+bool sde_weights_has_prefix(const struct sde_weights *weights, const char *prefix)
+{
+	size_t i = lower_bound(weights, prefix);
+
+	return i < weights->count &&
+	       !strncmp(weights->entries[i].tensor->name, prefix, strlen(prefix));
+}
+
+static bool shape_matches(const struct sde_tensor *tensor, int rank, const int64_t *shape)
+{
+	if (tensor->rank != rank)
+		return false;
+	for (int i = 0; i < rank; i++)
+		if (shape[i] != -1 && shape[i] != tensor->shape[i])
+			return false;
+	return true;
+}
+
+int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_tensor,
+		     struct sde_error *error, int rank, const int64_t *shape, const char *format,
+		     ...)
+{
+	char name[256], want[128], have[128];
+	const struct sde_tensor *tensor;
+	struct entry *entry;
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(name, sizeof(name), format, ap);
+	va_end(ap);
+	entry = find_entry(weights, name);
+	if (!entry)
+		return sde_error_set(error, -ENOENT, "%s: tensor '%s' %s is missing", weights->path,
+				     name, sde_shape_string(want, sizeof(want), rank, shape));
+	tensor = entry->tensor;
+	if (!shape_matches(tensor, rank, shape))
+		return sde_error_set(
+			error, -EBADMSG, "%s: tensor '%s' has shape %s; this model needs %s",
+			tensor->file, name,
+			sde_shape_string(have, sizeof(have), tensor->rank, tensor->shape),
+			sde_shape_string(want, sizeof(want), rank, shape));
+	if (tensor->dtype != SDE_DTYPE_F32 && tensor->dtype != SDE_DTYPE_F16 &&
+	    tensor->dtype != SDE_DTYPE_BF16)
+		return sde_error_set(error, -ENOTSUP,
+				     "%s: tensor '%s' is %s; weights must be F32, F16 or BF16",
+				     tensor->file, name, sde_dtype_name(tensor->dtype));
+	entry->taken = true;
+	*ret_tensor = tensor;
+	return 0;
+}
+
+bool sde_weights_ignore(struct sde_weights *weights, const char *name)
+{
+	struct entry *entry = find_entry(weights, name);
+
+	if (entry)
+		entry->taken = true;
+	return entry;
+}
+
+const struct sde_tensor *sde_weights_unused(const struct sde_weights *weights, size_t *position)
+{
+	while (*position < weights->count) {
+		const struct entry *entry = &weights->entries[(*position)++];
+
+		if (!entry->taken)
+			return entry->tensor;
+	}
+	return NULL;
+}

@@ -1,0 +1,56 @@
+/*
+ * The weights of one component (U-Net, VAE, text encoder): tensors of one .safetensors file, or of the shards that an
+ * *.index.json lists, found by name. Models take what their tables ask for; what is missing, misshapen or of the wrong type is
+ * an error that names the tensor and the file, and what nobody took can be listed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/safetensors.h"
+
+struct sde_weights;
+
+/*
+ * path: a .safetensors file or a *.index.json beside its shards. Shard names must be plain file names: an index cannot reach out
+ * of its folder. A tensor listed but absent, or present in two shards, is -EBADMSG.
+ */
+int sde_weights_open(const char *path, struct sde_weights **ret_weights, struct sde_error *error);
+struct sde_weights *sde_weights_free(struct sde_weights *weights);
+
+/* Path that was opened. */
+const char *sde_weights_path(const struct sde_weights *weights);
+/* Bytes of all tensors, as stored. */
+uint64_t sde_weights_bytes(const struct sde_weights *weights);
+
+/* Tensors in order of their names (strcmp). NULL past the end. */
+size_t sde_weights_count(const struct sde_weights *weights);
+const struct sde_tensor *sde_weights_at(const struct sde_weights *weights, size_t index);
+
+/* By exact name; NULL if absent. Does not count as taken. */
+const struct sde_tensor *sde_weights_find(const struct sde_weights *weights, const char *name);
+/* True if a tensor's name begins with prefix: tells naming variants apart ("text_model."). */
+bool sde_weights_has_prefix(const struct sde_weights *weights, const char *prefix);
+
+/*
+ * The tensor named by the printf-like format, which must be of a floating-point type (F32, F16, BF16) and of exactly this shape;
+ * a dimension of -1 accepts any size. Marks it as taken. -ENOENT when absent, -EBADMSG when of another shape, -ENOTSUP when of
+ * another type.
+ */
+int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_tensor,
+		     struct sde_error *error, int rank, const int64_t *shape, const char *format,
+		     ...) __attribute__((format(printf, 6, 7)));
+
+/* Mark as taken what a model knows and does not need ("text_model.embeddings.position_ids"); true if it was there. */
+bool sde_weights_ignore(struct sde_weights *weights, const char *name);
+
+/* First tensor, in order of names from *position on, that nobody took; NULL when none is left. Start with *position = 0. */
+const struct sde_tensor *sde_weights_unused(const struct sde_weights *weights, size_t *position);
+
+static inline void sde_weights_freep(struct sde_weights **weights)
+{
+	sde_weights_free(*weights);
+}

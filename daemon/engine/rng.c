@@ -1,8 +1,9 @@
 /*
- * torch's CPU generator and CUDA's Philox stream: see rng.h for why. The CPU half follows what ATen does for float32 normals:
- * from 16 elements on, Box-Muller over blocks of 16 uniforms (cosines in the first eight places, sines in the last eight); below
- * 16, pairs in double with the second half of a pair kept for the next call. mt19937: Matsumoto & Nishimura 1998; Philox4x32-10:
- * Salmon et al. 2011.
+ * torch's CPU generator and CUDA's Philox stream: see rng.h for why. The CPU half follows what ATen
+ * does for float32 normals: from 16 elements on, Box-Muller over blocks of 16 uniforms (cosines in
+ * the first eight places, sines in the last eight); below 16, pairs in double with the second half
+ * of a pair kept for the next call. mt19937: Matsumoto & Nishimura 1998; Philox4x32-10: Salmon et
+ * al. 2011.
  */
 #include "daemon/engine/rng.h"
 

@@ -1,11 +1,14 @@
 /*
- * Noise schedules and samplers ("schedulers" in diffusers): when the denoiser is called, with which scaled input, and how
- * its output moves the sample one step. Every class and configuration key of diffusers 0.42 that a Stable Diffusion, SDXL,
- * SD3 or FLUX folder can carry is reproduced in the same precision (float32 where torch is float32, float64 where numpy is),
- * so that one seed gives one picture. Samples are flat float arrays of n elements in any layout; nothing here knows a shape.
+ * Noise schedules and samplers ("schedulers" in diffusers): when the denoiser is called, with which
+ * scaled input, and how its output moves the sample one step. Every class and configuration key of
+ * diffusers 0.42 that a Stable Diffusion, SDXL, SD3 or FLUX folder can carry is reproduced in the
+ * same precision (float32 where torch is float32, float64 where numpy is), so that one seed gives
+ * one picture. Samples are flat float arrays of n elements in any layout; nothing here knows a
+ * shape.
  *
- * Life of a scheduler: config -> sde_scheduler_new() -> sde_scheduler_set_timesteps() [-> sde_scheduler_set_begin_index()]
- * -> for each timestep from the begin index on: scale_model_input, denoiser, step. Not thread safe; one job owns one scheduler.
+ * Life of a scheduler: config -> sde_scheduler_new() -> sde_scheduler_set_timesteps() [->
+ * sde_scheduler_set_begin_index()] -> for each timestep from the begin index on: scale_model_input,
+ * denoiser, step. Not thread safe; one job owns one scheduler.
  */
 #pragma once
 
@@ -91,8 +94,9 @@ enum sde_variance_type {
 #define SDE_DISABLE_CORRECTOR_MAX 64
 
 /*
- * One flat record with every key of every class; a class reads only its own. Filled with the class's diffusers defaults by
- * sde_scheduler_config_init(). trained_betas is owned: release with sde_scheduler_config_clear().
+ * One flat record with every key of every class; a class reads only its own. Filled with the
+ * class's diffusers defaults by sde_scheduler_config_init(). trained_betas is owned: release with
+ * sde_scheduler_config_clear().
  */
 struct sde_scheduler_config {
 	enum sde_scheduler_class class_id;
@@ -147,8 +151,9 @@ void sde_scheduler_config_init(struct sde_scheduler_config *config,
 void sde_scheduler_config_clear(struct sde_scheduler_config *config);
 
 /*
- * Overlay the keys of a scheduler_config.json object. Unknown keys and null values are skipped, as in diffusers' from_config;
- * a known key of the wrong type or with an unknown word is -EINVAL and names the key. *config is unchanged on failure.
+ * Overlay the keys of a scheduler_config.json object. Unknown keys and null values are skipped, as
+ * in diffusers' from_config; a known key of the wrong type or with an unknown word is -EINVAL and
+ * names the key. *config is unchanged on failure.
  */
 int sde_scheduler_config_apply_json(struct sde_scheduler_config *config, const json_t *object,
 				    struct sde_error *error);
@@ -158,10 +163,11 @@ int sde_scheduler_config_from_json(const json_t *object, struct sde_scheduler_co
 				   struct sde_error *error);
 
 /*
- * The sampler a person asked for, on the model's own noise schedule: diffusers' `Class.from_config(model.config, ...)`. name is a
- * diffusers class name ("EulerDiscreteScheduler") or a people's name ("Euler a", "DPM++ 2M Karras", "ddim"; case, spaces and
- * punctuation other than '+' do not matter); object (may be NULL) is the model's scheduler_config.json: what it does not say gets
- * the default of the new class. -EINVAL for a name nobody knows, listing the known ones.
+ * The sampler a person asked for, on the model's own noise schedule: diffusers'
+ * `Class.from_config(model.config, ...)`. name is a diffusers class name ("EulerDiscreteScheduler")
+ * or a people's name ("Euler a", "DPM++ 2M Karras", "ddim"; case, spaces and punctuation other than
+ * '+' do not matter); object (may be NULL) is the model's scheduler_config.json: what it does not
+ * say gets the default of the new class. -EINVAL for a name nobody knows, listing the known ones.
  */
 int sde_scheduler_config_from_name(const char *name, const json_t *object,
 				   struct sde_scheduler_config *ret_config,
@@ -176,7 +182,9 @@ const char *sde_scheduler_name(size_t i, enum sde_scheduler_class *ret_class);
 
 struct sde_scheduler;
 
-/* Copies config. -EINVAL when the configuration is contradictory or not implemented by the class. */
+/*
+ * Copies config. -EINVAL when the configuration is contradictory or not implemented by the class.
+ */
 int sde_scheduler_new(const struct sde_scheduler_config *config,
 		      struct sde_scheduler **ret_scheduler, struct sde_error *error);
 struct sde_scheduler *sde_scheduler_free(struct sde_scheduler *scheduler);
@@ -207,13 +215,17 @@ int sde_scheduler_set_timesteps(struct sde_scheduler *scheduler,
 				struct sde_error *error);
 
 /*
- * The list of denoiser calls. For order-2 samplers it is interleaved (2N-1 entries), for PNDM N+1. With is_integer the values are
- * int64 in diffusers, otherwise float32/float64. Owned by the scheduler, valid until the next set_timesteps.
+ * The list of denoiser calls. For order-2 samplers it is interleaved (2N-1 entries), for PNDM N+1.
+ * With is_integer the values are int64 in diffusers, otherwise float32/float64. Owned by the
+ * scheduler, valid until the next set_timesteps.
  */
 const double *sde_scheduler_timesteps(const struct sde_scheduler *scheduler, size_t *ret_n);
 bool sde_scheduler_timesteps_are_integers(const struct sde_scheduler *scheduler);
 
-/* diffusers' `sigmas` (interleaved like the timesteps, one more at the end); NULL and 0 for classes without. */
+/*
+ * diffusers' `sigmas` (interleaved like the timesteps, one more at the end); NULL and 0 for classes
+ * without.
+ */
 const float *sde_scheduler_sigmas(const struct sde_scheduler *scheduler, size_t *ret_n);
 
 /* num_train_timesteps values; NULL and 0 for flow and IPNDM. */
@@ -222,15 +234,24 @@ const float *sde_scheduler_alphas_cumprod(const struct sde_scheduler *scheduler,
 /* 2 for Heun, DPM2, DPM++ SDE: img2img starts at t_start * order. */
 int sde_scheduler_order(const struct sde_scheduler *scheduler);
 
-/* Pure noise is multiplied by this to start; 1 where diffusers has no such attribute. Valid after set_timesteps. */
+/*
+ * Pure noise is multiplied by this to start; 1 where diffusers has no such attribute. Valid after
+ * set_timesteps.
+ */
 float sde_scheduler_init_noise_sigma(const struct sde_scheduler *scheduler);
 
 const struct sde_scheduler_config *sde_scheduler_get_config(const struct sde_scheduler *scheduler);
 
-/* True if steps are taken by position and add_noise follows the begin index (diffusers: has set_begin_index). */
+/*
+ * True if steps are taken by position and add_noise follows the begin index (diffusers: has
+ * set_begin_index).
+ */
 bool sde_scheduler_has_begin_index(const struct sde_scheduler *scheduler);
 
-/* Start at timesteps[begin_index] (order already multiplied in) and forget the history. -ERANGE past the end. */
+/*
+ * Start at timesteps[begin_index] (order already multiplied in) and forget the history. -ERANGE
+ * past the end.
+ */
 int sde_scheduler_set_begin_index(struct sde_scheduler *scheduler, size_t begin_index,
 				  struct sde_error *error);
 
@@ -241,7 +262,10 @@ size_t sde_scheduler_step_index(const struct sde_scheduler *scheduler);
 void sde_scheduler_scale_model_input(const struct sde_scheduler *scheduler, const float *sample,
 				     float *out, size_t n);
 
-/* Noise source: fill out[0..n) with one draw of standard normal numbers. A negative return ends the step with it. */
+/*
+ * Noise source: fill out[0..n) with one draw of standard normal numbers. A negative return ends the
+ * step with it.
+ */
 typedef int (*sde_noise_fn)(void *userdata, float *out, size_t n);
 
 /* The keyword arguments of diffusers' step(); take SDE_STEP_ARGS_INIT and change what differs. */
@@ -263,27 +287,30 @@ int sde_scheduler_noise_draws(const struct sde_scheduler *scheduler,
 			      const struct sde_step_args *args);
 
 /*
- * One step: out = the sample at the next timestep, given the denoiser's output for the current one. out may be sample or
- * model_output. n must be the same in every step after set_timesteps/set_begin_index (history is kept per element; the first
- * step allocates it). args NULL means SDE_STEP_ARGS_INIT. -ERANGE after the last timestep, -EINVAL for a bad argument, -ENOMEM,
- * or the noise source's error; on failure neither out nor the history has changed.
+ * One step: out = the sample at the next timestep, given the denoiser's output for the current one.
+ * out may be sample or model_output. n must be the same in every step after
+ * set_timesteps/set_begin_index (history is kept per element; the first step allocates it). args
+ * NULL means SDE_STEP_ARGS_INIT. -ERANGE after the last timestep, -EINVAL for a bad argument,
+ * -ENOMEM, or the noise source's error; on failure neither out nor the history has changed.
  */
 int sde_scheduler_step(struct sde_scheduler *scheduler, const float *model_output,
 		       const float *sample, float *out, size_t n, const struct sde_step_args *args,
 		       struct sde_error *error);
 
 /*
- * Noise `clean` to the level of timesteps[index] (add_noise, or scale_noise of flow classes); out may be clean or noise. As in
- * diffusers, of several equal timesteps the second one counts unless a begin index was set or a step was taken.
+ * Noise `clean` to the level of timesteps[index] (add_noise, or scale_noise of flow classes); out
+ * may be clean or noise. As in diffusers, of several equal timesteps the second one counts unless a
+ * begin index was set or a step was taken.
  */
 int sde_scheduler_add_noise(const struct sde_scheduler *scheduler, const float *clean,
 			    const float *noise, float *out, size_t n, size_t index,
 			    struct sde_error *error);
 
 /*
- * Preemption: everything a step depends on besides configuration and request. A job is resumed by new(same config),
- * set_timesteps(same request), state_load(); the remaining steps are then bit-identical to the uninterrupted run. The buffer is
- * host-endian and private to one build; load checks lengths and class and returns -EBADMSG without changing anything.
+ * Preemption: everything a step depends on besides configuration and request. A job is resumed by
+ * new(same config), set_timesteps(same request), state_load(); the remaining steps are then
+ * bit-identical to the uninterrupted run. The buffer is host-endian and private to one build; load
+ * checks lengths and class and returns -EBADMSG without changing anything.
  */
 size_t sde_scheduler_state_size(const struct sde_scheduler *scheduler);
 int sde_scheduler_state_save(const struct sde_scheduler *scheduler, void *buffer, size_t size);

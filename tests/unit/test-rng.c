@@ -1,6 +1,7 @@
 /*
- * The random numbers of daemon/engine/rng.c against torch 2.15: raw words bit for bit, normals to the last bits of the math library, the
- * hidden state (cached half of a pair) across calls, and resuming from saved state.
+ * The random numbers of daemon/engine/rng.c against torch 2.15: raw words bit for bit, normals to
+ * the last bits of the math library, the hidden state (cached half of a pair) across calls, and
+ * resuming from saved state.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -64,7 +65,10 @@ static void normals_depend_on_the_count(void **state)
 	sde_rng_seed(&rng, SDE_RNG_TORCH_CPU, 42);
 	sde_rng_randn(&rng, out, 16);
 	assert_close(out, n16, 2);
-	/* a count that is no multiple of 16 redraws the last 16 places: n = 17 keeps only the first value of n = 16 */
+	/*
+	 * a count that is no multiple of 16 redraws the last 16 places: n = 17 keeps only the first
+	 * value of n = 16
+	 */
 	sde_rng_seed(&rng, SDE_RNG_TORCH_CPU, 42);
 	sde_rng_randn(&rng, out, 17);
 	assert_close(out, n16, 1);

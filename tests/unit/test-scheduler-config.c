@@ -1,6 +1,7 @@
 /*
- * Reading scheduler_config.json as diffusers folders have it, the names people give samplers, and the pure arithmetic around a sampling
- * loop (steps of img2img, guidance, interpolation, embeddings).
+ * Reading scheduler_config.json as diffusers folders have it, the names people give samplers, and
+ * the pure arithmetic around a sampling loop (steps of img2img, guidance, interpolation,
+ * embeddings).
  */
 #include <errno.h>
 #include <math.h>

@@ -1,7 +1,8 @@
 /*
- * Every sampler class against diffusers 0.42.1 (torch 2.15, CPU): the expected numbers below come from the real library run on the same
- * start (torch's generator, seed 7), the same fake denoiser and the same noise. Then what the golden cases cannot show: resuming from saved
- * state at every step, in-place steps, and the errors.
+ * Every sampler class against diffusers 0.42.1 (torch 2.15, CPU): the expected numbers below come
+ * from the real library run on the same start (torch's generator, seed 7), the same fake denoiser
+ * and the same noise. Then what the golden cases cannot show: resuming from saved state at every
+ * step, in-place steps, and the errors.
  */
 #include <errno.h>
 #include <math.h>
@@ -470,9 +471,8 @@ static void bad_requests_are_named(void **state)
 	assert_int_equal(sde_scheduler_set_timesteps(run.scheduler, &request, &error), -ENOTSUP);
 	assert_non_null(strstr(error.message, "DDPMScheduler takes no custom sigmas"));
 	run_end(&run);
-	run_begin(
-		&run,
-		&cases[0]); /* DDIM with steps_offset 1: step 1000 of 1000 would be outside the table */
+	/* DDIM with steps_offset 1: timestep 1000 would be outside the table of 0..999 */
+	run_begin(&run, &cases[0]);
 	request = (struct sde_timesteps_request){.num_inference_steps = 1000};
 	assert_int_equal(sde_scheduler_set_timesteps(run.scheduler, &request, &error), -EINVAL);
 	assert_non_null(strstr(error.message, "timestep 1000 is outside"));

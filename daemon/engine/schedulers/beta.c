@@ -1,6 +1,7 @@
 /*
- * Inverse regularised incomplete beta function: see beta.h. I_x(a,b) by its continued fraction (DLMF 8.17.22, evaluated by
- * Lentz's method), inverted by Newton steps kept inside a shrinking bracket, so that it always converges.
+ * Inverse regularised incomplete beta function: see beta.h. I_x(a,b) by its continued fraction
+ * (DLMF 8.17.22, evaluated by Lentz's method), inverted by Newton steps kept inside a shrinking
+ * bracket, so that it always converges.
  */
 #include "daemon/engine/schedulers/beta.h"
 
@@ -46,7 +47,10 @@ static double incomplete_beta(double x, double a, double b)
 {
 	double front = exp(log_density(x, a, b));
 
-	/* the fraction converges fast on the near side of the mean; take the complement on the other */
+	/*
+	 * the fraction converges fast on the near side of the mean; take the complement on the
+	 * other
+	 */
 	if (x < (a + 1) / (a + b + 2))
 		return front * continued_fraction(x, a, b) / a;
 	return 1 - front * continued_fraction(1 - x, b, a) / b;

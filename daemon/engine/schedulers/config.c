@@ -1,6 +1,7 @@
 /*
- * scheduler_config.json: the diffusers defaults of each class and the table of keys. Files carry keys of other classes (a DDIM file
- * with skip_prk_steps is common), so unknown keys pass; a known key that makes no sense does not.
+ * scheduler_config.json: the diffusers defaults of each class and the table of keys. Files carry
+ * keys of other classes (a DDIM file with skip_prk_steps is common), so unknown keys pass; a known
+ * key that makes no sense does not.
  */
 #include "daemon/engine/scheduler.h"
 

@@ -1,6 +1,7 @@
 /*
- * DDIM (Song et al. 2020) and its inversion, which runs the same update from the clean sample towards noise. With eta = 1 the step is
- * ancestral (DDPM's variance). The last step goes to alphas_cumprod[0] or to 1, as set_alpha_to_one says.
+ * DDIM (Song et al. 2020) and its inversion, which runs the same update from the clean sample
+ * towards noise. With eta = 1 the step is ancestral (DDPM's variance). The last step goes to
+ * alphas_cumprod[0] or to 1, as set_alpha_to_one says.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -10,15 +11,15 @@ enum { EPSILON, SLOTS };
 static int ddim_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			      struct sde_error *error)
 {
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_space_timesteps(s, false, s->config.num_train_timesteps, TIMESTEPS_INT64,
+	r = sde_sched_space_timesteps(s, false, s->config.num_train_timesteps, TIMESTEPS_INT64,
 				      error);
 	if (r < 0)
 		return r;
-	return scheduler_check_table_range(s, error);
+	return sde_sched_check_table_range(s, error);
 }
 
 static int inverse_init(struct sde_scheduler *s, struct sde_error *error)
@@ -54,13 +55,16 @@ static void epsilon_from_clean(const struct scheduler_step *step, float alpha, c
 		eps[i] = (step->sample[i] - root_alpha * x0[i]) / root_beta;
 }
 
-/* s->work = predicted clean sample, clipped; slot EPSILON = predicted epsilon, of the unclipped one unless asked otherwise */
+/*
+ * s->work = predicted clean sample, clipped; slot EPSILON = predicted epsilon, of the unclipped one
+ * unless asked otherwise
+ */
 static void predict(struct sde_scheduler *s, const struct scheduler_step *step, float alpha)
 {
 	float root_alpha = sqrtf(alpha), root_beta = sqrtf(1 - alpha);
 	float *eps = s->slot[EPSILON];
 
-	scheduler_predict_x0(s, step, alpha);
+	sde_sched_predict_x0(s, step, alpha);
 	switch (s->config.prediction_type) {
 	case SDE_PREDICTION_EPSILON:
 		memcpy(eps, step->model_output, step->n * sizeof(*eps));
@@ -73,7 +77,7 @@ static void predict(struct sde_scheduler *s, const struct scheduler_step *step, 
 		epsilon_from_clean(step, alpha, s->work, eps);
 		break;
 	}
-	scheduler_clip(s, s->work, step->n, step->args->batch);
+	sde_sched_clip(s, s->work, step->n, step->args->batch);
 	if (step->args->use_clipped_model_output)
 		epsilon_from_clean(step, alpha, s->work, eps);
 }
@@ -101,8 +105,8 @@ static void ddim_step(struct sde_scheduler *s, const struct scheduler_step *step
 {
 	int t = (int)s->timesteps[s->state.step_index];
 	int stride = s->config.num_train_timesteps / s->num_inference_steps;
-	float alpha = scheduler_alpha_at(s, t);
-	float alpha_prev = scheduler_alpha_at(s, t - stride);
+	float alpha = sde_sched_alpha_at(s, t);
+	float alpha_prev = sde_sched_alpha_at(s, t - stride);
 	float variance = (1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev);
 
 	predict(s, step, alpha);
@@ -114,11 +118,11 @@ static void inverse_step(struct sde_scheduler *s, const struct scheduler_step *s
 	int t = (int)s->timesteps[s->state.step_index];
 	int stride = s->config.num_train_timesteps / s->num_inference_steps;
 
-	predict(s, step, scheduler_alpha_at(s, t - stride));
-	move(s, step, scheduler_alpha_at(s, t), 0);
+	predict(s, step, sde_sched_alpha_at(s, t - stride));
+	move(s, step, sde_sched_alpha_at(s, t), 0);
 }
 
-const struct scheduler_class scheduler_ddim = {
+const struct scheduler_class sde_sched_ddim = {
 	.order = 1,
 	.slots = SLOTS,
 	.zero_snr = ZERO_SNR_EXACT,
@@ -131,7 +135,7 @@ const struct scheduler_class scheduler_ddim = {
 	.step = ddim_step,
 };
 
-const struct scheduler_class scheduler_ddim_inverse = {
+const struct scheduler_class sde_sched_ddim_inverse = {
 	.order = 1,
 	.slots = SLOTS,
 	.zero_snr = ZERO_SNR_EXACT,

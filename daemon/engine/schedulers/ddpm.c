@@ -1,6 +1,6 @@
 /*
- * DDPM (Ho et al. 2020): ancestral sampling with the posterior variance between the timesteps that are really run. No noise is drawn at
- * timestep 0.
+ * DDPM (Ho et al. 2020): ancestral sampling with the posterior variance between the timesteps that
+ * are really run. No noise is drawn at timestep 0.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -11,7 +11,7 @@
 static int ddpm_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			      struct sde_error *error)
 {
-	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS, error);
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS, error);
 
 	if (r < 0)
 		return r;
@@ -22,14 +22,14 @@ static int ddpm_set_timesteps(struct sde_scheduler *s, const struct sde_timestep
 					error, -EINVAL,
 					"custom timesteps must be in descending order");
 		}
-		r = scheduler_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
+		r = sde_sched_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
 	} else {
-		r = scheduler_space_timesteps(s, false, s->config.num_train_timesteps,
+		r = sde_sched_space_timesteps(s, false, s->config.num_train_timesteps,
 					      TIMESTEPS_INT64, error);
 	}
 	if (r < 0)
 		return r;
-	return scheduler_check_table_range(s, error);
+	return sde_sched_check_table_range(s, error);
 }
 
 static int ddpm_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
@@ -55,15 +55,15 @@ static void ddpm_step(struct sde_scheduler *s, const struct scheduler_step *step
 {
 	size_t index = s->state.step_index;
 	bool last = index + 1 == s->n_timesteps;
-	float alpha = scheduler_alpha_at(s, (int)s->timesteps[index]);
-	float alpha_prev = last ? 1 : scheduler_alpha_at(s, (int)s->timesteps[index + 1]);
+	float alpha = sde_sched_alpha_at(s, (int)s->timesteps[index]);
+	float alpha_prev = last ? 1 : sde_sched_alpha_at(s, (int)s->timesteps[index + 1]);
 	float current_alpha = alpha / alpha_prev, current_beta = 1 - current_alpha;
 	float clean = sqrtf(alpha_prev) * current_beta / (1 - alpha);
 	float keep = sqrtf(current_alpha) * (1 - alpha_prev) / (1 - alpha);
 	float scale = step->noise ? noise_scale(s, alpha, alpha_prev, current_beta) : 0;
 
-	scheduler_predict_x0(s, step, alpha);
-	scheduler_clip(s, s->work, step->n, step->args->batch);
+	sde_sched_predict_x0(s, step, alpha);
+	sde_sched_clip(s, s->work, step->n, step->args->batch);
 	for (size_t i = 0; i < step->n; i++) {
 		step->out[i] = clean * s->work[i] + keep * step->sample[i];
 		if (step->noise)
@@ -71,7 +71,7 @@ static void ddpm_step(struct sde_scheduler *s, const struct scheduler_step *step
 	}
 }
 
-const struct scheduler_class scheduler_ddpm = {
+const struct scheduler_class sde_sched_ddpm = {
 	.order = 1,
 	.zero_snr = ZERO_SNR_EXACT,
 	.integer_timesteps = true,

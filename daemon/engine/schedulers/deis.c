@@ -1,6 +1,7 @@
 /*
- * DEIS (Zhang & Chen 2022): exponential integrator whose multistep coefficients integrate Lagrange polynomials in log rho,
- * rho = sigma / alpha. Keeps predicted epsilons; ends at the lowest training sigma, not at 0.
+ * DEIS (Zhang & Chen 2022): exponential integrator whose multistep coefficients integrate Lagrange
+ * polynomials in log rho, rho = sigma / alpha. Keeps predicted epsilons; ends at the lowest
+ * training sigma, not at 0.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -9,19 +10,19 @@
 static int deis_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			      struct sde_error *error)
 {
-	bool table = scheduler_sigma_spacing(&s->config) == SIGMAS_TABLE;
-	int r = scheduler_check_request(s, request, REQUEST_MU, error);
+	bool table = sde_sched_sigma_spacing(&s->config) == SIGMAS_TABLE;
+	int r = sde_sched_check_request(s, request, REQUEST_MU, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_set_mu(s, request, error);
+	r = sde_sched_set_mu(s, request, error);
 	if (r < 0)
 		return r;
-	r = scheduler_space_timesteps(s, true, s->config.num_train_timesteps, TIMESTEPS_INT64,
+	r = sde_sched_space_timesteps(s, true, s->config.num_train_timesteps, TIMESTEPS_INT64,
 				      error);
 	if (r < 0)
 		return r;
-	return scheduler_multistep_timesteps(s, request, table ? scheduler_train_sigma(s, 0) : NAN,
+	return sde_sched_multistep_timesteps(s, request, table ? sde_sched_train_sigma(s, 0) : NAN,
 					     error);
 }
 
@@ -37,7 +38,10 @@ static int order_of_step(const struct sde_scheduler *s)
 	return 3;
 }
 
-/* antiderivatives of the Lagrange basis in log rho, divided differences spelled out (table 1 of the paper's log-rho form) */
+/*
+ * antiderivatives of the Lagrange basis in log rho, divided differences spelled out (table 1 of the
+ * paper's log-rho form)
+ */
 static float integral_2(float t, float b, float c)
 {
 	return t * (-logf(c) + logf(t) - 1) / (logf(b) - logf(c));
@@ -62,7 +66,7 @@ static void deis_step(struct sde_scheduler *s, const struct scheduler_step *step
 	const float *m0, *m1, *m2;
 	float *newest;
 
-	scheduler_vp_clean(s, step, s->work);
+	sde_sched_vp_clean(s, step, s->work);
 	newest = history_push(s, 0, HISTORY);
 	for (size_t i = 0; i < step->n; i++)
 		newest[i] = (step->sample[i] - from.alpha * s->work[i]) / from.sigma;
@@ -101,7 +105,7 @@ static void deis_step(struct sde_scheduler *s, const struct scheduler_step *step
 		s->state.filled++;
 }
 
-const struct scheduler_class scheduler_deis = {
+const struct scheduler_class sde_sched_deis = {
 	.order = 1,
 	.slots = HISTORY,
 	.begin_index = true,

@@ -1,6 +1,7 @@
 /*
- * KDPM2, "DPM2" and "DPM2 a" (Karras et al. 2022, appendix; k-diffusion): a midpoint method whose middle sigma is the geometric mean of
- * the step's ends. The ancestral form aims lower and adds the difference as noise on the second call of each step.
+ * KDPM2, "DPM2" and "DPM2 a" (Karras et al. 2022, appendix; k-diffusion): a midpoint method whose
+ * middle sigma is the geometric mean of the step's ends. The ancestral form aims lower and adds the
+ * difference as noise on the second call of each step.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -54,7 +55,7 @@ static int alloc_tables(struct sde_scheduler *s, size_t n, struct tables *t,
 	t->down = t->memory + 3 * (n + 1);
 	if (!s->sigmas_interpol || !s->sigmas_up || !s->sigmas_down || !t->memory)
 		return sde_error_set(error, -ENOMEM, "no memory for %zu sigmas", count);
-	return scheduler_alloc_sigmas(s, count, error);
+	return sde_sched_alloc_sigmas(s, count, error);
 }
 
 static void fill_tables(const double *sigmas, size_t n, bool ancestral, struct tables *t)
@@ -67,7 +68,10 @@ static void fill_tables(const double *sigmas, size_t n, bool ancestral, struct t
 		t->up[i] = sqrtf(to * to * (from * from - to * to) / (from * from));
 		t->down[i] = sqrtf(to * to - t->up[i] * t->up[i]);
 	}
-	/* the plain sampler keeps the middle at the end of its interval, the ancestral one at its start */
+	/*
+	 * the plain sampler keeps the middle at the end of its interval, the ancestral one at its
+	 * start
+	 */
 	for (size_t i = 0; i < n; i++) {
 		if (ancestral && i + 1 < n)
 			t->middle[i] = geometric_middle(t->sigma[i], t->down[i]);
@@ -90,11 +94,11 @@ static int interleave_timesteps(struct sde_scheduler *s, const struct tables *t,
 		size_t k = (i + 1) / 2;
 
 		if (i % 2)
-			list[i] = scheduler_sigma_to_t(s, t->middle[ancestral ? k - 1 : k]);
+			list[i] = sde_sched_sigma_to_t(s, t->middle[ancestral ? k - 1 : k]);
 		else
 			list[i] = rounded ? nearbyint(s->timesteps[k]) : s->timesteps[k];
 	}
-	r = scheduler_copy_timesteps(s, list, 2 * n - 1, error);
+	r = sde_sched_copy_timesteps(s, list, 2 * n - 1, error);
 	free(list);
 	return r;
 }
@@ -104,11 +108,11 @@ static int set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_req
 {
 	struct tables t = {NULL};
 	double *sigmas;
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
+	r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
 	if (r < 0)
 		return r;
 	r = alloc_tables(s, s->n_timesteps, &t, error);
@@ -199,7 +203,7 @@ static void ancestral_step(struct sde_scheduler *s, const struct scheduler_step 
 		move(s, step, s->sigmas[index], s->sigmas[index], s->sigmas_interpol[index], 0);
 }
 
-const struct scheduler_class scheduler_kdpm2 = {
+const struct scheduler_class sde_sched_kdpm2 = {
 	.order = 2,
 	.slots = SLOTS,
 	.begin_index = true,
@@ -212,7 +216,7 @@ const struct scheduler_class scheduler_kdpm2 = {
 	.step = kdpm2_step,
 };
 
-const struct scheduler_class scheduler_kdpm2_ancestral = {
+const struct scheduler_class sde_sched_kdpm2_ancestral = {
 	.order = 2,
 	.slots = SLOTS,
 	.begin_index = true,

@@ -1,35 +1,36 @@
 /*
- * The update formulas that DPM-Solver's multistep and singlestep forms share (Lu et al. 2022, algorithms 1-2 and the SDE versions): with
- * the same order and step h in lambda only the points behind the divided differences D1, D2 differ.
+ * The update formulas that DPM-Solver's multistep and singlestep forms share (Lu et al. 2022,
+ * algorithms 1-2 and the SDE versions): with the same order and step h in lambda only the points
+ * behind the divided differences D1, D2 differ.
  */
 #include "daemon/engine/schedulers/internal.h"
 
-bool dpm_data_prediction(const struct sde_scheduler *s)
+bool sde_dpm_data_prediction(const struct sde_scheduler *s)
 {
 	return s->config.algorithm_type == SDE_ALGORITHM_DPMSOLVER_PP ||
 	       s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER_PP;
 }
 
-bool dpm_stochastic(const struct sde_scheduler *s)
+bool sde_dpm_stochastic(const struct sde_scheduler *s)
 {
 	return s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER ||
 	       s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER_PP;
 }
 
-void dpm_convert(struct sde_scheduler *s, const struct scheduler_step *step, float *to)
+void sde_dpm_convert(struct sde_scheduler *s, const struct scheduler_step *step, float *to)
 {
 	struct alpha_sigma a = alpha_sigma(s, s->state.step_index);
 
-	if (dpm_data_prediction(s)) {
-		scheduler_vp_clean(s, step, to);
+	if (sde_dpm_data_prediction(s)) {
+		sde_sched_vp_clean(s, step, to);
 		return;
 	}
-	scheduler_vp_epsilon(s, step, to);
+	sde_sched_vp_epsilon(s, step, to);
 	if (!s->config.thresholding)
 		return;
 	for (size_t i = 0; i < step->n; i++)
 		s->work[i] = (step->sample[i] - a.sigma * to[i]) / a.alpha;
-	scheduler_threshold(s, s->work, step->n, step->args->batch);
+	sde_sched_threshold(s, s->work, step->n, step->args->batch);
 	for (size_t i = 0; i < step->n; i++)
 		to[i] = (step->sample[i] - a.alpha * s->work[i]) / a.sigma;
 }
@@ -94,8 +95,8 @@ static struct dpm_update update_sde_noise(const struct sde_scheduler *s, struct 
 	return u;
 }
 
-struct dpm_update dpm_update(const struct sde_scheduler *s, struct alpha_sigma to,
-			     struct alpha_sigma from, float h, int order)
+struct dpm_update sde_dpm_update(const struct sde_scheduler *s, struct alpha_sigma to,
+				 struct alpha_sigma from, float h, int order)
 {
 	switch (s->config.algorithm_type) {
 	case SDE_ALGORITHM_DPMSOLVER:

@@ -1,6 +1,7 @@
 /*
- * DPM-Solver and DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3, as ODE or SDE: "DPM++ 2M", "2M SDE", "3M SDE". The ++ forms keep
- * predicted clean samples, the others predicted epsilons; h is the step in lambda = ln(alpha / sigma).
+ * DPM-Solver and DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3, as ODE or SDE: "DPM++ 2M",
+ * "2M SDE", "3M SDE". The ++ forms keep predicted clean samples, the others predicted epsilons; h
+ * is the step in lambda = ln(alpha / sigma).
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -15,11 +16,11 @@ static int multistep_init(struct sde_scheduler *s, struct sde_error *error)
 		s->config.algorithm_type = SDE_ALGORITHM_DPMSOLVER_PP;
 	if (s->config.solver_type != SDE_SOLVER_HEUN)
 		s->config.solver_type = SDE_SOLVER_MIDPOINT;
-	if (!dpm_data_prediction(s) && !s->config.final_sigma_min)
+	if (!sde_dpm_data_prediction(s) && !s->config.final_sigma_min)
 		return sde_error_set(error, -EINVAL,
 				     "algorithm_type dpmsolver needs final_sigmas_type sigma_min; "
 				     "dpmsolver++ takes zero");
-	if (!dpm_data_prediction(s) && s->config.prediction_type == SDE_PREDICTION_FLOW)
+	if (!sde_dpm_data_prediction(s) && s->config.prediction_type == SDE_PREDICTION_FLOW)
 		return sde_error_set(error, -EINVAL,
 				     "flow_prediction needs algorithm_type dpmsolver++");
 	if (s->config.algorithm_type == SDE_ALGORITHM_SDE_DPMSOLVER && s->config.solver_order == 3)
@@ -32,27 +33,27 @@ static int multistep_set_timesteps(struct sde_scheduler *s,
 				   const struct sde_timesteps_request *request,
 				   struct sde_error *error)
 {
-	float final = s->config.final_sigma_min ? scheduler_train_sigma(s, 0) : 0;
-	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
+	float final = s->config.final_sigma_min ? sde_sched_train_sigma(s, 0) : 0;
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_set_mu(s, request, error);
+	r = sde_sched_set_mu(s, request, error);
 	if (r < 0)
 		return r;
 	if (request->timesteps)
-		r = scheduler_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
+		r = sde_sched_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
 	else
-		r = scheduler_space_timesteps(s, true, scheduler_clipped_train_timesteps(s),
+		r = sde_sched_space_timesteps(s, true, sde_sched_clipped_train_timesteps(s),
 					      TIMESTEPS_INT64, error);
 	if (r < 0)
 		return r;
-	return scheduler_multistep_timesteps(s, request, final, error);
+	return sde_sched_multistep_timesteps(s, request, final, error);
 }
 
 static int multistep_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
 {
-	return dpm_stochastic(s);
+	return sde_dpm_stochastic(s);
 }
 
 static int order_of_step(const struct sde_scheduler *s)
@@ -75,11 +76,11 @@ static void multistep_step(struct sde_scheduler *s, const struct scheduler_step 
 	struct alpha_sigma to = alpha_sigma(s, index + 1), from = alpha_sigma(s, index);
 	float h = to.lambda - from.lambda, r0 = 1, r1 = 1;
 	int order = order_of_step(s);
-	struct dpm_update u = dpm_update(s, to, from, h, order);
+	struct dpm_update u = sde_dpm_update(s, to, from, h, order);
 	const float *m0, *m1, *m2;
 
 	/* into the slot that is about to be the newest; the sample is still needed below */
-	dpm_convert(s, step, history_push(s, 0, HISTORY));
+	sde_dpm_convert(s, step, history_push(s, 0, HISTORY));
 	m0 = s->slot[2];
 	m1 = s->slot[1];
 	m2 = s->slot[0];
@@ -105,7 +106,7 @@ static void multistep_step(struct sde_scheduler *s, const struct scheduler_step 
 		s->state.filled++;
 }
 
-const struct scheduler_class scheduler_dpmpp_2m = {
+const struct scheduler_class sde_sched_dpmpp_2m = {
 	.order = 1,
 	.slots = HISTORY,
 	.begin_index = true,

@@ -1,6 +1,7 @@
 /*
- * DPM-Solver++ singlestep ("DPM++ 2S"; Lu et al. 2022): blocks of 1, 2, ... order steps that all start from the sample at the block's
- * beginning. The last block is shortened so that a final sigma of 0 is reached by a first-order step.
+ * DPM-Solver++ singlestep ("DPM++ 2S"; Lu et al. 2022): blocks of 1, 2, ... order steps that all
+ * start from the sample at the block's beginning. The last block is shortened so that a final sigma
+ * of 0 is reached by a first-order step.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -21,11 +22,11 @@ static int singlestep_init(struct sde_scheduler *s, struct sde_error *error)
 		return sde_error_set(error, -EINVAL,
 				     "the singlestep solver has no sde-dpmsolver; sde-dpmsolver++ "
 				     "would be right");
-	if (!dpm_data_prediction(s) && !s->config.final_sigma_min)
+	if (!sde_dpm_data_prediction(s) && !s->config.final_sigma_min)
 		return sde_error_set(error, -EINVAL,
 				     "algorithm_type dpmsolver needs final_sigmas_type sigma_min; "
 				     "dpmsolver++ takes zero");
-	if (!dpm_data_prediction(s) && s->config.prediction_type == SDE_PREDICTION_FLOW)
+	if (!sde_dpm_data_prediction(s) && s->config.prediction_type == SDE_PREDICTION_FLOW)
 		return sde_error_set(error, -EINVAL,
 				     "flow_prediction needs algorithm_type dpmsolver++");
 	return 0;
@@ -53,28 +54,28 @@ static int singlestep_set_timesteps(struct sde_scheduler *s,
 				    const struct sde_timesteps_request *request,
 				    struct sde_error *error)
 {
-	float final = s->config.final_sigma_min ? scheduler_train_sigma(s, 0) : 0;
-	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
+	float final = s->config.final_sigma_min ? sde_sched_train_sigma(s, 0) : 0;
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_set_mu(s, request, error);
+	r = sde_sched_set_mu(s, request, error);
 	if (r < 0)
 		return r;
 	if (request->timesteps)
-		r = scheduler_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
+		r = sde_sched_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
 	else
-		r = scheduler_space_timesteps(s, true, scheduler_clipped_train_timesteps(s),
+		r = sde_sched_space_timesteps(s, true, sde_sched_clipped_train_timesteps(s),
 					      TIMESTEPS_INT64, error);
 	if (r < 0)
 		return r;
-	r = scheduler_multistep_timesteps(s, request, final, error);
+	r = sde_sched_multistep_timesteps(s, request, final, error);
 	return r < 0 ? r : make_orders(s, error);
 }
 
 static int singlestep_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
 {
-	return dpm_stochastic(s);
+	return sde_dpm_stochastic(s);
 }
 
 /* D1, D2 of the third order from the points at ratios r1 < r0 of the block's h */
@@ -99,7 +100,7 @@ static void singlestep_step(struct sde_scheduler *s, const struct scheduler_step
 	struct dpm_update u;
 	float h, r0 = 1, r1 = 1;
 
-	dpm_convert(s, step, history_push(s, 0, HISTORY));
+	sde_dpm_convert(s, step, history_push(s, 0, HISTORY));
 	m0 = s->slot[2];
 	m1 = s->slot[1];
 	m2 = s->slot[0];
@@ -111,7 +112,7 @@ static void singlestep_step(struct sde_scheduler *s, const struct scheduler_step
 		memcpy(s->slot[BLOCK_SAMPLE], step->sample, step->n * sizeof(float));
 	begin = alpha_sigma(s, index + 1 - (size_t)order);
 	h = to.lambda - begin.lambda;
-	u = dpm_update(s, to, begin, h, order);
+	u = sde_dpm_update(s, to, begin, h, order);
 	if (order >= 2)
 		r0 = (alpha_sigma(s, index).lambda - begin.lambda) / h;
 	if (order == 3)
@@ -130,7 +131,7 @@ static void singlestep_step(struct sde_scheduler *s, const struct scheduler_step
 	}
 }
 
-const struct scheduler_class scheduler_dpmpp_2s = {
+const struct scheduler_class sde_sched_dpmpp_2s = {
 	.order = 1,
 	.slots = SLOTS,
 	.begin_index = true,

@@ -1,7 +1,8 @@
 /*
- * DPM-Solver++ SDE, "DPM++ SDE" (Lu et al. 2022; k-diffusion): a stochastic midpoint method with t = -ln(sigma), two model calls and two
- * noise draws a step; the last step, to sigma 0, is one plain Euler step. diffusers takes its noise from a Brownian tree, which a
- * seed cannot reproduce here: the noise source decides.
+ * DPM-Solver++ SDE, "DPM++ SDE" (Lu et al. 2022; k-diffusion): a stochastic midpoint method with t
+ * = -ln(sigma), two model calls and two noise draws a step; the last step, to sigma 0, is one plain
+ * Euler step. diffusers takes its noise from a Brownian tree, which a seed cannot reproduce here:
+ * the noise source decides.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -16,15 +17,15 @@ static int sde_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps
 {
 	double *sigmas, *list = NULL;
 	size_t n;
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_sigma_timesteps(s, request, TIMESTEPS_FLOAT64, &sigmas, error);
+	r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT64, &sigmas, error);
 	if (r < 0)
 		return r;
 	n = s->n_timesteps;
-	r = scheduler_alloc_sigmas(s, 2 * n, error);
+	r = sde_sched_alloc_sigmas(s, 2 * n, error);
 	if (r == 0) {
 		list = malloc((2 * n - 1) * sizeof(*list));
 		r = list ? 0 : sde_error_set(error, -ENOMEM, "no memory for timesteps");
@@ -37,12 +38,12 @@ static int sde_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps
 		if (i % 2) {
 			double t = -log(sigmas[k - 1]), t_next = -log(sigmas[k]);
 
-			list[i] = scheduler_sigma_to_t(s, exp(-(t + (t_next - t) * 0.5)));
+			list[i] = sde_sched_sigma_to_t(s, exp(-(t + (t_next - t) * 0.5)));
 		}
 	}
 	if (r == 0) {
 		s->sigmas[2 * n - 1] = 0;
-		r = scheduler_copy_timesteps(s, list, 2 * n - 1, error);
+		r = sde_sched_copy_timesteps(s, list, 2 * n - 1, error);
 	}
 	free(list);
 	free(sigmas);
@@ -110,7 +111,7 @@ static void sde_step(struct sde_scheduler *s, const struct scheduler_step *step)
 	s->state.midpoint_sigma = second ? 0 : to;
 }
 
-const struct scheduler_class scheduler_dpmpp_sde = {
+const struct scheduler_class sde_sched_dpmpp_sde = {
 	.order = 2,
 	.slots = SLOTS,
 	.begin_index = true,

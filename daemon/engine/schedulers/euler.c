@@ -1,6 +1,6 @@
 /*
- * Euler on the probability-flow ODE in sigma (Karras et al. 2022, algorithm 2 with churn) and its ancestral variant, which removes more
- * noise than the step needs and adds the difference anew.
+ * Euler on the probability-flow ODE in sigma (Karras et al. 2022, algorithm 2 with churn) and its
+ * ancestral variant, which removes more noise than the step needs and adds the difference anew.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -10,7 +10,7 @@
 static int set_sigmas(struct sde_scheduler *s, const double *sigmas, size_t n, double final,
 		      struct sde_error *error)
 {
-	int r = scheduler_alloc_sigmas(s, n + 1, error);
+	int r = sde_sched_alloc_sigmas(s, n + 1, error);
 
 	if (r < 0)
 		return r;
@@ -36,26 +36,26 @@ static int custom_sigmas(struct sde_scheduler *s, const struct sde_timesteps_req
 					     "custom sigmas[%zu] is %g, must be above 0", i,
 					     request->sigmas[i]);
 	}
-	r = scheduler_copy_timesteps(s, request->sigmas, n, error);
+	r = sde_sched_copy_timesteps(s, request->sigmas, n, error);
 	if (r < 0)
 		return r;
 	s->num_inference_steps = (int)n;
 	for (size_t i = 0; i < n; i++)
-		s->timesteps[i] = scheduler_sigma_to_t(s, (float)request->sigmas[i]);
+		s->timesteps[i] = sde_sched_sigma_to_t(s, (float)request->sigmas[i]);
 	return set_sigmas(s, request->sigmas, n, request->sigmas[n], error);
 }
 
 /*
- * interpolation_type log_linear: n + 1 sigmas over the whole training range, whatever the timesteps, and the final one after them;
- * diffusers really does have one more than steps.
+ * interpolation_type log_linear: n + 1 sigmas over the whole training range, whatever the
+ * timesteps, and the final one after them; diffusers really does have one more than steps.
  */
 static int log_linear_sigmas(struct sde_scheduler *s, double final, struct sde_error *error)
 {
 	size_t points = (size_t)s->num_inference_steps + 1;
 	size_t last = (size_t)s->config.num_train_timesteps - 1;
-	float start = logf(scheduler_train_sigma(s, last)), end = logf(scheduler_train_sigma(s, 0));
+	float start = logf(sde_sched_train_sigma(s, last)), end = logf(sde_sched_train_sigma(s, 0));
 	float step = (end - start) / (float)(points - 1);
-	int r = scheduler_alloc_sigmas(s, points + 1, error);
+	int r = sde_sched_alloc_sigmas(s, points + 1, error);
 
 	if (r < 0)
 		return r;
@@ -72,7 +72,7 @@ static int euler_set_timesteps(struct sde_scheduler *s, const struct sde_timeste
 	bool continuous =
 		s->config.continuous_timesteps && s->config.prediction_type == SDE_PREDICTION_V;
 	double *sigmas, final;
-	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_SIGMAS, error);
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_SIGMAS, error);
 
 	if (r < 0)
 		return r;
@@ -80,15 +80,15 @@ static int euler_set_timesteps(struct sde_scheduler *s, const struct sde_timeste
 		return sde_error_set(
 			error, -EINVAL,
 			"custom timesteps exclude custom sigmas and continuous timesteps");
-	final = s->config.final_sigma_min ? scheduler_train_sigma(s, 0) : 0;
+	final = s->config.final_sigma_min ? sde_sched_train_sigma(s, 0) : 0;
 	if (request->sigmas) {
 		r = custom_sigmas(s, request, error);
 	} else {
-		r = scheduler_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
+		r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
 		if (r < 0)
 			return r;
 		if (s->config.log_linear_interpolation &&
-		    scheduler_sigma_spacing(&s->config) == SIGMAS_TABLE)
+		    sde_sched_sigma_spacing(&s->config) == SIGMAS_TABLE)
 			r = log_linear_sigmas(s, final, error);
 		else
 			r = set_sigmas(s, sigmas, s->n_timesteps, final, error);
@@ -106,11 +106,11 @@ static int ancestral_set_timesteps(struct sde_scheduler *s,
 				   struct sde_error *error)
 {
 	double *sigmas;
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
+	r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
 	if (r < 0)
 		return r;
 	r = set_sigmas(s, sigmas, s->n_timesteps, 0, error);
@@ -173,7 +173,7 @@ static void ancestral_step(struct sde_scheduler *s, const struct scheduler_step 
 	}
 }
 
-const struct scheduler_class scheduler_euler = {
+const struct scheduler_class sde_sched_euler = {
 	.order = 1,
 	.begin_index = true,
 	.scaled_by_sigma = true,
@@ -187,7 +187,7 @@ const struct scheduler_class scheduler_euler = {
 	.step = euler_step,
 };
 
-const struct scheduler_class scheduler_euler_ancestral = {
+const struct scheduler_class sde_sched_euler_ancestral = {
 	.order = 1,
 	.begin_index = true,
 	.scaled_by_sigma = true,

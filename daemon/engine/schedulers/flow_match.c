@@ -1,6 +1,7 @@
 /*
- * Rectified flow (Liu et al. 2022; Esser et al. 2024: SD3, FLUX): x = sigma noise + (1 - sigma) clean, the model predicts the velocity
- * noise - clean. Euler and Heun along a schedule of sigmas that is shifted towards noise, by a constant or by the image's size (mu).
+ * Rectified flow (Liu et al. 2022; Esser et al. 2024: SD3, FLUX): x = sigma noise + (1 - sigma)
+ * clean, the model predicts the velocity noise - clean. Euler and Heun along a schedule of sigmas
+ * that is shifted towards noise, by a constant or by the image's size (mu).
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -13,8 +14,9 @@ static double shifted(double sigma, double shift)
 }
 
 /*
- * sigmas of n even timesteps between the ends of the training schedule. The ends are those of the shifted float32 table, and what comes
- * out here is shifted once more by the caller: diffusers does both.
+ * sigmas of n even timesteps between the ends of the training schedule. The ends are those of the
+ * shifted float32 table, and what comes out here is shifted once more by the caller: diffusers does
+ * both.
  */
 static void even_sigmas(const struct sde_scheduler *s, bool table_shifted, size_t n, double *sigmas)
 {
@@ -35,22 +37,22 @@ static void even_sigmas(const struct sde_scheduler *s, bool table_shifted, size_
 
 static void ramp(const struct sde_scheduler *s, double *sigmas, size_t n)
 {
-	enum sigma_spacing spacing = scheduler_sigma_spacing(&s->config);
+	enum sigma_spacing spacing = sde_sched_sigma_spacing(&s->config);
 	double high = isnan(s->config.sigma_max) ? sigmas[0] : s->config.sigma_max;
 	double low = isnan(s->config.sigma_min) ? sigmas[n - 1] : s->config.sigma_min;
 
 	if (spacing != SIGMAS_TABLE)
-		scheduler_sigma_ramp(spacing, low, high, n, sigmas);
+		sde_sched_sigma_ramp(spacing, low, high, n, sigmas);
 }
 
 static int store(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 		 const double *sigmas, size_t n, struct sde_error *error)
 {
 	bool invert = s->config.invert_sigmas;
-	int r = scheduler_alloc_sigmas(s, n + 1, error);
+	int r = sde_sched_alloc_sigmas(s, n + 1, error);
 
 	if (r == 0)
-		r = scheduler_copy_timesteps(s, request->timesteps ? request->timesteps : sigmas, n,
+		r = sde_sched_copy_timesteps(s, request->timesteps ? request->timesteps : sigmas, n,
 					     error);
 	if (r < 0)
 		return r;
@@ -68,7 +70,7 @@ static int store(struct sde_scheduler *s, const struct sde_timesteps_request *re
 static int check_flow_request(const struct sde_scheduler *s,
 			      const struct sde_timesteps_request *request, struct sde_error *error)
 {
-	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_SIGMAS | REQUEST_MU,
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_SIGMAS | REQUEST_MU,
 					error);
 
 	if (r < 0)
@@ -105,10 +107,10 @@ static int flow_euler_set_timesteps(struct sde_scheduler *s,
 		else if (request->timesteps)
 			sigmas[i] =
 				(float)request->timesteps[i] / (float)s->config.num_train_timesteps;
-		sigmas[i] = dynamic ? scheduler_time_shift(&s->config, request->mu, sigmas[i])
+		sigmas[i] = dynamic ? sde_sched_time_shift(&s->config, request->mu, sigmas[i])
 				    : shifted(sigmas[i], s->config.shift);
 	}
-	scheduler_stretch_to_terminal(&s->config, sigmas, n);
+	sde_sched_stretch_to_terminal(&s->config, sigmas, n);
 	ramp(s, sigmas, n);
 	r = store(s, request, sigmas, n, error);
 	free(sigmas);
@@ -142,7 +144,7 @@ static int flow_heun_set_timesteps(struct sde_scheduler *s,
 {
 	size_t n = (size_t)s->num_inference_steps;
 	double *sigmas;
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r < 0)
 		return r;
@@ -150,9 +152,9 @@ static int flow_heun_set_timesteps(struct sde_scheduler *s,
 	if (!sigmas)
 		return sde_error_set(error, -ENOMEM, "no memory for %zu sigmas", n);
 	even_sigmas(s, true, n, sigmas);
-	r = scheduler_alloc_sigmas(s, 2 * n, error);
+	r = sde_sched_alloc_sigmas(s, 2 * n, error);
 	if (r == 0)
-		r = scheduler_copy_timesteps(s, sigmas, 2 * n - 1, error);
+		r = sde_sched_copy_timesteps(s, sigmas, 2 * n - 1, error);
 	for (size_t i = 0; r == 0 && i < 2 * n - 1; i++) {
 		s->sigmas[i] = (float)shifted(sigmas[(i + 1) / 2], s->config.shift);
 		s->timesteps[i] = s->sigmas[i] * (float)s->config.num_train_timesteps;
@@ -207,7 +209,7 @@ static void flow_heun_step(struct sde_scheduler *s, const struct scheduler_step 
 	s->state.dt = dt;
 }
 
-const struct scheduler_class scheduler_flow_euler = {
+const struct scheduler_class sde_sched_flow_euler = {
 	.order = 1,
 	.begin_index = true,
 	.no_alphas = true,
@@ -218,7 +220,7 @@ const struct scheduler_class scheduler_flow_euler = {
 	.step = flow_euler_step,
 };
 
-const struct scheduler_class scheduler_flow_heun = {
+const struct scheduler_class sde_sched_flow_heun = {
 	.order = 2,
 	.slots = SLOTS,
 	.begin_index = true,

@@ -1,6 +1,6 @@
 /*
- * Heun's second-order method in sigma (Karras et al. 2022, algorithm 1 without churn): two model calls a step, so every timestep but the
- * first stands twice in the list.
+ * Heun's second-order method in sigma (Karras et al. 2022, algorithm 1 without churn): two model
+ * calls a step, so every timestep but the first stands twice in the list.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -15,15 +15,15 @@ static int heun_set_timesteps(struct sde_scheduler *s, const struct sde_timestep
 {
 	double *sigmas, *list = NULL;
 	size_t n;
-	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS, error);
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
+	r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
 	if (r < 0)
 		return r;
 	n = s->n_timesteps;
-	r = scheduler_alloc_sigmas(s, 2 * n, error);
+	r = sde_sched_alloc_sigmas(s, 2 * n, error);
 	if (r == 0) {
 		list = malloc((2 * n - 1) * sizeof(*list));
 		r = list ? 0 : sde_error_set(error, -ENOMEM, "no memory for timesteps");
@@ -34,7 +34,7 @@ static int heun_set_timesteps(struct sde_scheduler *s, const struct sde_timestep
 	}
 	if (r == 0) {
 		s->sigmas[2 * n - 1] = 0;
-		r = scheduler_copy_timesteps(s, list, 2 * n - 1, error);
+		r = sde_sched_copy_timesteps(s, list, 2 * n - 1, error);
 	}
 	free(list);
 	free(sigmas);
@@ -69,7 +69,7 @@ static void heun_step(struct sde_scheduler *s, const struct scheduler_step *step
 	s->state.dt = dt;
 }
 
-const struct scheduler_class scheduler_heun = {
+const struct scheduler_class sde_sched_heun = {
 	.order = 2,
 	.slots = SLOTS,
 	.begin_index = true,

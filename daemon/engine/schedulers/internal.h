@@ -1,9 +1,11 @@
 /*
- * What the families of samplers share: the scheduler object, the table of classes, and the helpers that build noise tables.
- * A family is one struct scheduler_class; scheduler.c does everything common (checks, memory, noise draws, state).
+ * What the families of samplers share: the scheduler object, the table of classes, and the helpers
+ * that build noise tables. A family is one struct scheduler_class; scheduler.c does everything
+ * common (checks, memory, noise draws, state).
  *
- * Arithmetic rule: scalars are float where diffusers holds them in a torch tensor and double where it holds them in numpy or Python,
- * in the same order of operations, so that coefficients agree to the last bits.
+ * Arithmetic rule: scalars are float where diffusers holds them in a torch tensor and double where
+ * it holds them in numpy or Python, in the same order of operations, so that coefficients agree to
+ * the last bits.
  */
 #pragma once
 
@@ -64,13 +66,11 @@ struct scheduler_class {
 	bool begin_index; /* diffusers' class has set_begin_index */
 	enum zero_snr zero_snr;
 	bool integer_timesteps;
-	bool no_alphas; /* no noise schedule of betas */
-	bool scaled_by_sigma; /* input x / sqrt(sigma^2 + 1) and init_noise_sigma from the largest sigma */
+	bool no_alphas;	      /* no noise schedule of betas */
+	bool scaled_by_sigma; /* input x / sqrt(sigma^2 + 1), init_noise_sigma the largest sigma */
 	enum add_noise_kind add_noise;
-	unsigned int
-		prediction_types; /* bit set of 1 << enum sde_prediction_type; 0: the key is not read */
-	unsigned int
-		ramps; /* bit set of 1 << enum sigma_spacing: use_*_sigmas keys that are read */
+	unsigned int prediction_types; /* 1 << enum sde_prediction_type; 0: key not read */
+	unsigned int ramps;	       /* 1 << enum sigma_spacing: use_*_sigmas keys read */
 
 	/* further checks and tables; may be NULL */
 	int (*init)(struct sde_scheduler *s, struct sde_error *error);
@@ -88,9 +88,8 @@ struct scheduler_class {
 struct scheduler_state {
 	uint32_t step_index;
 	uint32_t begin_index_set;
-	uint32_t
-		counter; /* steps taken since the history was forgotten, or the class's own phase */
-	uint32_t filled; /* how many history entries are valid */
+	uint32_t counter;     /* steps since the history was forgotten (PNDM) */
+	uint32_t filled;      /* how many history entries are valid */
 	uint32_t this_order;  /* UniPC */
 	float dt;	      /* Heun */
 	float midpoint_sigma; /* DPM++ SDE */
@@ -106,8 +105,8 @@ struct sde_scheduler {
 	int num_inference_steps;
 	double *timesteps;
 	size_t n_timesteps;
-	float *sigmas, *sigmas_interpol, *sigmas_up,
-		*sigmas_down; /* n_sigmas each; the last three DPM2 */
+	float *sigmas;					  /* n_sigmas */
+	float *sigmas_interpol, *sigmas_up, *sigmas_down; /* n_sigmas each, only DPM2 */
 	size_t n_sigmas;
 	size_t n_prk;	 /* PNDM: Runge-Kutta calls at the start */
 	uint8_t *orders; /* DPM++ 2S: order of each step, n_timesteps */
@@ -126,99 +125,107 @@ struct alpha_sigma {
 	float alpha, sigma, lambda; /* lambda = ln(alpha) - ln(sigma) */
 };
 
-extern const struct scheduler_class scheduler_ddim, scheduler_ddim_inverse, scheduler_ddpm,
-	scheduler_pndm, scheduler_lms, scheduler_euler, scheduler_euler_ancestral, scheduler_heun,
-	scheduler_dpmpp_2m, scheduler_unipc, scheduler_kdpm2, scheduler_kdpm2_ancestral,
-	scheduler_dpmpp_sde, scheduler_dpmpp_2s, scheduler_deis, scheduler_lcm, scheduler_tcd,
-	scheduler_flow_euler, scheduler_flow_heun, scheduler_ipndm;
+extern const struct scheduler_class sde_sched_ddim, sde_sched_ddim_inverse, sde_sched_ddpm,
+	sde_sched_pndm, sde_sched_lms, sde_sched_euler, sde_sched_euler_ancestral, sde_sched_heun,
+	sde_sched_dpmpp_2m, sde_sched_unipc, sde_sched_kdpm2, sde_sched_kdpm2_ancestral,
+	sde_sched_dpmpp_sde, sde_sched_dpmpp_2s, sde_sched_deis, sde_sched_lcm, sde_sched_tcd,
+	sde_sched_flow_euler, sde_sched_flow_heun, sde_sched_ipndm;
 
 /* tables.c */
 
 /* alphas_cumprod from the configuration's betas; num_train_timesteps values. */
-int scheduler_make_alphas_cumprod(const struct sde_scheduler_config *config, enum zero_snr zero_snr,
+int sde_sched_make_alphas_cumprod(const struct sde_scheduler_config *config, enum zero_snr zero_snr,
 				  float *alphas_cumprod, struct sde_error *error);
 
 /*
- * Replace s->timesteps by the configured spacing of num_inference_steps points: 0..T-1 for classic samplers; with plus_one the
- * multistep solvers' variant (n+1 points, the lowest dropped) over 0..last-1, last <= T. Descending.
+ * Replace s->timesteps by the configured spacing of num_inference_steps points: 0..T-1 for classic
+ * samplers; with plus_one the multistep solvers' variant (n+1 points, the lowest dropped) over
+ * 0..last-1, last <= T. Descending.
  */
-int scheduler_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
+int sde_sched_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
 			      enum timestep_precision precision, struct sde_error *error);
 
 /* Make s->timesteps n values (contents undefined); -EINVAL for a count out of bounds. */
-int scheduler_alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *error);
+int sde_sched_alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *error);
 
 /* Replace s->timesteps by a copy of n values. */
-int scheduler_copy_timesteps(struct sde_scheduler *s, const double *timesteps, size_t n,
+int sde_sched_copy_timesteps(struct sde_scheduler *s, const double *timesteps, size_t n,
 			     struct sde_error *error);
 
 /* Allocate s->sigmas with n values (contents undefined). */
-int scheduler_alloc_sigmas(struct sde_scheduler *s, size_t n, struct sde_error *error);
+int sde_sched_alloc_sigmas(struct sde_scheduler *s, size_t n, struct sde_error *error);
 
 /* Check an int64 timestep list against the table 0..T-1. */
-int scheduler_check_table_range(const struct sde_scheduler *s, struct sde_error *error);
+int sde_sched_check_table_range(const struct sde_scheduler *s, struct sde_error *error);
 
 /* sqrt((1 - a) / a) of the training table at index i, in float32. */
-float scheduler_train_sigma(const struct sde_scheduler *s, size_t i);
+float sde_sched_train_sigma(const struct sde_scheduler *s, size_t i);
 
 /* np.interp of the training sigmas at timestep t. */
-double scheduler_interp_sigma(const struct sde_scheduler *s, double t);
+double sde_sched_interp_sigma(const struct sde_scheduler *s, double t);
 
 /* Fractional timestep whose log sigma is log(sigma): inverse of the above on the logarithm. */
-double scheduler_sigma_to_t(const struct sde_scheduler *s, double sigma);
+double sde_sched_sigma_to_t(const struct sde_scheduler *s, double sigma);
 
 /* Which use_*_sigmas is on (Karras, Lu, exponential, beta, flow in that precedence). */
-enum sigma_spacing scheduler_sigma_spacing(const struct sde_scheduler_config *config);
+enum sigma_spacing sde_sched_sigma_spacing(const struct sde_scheduler_config *config);
 
 /* n sigmas from high to low (both > 0) on one of the ramps KARRAS, EXPONENTIAL, BETA. */
-void scheduler_sigma_ramp(enum sigma_spacing spacing, double low, double high, size_t n,
+void sde_sched_sigma_ramp(enum sigma_spacing spacing, double low, double high, size_t n,
 			  double *sigmas);
 
 /*
- * For the classes that keep sigmas at their own timesteps (Euler, LMS, Heun, DPM2, DPM++ SDE): s->timesteps spaced as configured or as
- * requested, *ret_sigmas (malloc'ed, n_timesteps values) at them or on the configured ramp, s->timesteps then following the sigmas.
+ * For the classes that keep sigmas at their own timesteps (Euler, LMS, Heun, DPM2, DPM++ SDE):
+ * s->timesteps spaced as configured or as requested, *ret_sigmas (malloc'ed, n_timesteps values) at
+ * them or on the configured ramp, s->timesteps then following the sigmas.
  */
-int scheduler_sigma_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+int sde_sched_sigma_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			      enum timestep_precision precision, double **ret_sigmas,
 			      struct sde_error *error);
 
 /*
- * The same for the multistep solvers (DPM++ 2M/2S, DEIS): s->timesteps and s->sigmas (n_timesteps + 1, the last one set to final_sigma
- * or, if that is NAN, equal to the one before).
+ * The same for the multistep solvers (DPM++ 2M/2S, DEIS): s->timesteps and s->sigmas (n_timesteps +
+ * 1, the last one set to final_sigma or, if that is NAN, equal to the one before).
  */
-int scheduler_multistep_timesteps(struct sde_scheduler *s,
+int sde_sched_multistep_timesteps(struct sde_scheduler *s,
 				  const struct sde_timesteps_request *request, float final_sigma,
 				  struct sde_error *error);
 
-/* Number of timesteps left of the training table when log-SNRs below lambda_min_clipped are cut off. */
-int scheduler_clipped_train_timesteps(const struct sde_scheduler *s);
+/*
+ * Number of timesteps left of the training table when log-SNRs below lambda_min_clipped are cut
+ * off.
+ */
+int sde_sched_clipped_train_timesteps(const struct sde_scheduler *s);
 
 /* Dynamic shift of a flow sigma by mu, exponential or linear as configured. */
-double scheduler_time_shift(const struct sde_scheduler_config *config, double mu, double sigma);
+double sde_sched_time_shift(const struct sde_scheduler_config *config, double mu, double sigma);
 
 /* The multistep solvers' dynamic shifting: flow_shift = e^mu, if the request has a mu. */
-int scheduler_set_mu(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+int sde_sched_set_mu(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 		     struct sde_error *error);
 
-/* Stretch descending flow sigmas so that the last one is shift_terminal, if that is configured (and not 0). */
-void scheduler_stretch_to_terminal(const struct sde_scheduler_config *config, double *sigmas,
+/*
+ * Stretch descending flow sigmas so that the last one is shift_terminal, if that is configured (and
+ * not 0).
+ */
+void sde_sched_stretch_to_terminal(const struct sde_scheduler_config *config, double *sigmas,
 				   size_t n);
 
 /* predict.c */
 
 /* Clip or threshold predicted clean samples in place, as configured. */
-void scheduler_clip(struct sde_scheduler *s, float *x0, size_t n, size_t batch);
-void scheduler_threshold(struct sde_scheduler *s, float *x0, size_t n, size_t batch);
+void sde_sched_clip(struct sde_scheduler *s, float *x0, size_t n, size_t batch);
+void sde_sched_threshold(struct sde_scheduler *s, float *x0, size_t n, size_t batch);
 
 /* Predicted clean sample into s->work, in VP space (alpha = alphas_cumprod[t]), unclipped. */
-void scheduler_predict_x0(struct sde_scheduler *s, const struct scheduler_step *step, float alpha);
+void sde_sched_predict_x0(struct sde_scheduler *s, const struct scheduler_step *step, float alpha);
 
 /*
- * For the multistep solvers, whose alpha and sigma come from sigmas[step_index]: the predicted clean sample (thresholded if so
- * configured) or the predicted epsilon, into `to` (n floats).
+ * For the multistep solvers, whose alpha and sigma come from sigmas[step_index]: the predicted
+ * clean sample (thresholded if so configured) or the predicted epsilon, into `to` (n floats).
  */
-void scheduler_vp_clean(struct sde_scheduler *s, const struct scheduler_step *step, float *to);
-void scheduler_vp_epsilon(const struct sde_scheduler *s, const struct scheduler_step *step,
+void sde_sched_vp_clean(struct sde_scheduler *s, const struct scheduler_step *step, float *to);
+void sde_sched_vp_epsilon(const struct sde_scheduler *s, const struct scheduler_step *step,
 			  float *to);
 
 /* dpm_common.c */
@@ -228,20 +235,26 @@ struct dpm_update {
 	float sample, d0, d1, d2, noise;
 };
 
-/* The coefficients of one step of `order` from `from` to `to`, h = to.lambda - from.lambda, as algorithm_type and solver_type say. */
-struct dpm_update dpm_update(const struct sde_scheduler *s, struct alpha_sigma to,
-			     struct alpha_sigma from, float h, int order);
+/*
+ * The coefficients of one step of `order` from `from` to `to`, h = to.lambda - from.lambda, as
+ * algorithm_type and solver_type say.
+ */
+struct dpm_update sde_dpm_update(const struct sde_scheduler *s, struct alpha_sigma to,
+				 struct alpha_sigma from, float h, int order);
 
-bool dpm_data_prediction(const struct sde_scheduler *s); /* the ++ forms */
-bool dpm_stochastic(const struct sde_scheduler *s);
+bool sde_dpm_data_prediction(const struct sde_scheduler *s); /* the ++ forms */
+bool sde_dpm_stochastic(const struct sde_scheduler *s);
 
-/* What the algorithm remembers of the model's output: clean sample or epsilon, into `to` (n floats). */
-void dpm_convert(struct sde_scheduler *s, const struct scheduler_step *step, float *to);
+/*
+ * What the algorithm remembers of the model's output: clean sample or epsilon, into `to` (n
+ * floats).
+ */
+void sde_dpm_convert(struct sde_scheduler *s, const struct scheduler_step *step, float *to);
 
 /* scheduler.c */
 
 /* alphas_cumprod[t], before the table (t < 0) 1 or alphas_cumprod[0] as set_alpha_to_one says. */
-float scheduler_alpha_at(const struct sde_scheduler *s, int t);
+float sde_sched_alpha_at(const struct sde_scheduler *s, int t);
 
 /* -ENOTSUP if the request carries something this class does not take. */
 enum request_part {
@@ -250,11 +263,13 @@ enum request_part {
 	REQUEST_MU = 4,
 	REQUEST_STRENGTH = 8,
 };
-int scheduler_check_request(const struct sde_scheduler *s,
+int sde_sched_check_request(const struct sde_scheduler *s,
 			    const struct sde_timesteps_request *request, unsigned int allowed,
 			    struct sde_error *error);
 
-/* Predicted clean sample of one element in sigma space (Karras et al.): x is the unscaled sample. */
+/*
+ * Predicted clean sample of one element in sigma space (Karras et al.): x is the unscaled sample.
+ */
 struct sigma_prediction {
 	enum sde_prediction_type type;
 	float sigma, v_output, v_sample;
@@ -296,7 +311,10 @@ static inline struct alpha_sigma alpha_sigma(const struct sde_scheduler *s, size
 	return r;
 }
 
-/* Move the newest entry of a history of `length` slots starting at `first` to the end: slot[first] becomes free at the end. */
+/*
+ * Move the newest entry of a history of `length` slots starting at `first` to the end: slot[first]
+ * becomes free at the end.
+ */
 static inline float *history_push(struct sde_scheduler *s, size_t first, size_t length)
 {
 	float *oldest = s->slot[first];

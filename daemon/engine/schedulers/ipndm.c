@@ -1,6 +1,6 @@
 /*
- * IPNDM: fourth-order Adams-Bashforth on the angle of a cosine-like schedule that depends only on the number of steps; used by the
- * Versatile Diffusion family. Timesteps are fractions from 1 down.
+ * IPNDM: fourth-order Adams-Bashforth on the angle of a cosine-like schedule that depends only on
+ * the number of steps; used by the Versatile Diffusion family. Timesteps are fractions from 1 down.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -37,10 +37,10 @@ static float alpha_at(const struct sde_scheduler *s, size_t index)
 static int ipndm_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			       struct sde_error *error)
 {
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r == 0)
-		r = scheduler_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
+		r = sde_sched_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < s->n_timesteps; i++)
@@ -74,7 +74,7 @@ static void ipndm_step(struct sde_scheduler *s, const struct scheduler_step *ste
 	}
 }
 
-const struct scheduler_class scheduler_ipndm = {
+const struct scheduler_class sde_sched_ipndm = {
 	.order = 1,
 	.slots = HISTORY,
 	.begin_index = true,

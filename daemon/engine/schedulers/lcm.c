@@ -1,6 +1,7 @@
 /*
- * Latent consistency models: LCM (Luo et al. 2023) and TCD, trajectory consistency distillation (Zheng et al. 2024). Both pick their few
- * timesteps from the grid the model was distilled on, predict the clean sample and noise it again; the last step adds no noise.
+ * Latent consistency models: LCM (Luo et al. 2023) and TCD, trajectory consistency distillation
+ * (Zheng et al. 2024). Both pick their few timesteps from the grid the model was distilled on,
+ * predict the clean sample and noise it again; the last step adds no noise.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -23,7 +24,7 @@ static int custom_timesteps(struct sde_scheduler *s, const struct sde_timesteps_
 		return sde_error_set(error, -EINVAL,
 				     "strength %g leaves none of %zu custom timesteps", strength,
 				     n);
-	return scheduler_copy_timesteps(s, request->timesteps + (n - run), run, error);
+	return sde_sched_copy_timesteps(s, request->timesteps + (n - run), run, error);
 }
 
 /* the i-th of the descending distillation grid of `size` points */
@@ -45,7 +46,7 @@ static int consistency_set_timesteps(struct sde_scheduler *s,
 	/* TCD with an explicit original_inference_steps uses the whole training grid */
 	bool every = s->config.class_id == SDE_SCHEDULER_TCD && request->original_inference_steps;
 	size_t n = (size_t)s->num_inference_steps, size;
-	int r = scheduler_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_STRENGTH, error);
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_STRENGTH, error);
 
 	if (r < 0)
 		return r;
@@ -58,7 +59,7 @@ static int consistency_set_timesteps(struct sde_scheduler *s,
 				     s->config.num_train_timesteps);
 	if (request->timesteps) {
 		r = custom_timesteps(s, request, strength, error);
-		return r < 0 ? r : scheduler_check_table_range(s, error);
+		return r < 0 ? r : sde_sched_check_table_range(s, error);
 	}
 	size = (size_t)((every ? s->config.num_train_timesteps : original) * strength);
 	if (n > size || n > (size_t)original)
@@ -66,7 +67,7 @@ static int consistency_set_timesteps(struct sde_scheduler *s,
 			error, -EINVAL,
 			"%zu steps, but the grid of %d steps at strength %g has only %zu", n,
 			original, strength, size);
-	r = scheduler_alloc_timesteps(s, n, error);
+	r = sde_sched_alloc_timesteps(s, n, error);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++) {
@@ -75,7 +76,7 @@ static int consistency_set_timesteps(struct sde_scheduler *s,
 
 		s->timesteps[i] = grid_point(s, k, size, original, every);
 	}
-	return scheduler_check_table_range(s, error);
+	return sde_sched_check_table_range(s, error);
 }
 
 static bool is_last(const struct sde_scheduler *s)
@@ -93,14 +94,14 @@ static void lcm_step(struct sde_scheduler *s, const struct scheduler_step *step)
 	size_t index = s->state.step_index;
 	int t = (int)s->timesteps[index];
 	int prev = index + 1 < s->n_timesteps ? (int)s->timesteps[index + 1] : t;
-	float alpha = scheduler_alpha_at(s, t), alpha_prev = scheduler_alpha_at(s, prev);
+	float alpha = sde_sched_alpha_at(s, t), alpha_prev = sde_sched_alpha_at(s, prev);
 	float scaled = (float)t * (float)s->config.timestep_scaling;
 	float squared = scaled * scaled + (float)(SIGMA_DATA * SIGMA_DATA);
 	float c_skip = (float)(SIGMA_DATA * SIGMA_DATA) / squared, c_out = scaled / sqrtf(squared);
 	float root_prev = sqrtf(alpha_prev), root_beta_prev = sqrtf(1 - alpha_prev);
 
-	scheduler_predict_x0(s, step, alpha);
-	scheduler_clip(s, s->work, step->n, step->args->batch);
+	sde_sched_predict_x0(s, step, alpha);
+	sde_sched_clip(s, s->work, step->n, step->args->batch);
 	for (size_t i = 0; i < step->n; i++) {
 		float denoised = c_out * s->work[i] + c_skip * step->sample[i];
 
@@ -120,13 +121,13 @@ static void tcd_step(struct sde_scheduler *s, const struct scheduler_step *step)
 	int t = (int)s->timesteps[index];
 	int prev = index + 1 < s->n_timesteps ? (int)s->timesteps[index + 1] : 0;
 	int inner = (int)floorf((float)(1 - step->args->eta) * (float)prev);
-	float alpha = scheduler_alpha_at(s, t), alpha_prev = scheduler_alpha_at(s, prev);
-	float alpha_s = scheduler_alpha_at(s, inner);
+	float alpha = sde_sched_alpha_at(s, t), alpha_prev = sde_sched_alpha_at(s, prev);
+	float alpha_s = sde_sched_alpha_at(s, inner);
 	float root_alpha = sqrtf(alpha), root_beta = sqrtf(1 - alpha);
 	float root_alpha_s = sqrtf(alpha_s), root_beta_s = sqrtf(1 - alpha_s);
 	float keep = sqrtf(alpha_prev / alpha_s), add = sqrtf(1 - alpha_prev / alpha_s);
 
-	scheduler_predict_x0(s, step, alpha);
+	sde_sched_predict_x0(s, step, alpha);
 	for (size_t i = 0; i < step->n; i++) {
 		float m = step->model_output[i], x = step->sample[i], noised;
 		float eps = m;
@@ -140,7 +141,7 @@ static void tcd_step(struct sde_scheduler *s, const struct scheduler_step *step)
 	}
 }
 
-const struct scheduler_class scheduler_lcm = {
+const struct scheduler_class sde_sched_lcm = {
 	.order = 1,
 	.begin_index = true,
 	.zero_snr = ZERO_SNR_EXACT,
@@ -153,7 +154,7 @@ const struct scheduler_class scheduler_lcm = {
 	.step = lcm_step,
 };
 
-const struct scheduler_class scheduler_tcd = {
+const struct scheduler_class sde_sched_tcd = {
 	.order = 1,
 	.begin_index = true,
 	.zero_snr = ZERO_SNR_EXACT,

@@ -1,6 +1,7 @@
 /*
- * LMS: Adams-Bashforth on the probability-flow ODE in sigma, with the coefficients for uneven steps (k-diffusion's sampler). The
- * coefficients are integrals of Lagrange polynomials of degree <= 3, exact here with four Gauss points.
+ * LMS: Adams-Bashforth on the probability-flow ODE in sigma, with the coefficients for uneven steps
+ * (k-diffusion's sampler). The coefficients are integrals of Lagrange polynomials of degree <= 3,
+ * exact here with four Gauss points.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -12,14 +13,14 @@ static int lms_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps
 			     struct sde_error *error)
 {
 	double *sigmas;
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
+	r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
 	if (r < 0)
 		return r;
-	r = scheduler_alloc_sigmas(s, s->n_timesteps + 1, error);
+	r = sde_sched_alloc_sigmas(s, s->n_timesteps + 1, error);
 	for (size_t i = 0; r == 0 && i < s->n_timesteps; i++) {
 		s->sigmas[i] = (float)sigmas[i];
 		s->timesteps[i] = (float)s->timesteps[i];
@@ -30,7 +31,9 @@ static int lms_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps
 	return r;
 }
 
-/* integral from sigmas[t] to sigmas[t + 1] of the basis polynomial that is 1 at sigmas[t - current] */
+/*
+ * integral from sigmas[t] to sigmas[t + 1] of the basis polynomial that is 1 at sigmas[t - current]
+ */
 static double lms_coefficient(const float *sigmas, size_t t, size_t order, size_t current)
 {
 	static const double points[4] = {-0.8611363115940526, -0.3399810435848563,
@@ -78,7 +81,7 @@ static void lms_step(struct sde_scheduler *s, const struct scheduler_step *step)
 	}
 }
 
-const struct scheduler_class scheduler_lms = {
+const struct scheduler_class sde_sched_lms = {
 	.order = 1,
 	.slots = LMS_HISTORY,
 	.begin_index = true,

@@ -1,6 +1,7 @@
 /*
- * The names under which people know samplers ("Euler a", "DPM++ 2M Karras"), as web front ends have spread them, and what they mean
- * in diffusers' terms: a class and a few keys on top of the model's own noise schedule.
+ * The names under which people know samplers ("Euler a", "DPM++ 2M Karras"), as web front ends have
+ * spread them, and what they mean in diffusers' terms: a class and a few keys on top of the model's
+ * own noise schedule.
  */
 #include "daemon/engine/scheduler.h"
 

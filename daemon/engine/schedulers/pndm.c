@@ -1,6 +1,7 @@
 /*
- * PNDM (Liu et al. 2022): linear multistep on the pseudo-numerical transfer, started either by repeating the second timestep (PLMS, what
- * Stable Diffusion ships: N+1 model calls) or by three Runge-Kutta steps of four calls each.
+ * PNDM (Liu et al. 2022): linear multistep on the pseudo-numerical transfer, started either by
+ * repeating the second timestep (PLMS, what Stable Diffusion ships: N+1 model calls) or by three
+ * Runge-Kutta steps of four calls each.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -9,7 +10,10 @@
 
 #define PNDM_ORDER 4
 
-/* slots: the last outputs, oldest first, then the sample a compound step started from, and the Runge-Kutta sum */
+/*
+ * slots: the last outputs, oldest first, then the sample a compound step started from, and the
+ * Runge-Kutta sum
+ */
 enum { HISTORY, CURRENT_SAMPLE = HISTORY + PNDM_ORDER, RK_SUM, SLOTS };
 
 static double *append(double *to, double t, size_t times)
@@ -28,8 +32,8 @@ static double *plms_list(const struct sde_scheduler *s, double *to)
 }
 
 /*
- * Runge-Kutta over the first three intervals: t, t - h, t - h, next, next, ..., with h half a stride; then PLMS from the fourth
- * timestep on.
+ * Runge-Kutta over the first three intervals: t, t - h, t - h, next, next, ..., with h half a
+ * stride; then PLMS from the fourth timestep on.
  */
 static double *prk_list(struct sde_scheduler *s, double *to)
 {
@@ -51,11 +55,11 @@ static int pndm_set_timesteps(struct sde_scheduler *s, const struct sde_timestep
 			      struct sde_error *error)
 {
 	double *list, *end;
-	int r = scheduler_check_request(s, request, 0, error);
+	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r < 0)
 		return r;
-	r = scheduler_space_timesteps(s, false, s->config.num_train_timesteps, TIMESTEPS_INT64,
+	r = sde_sched_space_timesteps(s, false, s->config.num_train_timesteps, TIMESTEPS_INT64,
 				      error);
 	if (r < 0)
 		return r;
@@ -68,18 +72,21 @@ static int pndm_set_timesteps(struct sde_scheduler *s, const struct sde_timestep
 		return sde_error_set(error, -ENOMEM, "no memory for timesteps");
 	s->n_prk = 0;
 	end = s->config.skip_prk_steps ? plms_list(s, list) : prk_list(s, list);
-	r = scheduler_copy_timesteps(s, list, (size_t)(end - list), error);
+	r = sde_sched_copy_timesteps(s, list, (size_t)(end - list), error);
 	free(list);
 	if (r < 0)
 		return r;
-	return scheduler_check_table_range(s, error);
+	return sde_sched_check_table_range(s, error);
 }
 
-/* formula (9) of the paper: from timestep t to prev along the output e, which is an epsilon or, by configuration, a velocity */
+/*
+ * formula (9) of the paper: from timestep t to prev along the output e, which is an epsilon or, by
+ * configuration, a velocity
+ */
 static void transfer(const struct sde_scheduler *s, const float *sample, const float *e, int t,
 		     int prev, float *out, size_t n)
 {
-	float alpha = scheduler_alpha_at(s, t), alpha_prev = scheduler_alpha_at(s, prev);
+	float alpha = sde_sched_alpha_at(s, t), alpha_prev = sde_sched_alpha_at(s, prev);
 	float beta = 1 - alpha, beta_prev = 1 - alpha_prev;
 	float keep = sqrtf(alpha_prev / alpha), difference = alpha_prev - alpha;
 	float denominator = alpha * sqrtf(beta_prev) + sqrtf(alpha * beta * alpha_prev);
@@ -178,7 +185,7 @@ static void pndm_step(struct sde_scheduler *s, const struct scheduler_step *step
 	s->state.counter++;
 }
 
-const struct scheduler_class scheduler_pndm = {
+const struct scheduler_class sde_sched_pndm = {
 	.order = 1,
 	.slots = SLOTS,
 	.integer_timesteps = true,

@@ -1,6 +1,7 @@
 /*
- * From the denoiser's output to the predicted clean sample in VP space, and the two ways of keeping it in range: clipping, and the
- * dynamic thresholding of Imagen (Saharia et al. 2022), which looks at one image at a time.
+ * From the denoiser's output to the predicted clean sample in VP space, and the two ways of keeping
+ * it in range: clipping, and the dynamic thresholding of Imagen (Saharia et al. 2022), which looks
+ * at one image at a time.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -23,7 +24,7 @@ static float quantile(float *values, size_t n, double q)
 	return values[low] + (rank - below) * (values[high] - values[low]);
 }
 
-void scheduler_threshold(struct sde_scheduler *s, float *x0, size_t n, size_t batch)
+void sde_sched_threshold(struct sde_scheduler *s, float *x0, size_t n, size_t batch)
 {
 	size_t per_image = n / batch;
 
@@ -39,12 +40,12 @@ void scheduler_threshold(struct sde_scheduler *s, float *x0, size_t n, size_t ba
 	}
 }
 
-void scheduler_clip(struct sde_scheduler *s, float *x0, size_t n, size_t batch)
+void sde_sched_clip(struct sde_scheduler *s, float *x0, size_t n, size_t batch)
 {
 	float range = (float)s->config.clip_sample_range;
 
 	if (s->config.thresholding) {
-		scheduler_threshold(s, x0, n, batch);
+		sde_sched_threshold(s, x0, n, batch);
 		return;
 	}
 	if (!s->config.clip_sample)
@@ -53,7 +54,7 @@ void scheduler_clip(struct sde_scheduler *s, float *x0, size_t n, size_t batch)
 		x0[i] = fminf(fmaxf(x0[i], -range), range);
 }
 
-void scheduler_predict_x0(struct sde_scheduler *s, const struct scheduler_step *step, float alpha)
+void sde_sched_predict_x0(struct sde_scheduler *s, const struct scheduler_step *step, float alpha)
 {
 	float root_alpha = sqrtf(alpha), root_beta = sqrtf(1 - alpha);
 	const float *m = step->model_output, *x = step->sample;
@@ -73,7 +74,7 @@ void scheduler_predict_x0(struct sde_scheduler *s, const struct scheduler_step *
 	}
 }
 
-void scheduler_vp_clean(struct sde_scheduler *s, const struct scheduler_step *step, float *to)
+void sde_sched_vp_clean(struct sde_scheduler *s, const struct scheduler_step *step, float *to)
 {
 	struct alpha_sigma a = alpha_sigma(s, s->state.step_index);
 	float flow_sigma = s->sigmas[s->state.step_index];
@@ -96,10 +97,10 @@ void scheduler_vp_clean(struct sde_scheduler *s, const struct scheduler_step *st
 		}
 	}
 	if (s->config.thresholding)
-		scheduler_threshold(s, to, step->n, step->args->batch);
+		sde_sched_threshold(s, to, step->n, step->args->batch);
 }
 
-void scheduler_vp_epsilon(const struct sde_scheduler *s, const struct scheduler_step *step,
+void sde_sched_vp_epsilon(const struct sde_scheduler *s, const struct scheduler_step *step,
 			  float *to)
 {
 	struct alpha_sigma a = alpha_sigma(s, s->state.step_index);

@@ -1,6 +1,7 @@
 /*
- * The part of a scheduler that every class shares: construction, the checks around a step, noise draws, noising of clean samples and
- * saved state. The classes' own arithmetic is in the files beside this one.
+ * The part of a scheduler that every class shares: construction, the checks around a step, noise
+ * draws, noising of clean samples and saved state. The classes' own arithmetic is in the files
+ * beside this one.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -18,26 +19,26 @@ struct state_header {
 };
 
 static const struct scheduler_class *const classes[SDE_SCHEDULER_CLASSES] = {
-	[SDE_SCHEDULER_DDIM] = &scheduler_ddim,
-	[SDE_SCHEDULER_DDIM_INVERSE] = &scheduler_ddim_inverse,
-	[SDE_SCHEDULER_DDPM] = &scheduler_ddpm,
-	[SDE_SCHEDULER_PNDM] = &scheduler_pndm,
-	[SDE_SCHEDULER_LMS] = &scheduler_lms,
-	[SDE_SCHEDULER_EULER] = &scheduler_euler,
-	[SDE_SCHEDULER_EULER_ANCESTRAL] = &scheduler_euler_ancestral,
-	[SDE_SCHEDULER_HEUN] = &scheduler_heun,
-	[SDE_SCHEDULER_DPM_MULTISTEP] = &scheduler_dpmpp_2m,
-	[SDE_SCHEDULER_UNIPC] = &scheduler_unipc,
-	[SDE_SCHEDULER_KDPM2] = &scheduler_kdpm2,
-	[SDE_SCHEDULER_KDPM2_ANCESTRAL] = &scheduler_kdpm2_ancestral,
-	[SDE_SCHEDULER_DPM_SDE] = &scheduler_dpmpp_sde,
-	[SDE_SCHEDULER_DPM_SINGLESTEP] = &scheduler_dpmpp_2s,
-	[SDE_SCHEDULER_DEIS] = &scheduler_deis,
-	[SDE_SCHEDULER_LCM] = &scheduler_lcm,
-	[SDE_SCHEDULER_TCD] = &scheduler_tcd,
-	[SDE_SCHEDULER_FLOW_MATCH_EULER] = &scheduler_flow_euler,
-	[SDE_SCHEDULER_FLOW_MATCH_HEUN] = &scheduler_flow_heun,
-	[SDE_SCHEDULER_IPNDM] = &scheduler_ipndm,
+	[SDE_SCHEDULER_DDIM] = &sde_sched_ddim,
+	[SDE_SCHEDULER_DDIM_INVERSE] = &sde_sched_ddim_inverse,
+	[SDE_SCHEDULER_DDPM] = &sde_sched_ddpm,
+	[SDE_SCHEDULER_PNDM] = &sde_sched_pndm,
+	[SDE_SCHEDULER_LMS] = &sde_sched_lms,
+	[SDE_SCHEDULER_EULER] = &sde_sched_euler,
+	[SDE_SCHEDULER_EULER_ANCESTRAL] = &sde_sched_euler_ancestral,
+	[SDE_SCHEDULER_HEUN] = &sde_sched_heun,
+	[SDE_SCHEDULER_DPM_MULTISTEP] = &sde_sched_dpmpp_2m,
+	[SDE_SCHEDULER_UNIPC] = &sde_sched_unipc,
+	[SDE_SCHEDULER_KDPM2] = &sde_sched_kdpm2,
+	[SDE_SCHEDULER_KDPM2_ANCESTRAL] = &sde_sched_kdpm2_ancestral,
+	[SDE_SCHEDULER_DPM_SDE] = &sde_sched_dpmpp_sde,
+	[SDE_SCHEDULER_DPM_SINGLESTEP] = &sde_sched_dpmpp_2s,
+	[SDE_SCHEDULER_DEIS] = &sde_sched_deis,
+	[SDE_SCHEDULER_LCM] = &sde_sched_lcm,
+	[SDE_SCHEDULER_TCD] = &sde_sched_tcd,
+	[SDE_SCHEDULER_FLOW_MATCH_EULER] = &sde_sched_flow_euler,
+	[SDE_SCHEDULER_FLOW_MATCH_HEUN] = &sde_sched_flow_heun,
+	[SDE_SCHEDULER_IPNDM] = &sde_sched_ipndm,
 };
 
 static int check_config(const struct sde_scheduler_config *config,
@@ -116,7 +117,7 @@ int sde_scheduler_new(const struct sde_scheduler_config *config,
 		s->alphas_cumprod = malloc((size_t)config->num_train_timesteps * sizeof(float));
 		if (!s->alphas_cumprod)
 			return sde_error_set(error, -ENOMEM, "no memory for a noise schedule");
-		r = scheduler_make_alphas_cumprod(&s->config, class->zero_snr, s->alphas_cumprod,
+		r = sde_sched_make_alphas_cumprod(&s->config, class->zero_snr, s->alphas_cumprod,
 						  error);
 		if (r < 0)
 			return r;
@@ -156,7 +157,7 @@ static void forget_history(struct sde_scheduler *s)
 	s->n = 0;
 }
 
-int scheduler_check_request(const struct sde_scheduler *s,
+int sde_sched_check_request(const struct sde_scheduler *s,
 			    const struct sde_timesteps_request *request, unsigned int allowed,
 			    struct sde_error *error)
 {
@@ -372,7 +373,7 @@ int sde_scheduler_step(struct sde_scheduler *s, const float *model_output, const
 	return 0;
 }
 
-float scheduler_alpha_at(const struct sde_scheduler *s, int t)
+float sde_sched_alpha_at(const struct sde_scheduler *s, int t)
 {
 	int last = s->config.num_train_timesteps - 1;
 
@@ -381,7 +382,10 @@ float scheduler_alpha_at(const struct sde_scheduler *s, int t)
 	return s->alphas_cumprod[t < last ? t : last];
 }
 
-/* diffusers looks a timestep up in the list and takes the second of equal ones, until a position is known */
+/*
+ * diffusers looks a timestep up in the list and takes the second of equal ones, until a position is
+ * known
+ */
 static size_t noise_index(const struct sde_scheduler *s, size_t index)
 {
 	if (s->state.begin_index_set || s->state.started)
@@ -403,7 +407,7 @@ int sde_scheduler_add_noise(const struct sde_scheduler *s, const float *clean, c
 				     "noise of timestep number %zu, but there are %zu timesteps",
 				     index, s->n_timesteps);
 	if (s->class->add_noise == ADD_NOISE_ALPHAS) {
-		float alpha = scheduler_alpha_at(s, (int)s->timesteps[index]);
+		float alpha = sde_sched_alpha_at(s, (int)s->timesteps[index]);
 
 		keep = sqrtf(alpha);
 		add = sqrtf(1 - alpha);

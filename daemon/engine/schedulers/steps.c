@@ -1,6 +1,6 @@
 /*
- * Step counting, guidance and interpolation: see steps.h. Products and truncations are in double like Python's, so that
- * (int)(10 * 0.55) is 5 here as there.
+ * Step counting, guidance and interpolation: see steps.h. Products and truncations are in double
+ * like Python's, so that (int)(10 * 0.55) is 5 here as there.
  */
 #include "daemon/engine/schedulers/steps.h"
 

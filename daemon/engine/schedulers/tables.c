@@ -1,8 +1,9 @@
 /*
- * Noise schedules and timestep spacings: betas, their cumulated alphas, and the points at which a sampler evaluates the model.
- * These reproduce torch.linspace, torch.cumprod, np.linspace, np.arange, np.round and np.interp where the last bit or an off-by-one of the
- * length would show in a picture. Sources: Ho et al. 2020 (betas), Nichol & Dhariwal 2021 (cosine), Karras et al. 2022 (rho = 7 ramp),
- * Lin et al. 2023 (zero terminal SNR), Lu et al. 2022 (uniform log-SNR).
+ * Noise schedules and timestep spacings: betas, their cumulated alphas, and the points at which a
+ * sampler evaluates the model. These reproduce torch.linspace, torch.cumprod, np.linspace,
+ * np.arange, np.round and np.interp where the last bit or an off-by-one of the length would show in
+ * a picture. Sources: Ho et al. 2020 (betas), Nichol & Dhariwal 2021 (cosine), Karras et al. 2022
+ * (rho = 7 ramp), Lin et al. 2023 (zero terminal SNR), Lu et al. 2022 (uniform log-SNR).
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -109,7 +110,7 @@ static void rescale_zero_terminal_snr(float *betas, size_t n, float *scratch)
 	}
 }
 
-int scheduler_make_alphas_cumprod(const struct sde_scheduler_config *config, enum zero_snr zero_snr,
+int sde_sched_make_alphas_cumprod(const struct sde_scheduler_config *config, enum zero_snr zero_snr,
 				  float *alphas_cumprod, struct sde_error *error)
 {
 	size_t n = (size_t)config->num_train_timesteps;
@@ -127,7 +128,7 @@ int scheduler_make_alphas_cumprod(const struct sde_scheduler_config *config, enu
 	return 0;
 }
 
-int scheduler_alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *error)
+int sde_sched_alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_error *error)
 {
 	double *timesteps;
 
@@ -142,10 +143,10 @@ int scheduler_alloc_timesteps(struct sde_scheduler *s, size_t n, struct sde_erro
 	return 0;
 }
 
-int scheduler_copy_timesteps(struct sde_scheduler *s, const double *timesteps, size_t n,
+int sde_sched_copy_timesteps(struct sde_scheduler *s, const double *timesteps, size_t n,
 			     struct sde_error *error)
 {
-	int r = scheduler_alloc_timesteps(s, n, error);
+	int r = sde_sched_alloc_timesteps(s, n, error);
 
 	if (r < 0)
 		return r;
@@ -158,7 +159,7 @@ static int space_trailing(struct sde_scheduler *s, int last, size_t n, struct sd
 {
 	double step = (double)s->config.num_train_timesteps / (double)n;
 	double delta = (last - step) - last;
-	int r = scheduler_alloc_timesteps(s, (size_t)ceil((0.0 - last) / -step), error);
+	int r = sde_sched_alloc_timesteps(s, (size_t)ceil((0.0 - last) / -step), error);
 
 	if (r < 0)
 		return r;
@@ -167,7 +168,7 @@ static int space_trailing(struct sde_scheduler *s, int last, size_t n, struct sd
 	return 0;
 }
 
-int scheduler_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
+int sde_sched_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
 			      enum timestep_precision precision, struct sde_error *error)
 {
 	size_t n = (size_t)s->num_inference_steps;
@@ -177,7 +178,7 @@ int scheduler_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
 
 	if (s->config.timestep_spacing == SDE_SPACING_TRAILING)
 		return space_trailing(s, last, n, error);
-	r = scheduler_alloc_timesteps(s, n, error);
+	r = sde_sched_alloc_timesteps(s, n, error);
 	if (r < 0)
 		return r;
 	if (s->config.timestep_spacing == SDE_SPACING_LEADING) {
@@ -199,7 +200,7 @@ int scheduler_space_timesteps(struct sde_scheduler *s, bool plus_one, int last,
 	return 0;
 }
 
-int scheduler_alloc_sigmas(struct sde_scheduler *s, size_t n, struct sde_error *error)
+int sde_sched_alloc_sigmas(struct sde_scheduler *s, size_t n, struct sde_error *error)
 {
 	float *sigmas = realloc(s->sigmas, n * sizeof(*sigmas));
 
@@ -210,7 +211,7 @@ int scheduler_alloc_sigmas(struct sde_scheduler *s, size_t n, struct sde_error *
 	return 0;
 }
 
-int scheduler_check_table_range(const struct sde_scheduler *s, struct sde_error *error)
+int sde_sched_check_table_range(const struct sde_scheduler *s, struct sde_error *error)
 {
 	for (size_t i = 0; i < s->n_timesteps; i++) {
 		if (s->timesteps[i] >= 0 && s->timesteps[i] < s->config.num_train_timesteps)
@@ -224,27 +225,27 @@ int scheduler_check_table_range(const struct sde_scheduler *s, struct sde_error 
 	return 0;
 }
 
-float scheduler_train_sigma(const struct sde_scheduler *s, size_t i)
+float sde_sched_train_sigma(const struct sde_scheduler *s, size_t i)
 {
 	return sqrtf((1 - s->alphas_cumprod[i]) / s->alphas_cumprod[i]);
 }
 
-double scheduler_interp_sigma(const struct sde_scheduler *s, double t)
+double sde_sched_interp_sigma(const struct sde_scheduler *s, double t)
 {
 	size_t last = (size_t)s->config.num_train_timesteps - 1, low;
 	double a, b;
 
 	if (!(t > 0))
-		return scheduler_train_sigma(s, 0);
+		return sde_sched_train_sigma(s, 0);
 	if (t >= (double)last)
-		return scheduler_train_sigma(s, last);
+		return sde_sched_train_sigma(s, last);
 	low = (size_t)t;
-	a = scheduler_train_sigma(s, low);
-	b = scheduler_train_sigma(s, low + 1);
+	a = sde_sched_train_sigma(s, low);
+	b = sde_sched_train_sigma(s, low + 1);
 	return (b - a) * (t - (double)low) + a;
 }
 
-double scheduler_sigma_to_t(const struct sde_scheduler *s, double sigma)
+double sde_sched_sigma_to_t(const struct sde_scheduler *s, double sigma)
 {
 	double log_sigma = log(fmax(sigma, 1e-10)), low_log, high_log, w;
 	size_t last = (size_t)s->config.num_train_timesteps - 1, low = 0;
@@ -252,18 +253,18 @@ double scheduler_sigma_to_t(const struct sde_scheduler *s, double sigma)
 	if (last == 0)
 		return 0;
 	for (size_t i = 0; i <= last; i++) {
-		if (log_sigma >= logf(scheduler_train_sigma(s, i)))
+		if (log_sigma >= logf(sde_sched_train_sigma(s, i)))
 			low = i;
 	}
 	if (low > last - 1)
 		low = last - 1;
-	low_log = logf(scheduler_train_sigma(s, low));
-	high_log = logf(scheduler_train_sigma(s, low + 1));
+	low_log = logf(sde_sched_train_sigma(s, low));
+	high_log = logf(sde_sched_train_sigma(s, low + 1));
 	w = fmin(fmax((low_log - log_sigma) / (low_log - high_log), 0), 1);
 	return (1 - w) * (double)low + w * (double)(low + 1);
 }
 
-enum sigma_spacing scheduler_sigma_spacing(const struct sde_scheduler_config *config)
+enum sigma_spacing sde_sched_sigma_spacing(const struct sde_scheduler_config *config)
 {
 	return config->use_karras_sigmas	? SIGMAS_KARRAS
 	       : config->use_lu_lambdas		? SIGMAS_LU
@@ -273,7 +274,7 @@ enum sigma_spacing scheduler_sigma_spacing(const struct sde_scheduler_config *co
 						: SIGMAS_TABLE;
 }
 
-void scheduler_sigma_ramp(enum sigma_spacing spacing, double low, double high, size_t n,
+void sde_sched_sigma_ramp(enum sigma_spacing spacing, double low, double high, size_t n,
 			  double *sigmas)
 {
 	double low_root = pow(low, 1 / KARRAS_RHO), high_root = pow(high, 1 / KARRAS_RHO);
@@ -304,14 +305,14 @@ static void ramp_between(const struct sde_scheduler *s, double first, double las
 	double high = isnan(s->config.sigma_max) ? first : s->config.sigma_max;
 	double low = isnan(s->config.sigma_min) ? last : s->config.sigma_min;
 
-	scheduler_sigma_ramp(scheduler_sigma_spacing(&s->config), low, high, n, sigmas);
+	sde_sched_sigma_ramp(sde_sched_sigma_spacing(&s->config), low, high, n, sigmas);
 }
 
-int scheduler_sigma_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+int sde_sched_sigma_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			      enum timestep_precision precision, double **ret_sigmas,
 			      struct sde_error *error)
 {
-	enum sigma_spacing spacing = scheduler_sigma_spacing(&s->config);
+	enum sigma_spacing spacing = sde_sched_sigma_spacing(&s->config);
 	double *sigmas, first, last;
 	size_t n;
 	int r;
@@ -322,17 +323,17 @@ int scheduler_sigma_timesteps(struct sde_scheduler *s, const struct sde_timestep
 			"custom timesteps cannot be combined with Karras, exponential or "
 			"beta sigmas");
 	if (request->timesteps)
-		r = scheduler_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
+		r = sde_sched_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
 	else
-		r = scheduler_space_timesteps(s, false, s->config.num_train_timesteps, precision,
+		r = sde_sched_space_timesteps(s, false, s->config.num_train_timesteps, precision,
 					      error);
 	if (r < 0)
 		return r;
-	first = scheduler_interp_sigma(s, s->timesteps[0]);
-	last = scheduler_interp_sigma(s, s->timesteps[s->n_timesteps - 1]);
+	first = sde_sched_interp_sigma(s, s->timesteps[0]);
+	last = sde_sched_interp_sigma(s, s->timesteps[s->n_timesteps - 1]);
 	if (spacing != SIGMAS_TABLE) {
 		/* a ramp has exactly the points asked for, whatever length np.arange gave */
-		r = scheduler_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
+		r = sde_sched_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
 		if (r < 0)
 			return r;
 	}
@@ -342,21 +343,24 @@ int scheduler_sigma_timesteps(struct sde_scheduler *s, const struct sde_timestep
 		return sde_error_set(error, -ENOMEM, "no memory for %zu sigmas", n);
 	if (spacing == SIGMAS_TABLE) {
 		for (size_t i = 0; i < n; i++)
-			sigmas[i] = scheduler_interp_sigma(s, s->timesteps[i]);
+			sigmas[i] = sde_sched_interp_sigma(s, s->timesteps[i]);
 	} else {
 		ramp_between(s, first, last, n, sigmas);
 		for (size_t i = 0; i < n; i++)
-			s->timesteps[i] = scheduler_sigma_to_t(s, sigmas[i]);
+			s->timesteps[i] = sde_sched_sigma_to_t(s, sigmas[i]);
 	}
 	*ret_sigmas = sigmas;
 	return 0;
 }
 
-int scheduler_clipped_train_timesteps(const struct sde_scheduler *s)
+int sde_sched_clipped_train_timesteps(const struct sde_scheduler *s)
 {
 	int n = s->config.num_train_timesteps, clipped = 0;
 
-	/* the table is searched from its noisiest end for the first log-SNR that is not below the limit */
+	/*
+	 * the table is searched from its noisiest end for the first log-SNR that is not below the
+	 * limit
+	 */
 	for (int i = n - 1; i >= 0; i--, clipped++) {
 		float a = s->alphas_cumprod[i];
 		float lambda = logf(sqrtf(a)) - logf(sqrtf(1 - a));
@@ -381,14 +385,14 @@ static void flow_sigmas(const struct sde_scheduler *s, size_t n, double *sigmas)
 	}
 }
 
-double scheduler_time_shift(const struct sde_scheduler_config *config, double mu, double sigma)
+double sde_sched_time_shift(const struct sde_scheduler_config *config, double mu, double sigma)
 {
 	double weight = config->linear_time_shift ? mu : exp(mu);
 
 	return weight / (weight + (1 / sigma - 1));
 }
 
-int scheduler_set_mu(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+int sde_sched_set_mu(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 		     struct sde_error *error)
 {
 	if (!request->has_mu)
@@ -400,7 +404,7 @@ int scheduler_set_mu(struct sde_scheduler *s, const struct sde_timesteps_request
 	return 0;
 }
 
-void scheduler_stretch_to_terminal(const struct sde_scheduler_config *config, double *sigmas,
+void sde_sched_stretch_to_terminal(const struct sde_scheduler_config *config, double *sigmas,
 				   size_t n)
 {
 	double scale;
@@ -412,13 +416,15 @@ void scheduler_stretch_to_terminal(const struct sde_scheduler_config *config, do
 		sigmas[i] = 1 - (1 - sigmas[i]) / scale;
 }
 
-int scheduler_multistep_timesteps(struct sde_scheduler *s,
+int sde_sched_multistep_timesteps(struct sde_scheduler *s,
 				  const struct sde_timesteps_request *request, float final_sigma,
 				  struct sde_error *error)
 {
-	enum sigma_spacing spacing = scheduler_sigma_spacing(&s->config);
+	enum sigma_spacing spacing = sde_sched_sigma_spacing(&s->config);
 	size_t last = (size_t)s->config.num_train_timesteps - 1, n;
-	/* Karras and Lu timesteps are rounded (except on the cosine schedule), the others truncated */
+	/*
+	 * Karras and Lu timesteps are rounded (except on the cosine schedule), the others truncated
+	 */
 	bool rounded = (spacing == SIGMAS_KARRAS || spacing == SIGMAS_LU) &&
 		       !(s->config.class_id == SDE_SCHEDULER_DPM_MULTISTEP &&
 			 s->config.beta_schedule == SDE_BETA_SQUAREDCOS_CAP_V2);
@@ -427,7 +433,7 @@ int scheduler_multistep_timesteps(struct sde_scheduler *s,
 
 	if (spacing != SIGMAS_TABLE) {
 		/* these have exactly as many points as asked, whatever np.arange would give */
-		r = scheduler_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
+		r = sde_sched_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
 		if (r < 0)
 			return r;
 		if (request->timesteps)
@@ -436,7 +442,7 @@ int scheduler_multistep_timesteps(struct sde_scheduler *s,
 					     "exponential, beta or flow sigmas");
 	}
 	n = s->n_timesteps;
-	r = scheduler_alloc_sigmas(s, n + 1, error);
+	r = sde_sched_alloc_sigmas(s, n + 1, error);
 	if (r < 0)
 		return r;
 	sigmas = malloc(n * sizeof(*sigmas));
@@ -444,16 +450,16 @@ int scheduler_multistep_timesteps(struct sde_scheduler *s,
 		return sde_error_set(error, -ENOMEM, "no memory for %zu sigmas", n);
 	if (spacing == SIGMAS_TABLE) {
 		for (size_t i = 0; i < n; i++)
-			sigmas[i] = scheduler_interp_sigma(s, s->timesteps[i]);
+			sigmas[i] = sde_sched_interp_sigma(s, s->timesteps[i]);
 	} else if (spacing == SIGMAS_FLOW) {
 		flow_sigmas(s, n, sigmas);
 		for (size_t i = 0; i < n; i++)
 			s->timesteps[i] = trunc(sigmas[i] * s->config.num_train_timesteps);
 	} else {
-		ramp_between(s, scheduler_train_sigma(s, last), scheduler_train_sigma(s, 0), n,
+		ramp_between(s, sde_sched_train_sigma(s, last), sde_sched_train_sigma(s, 0), n,
 			     sigmas);
 		for (size_t i = 0; i < n; i++) {
-			double t = scheduler_sigma_to_t(s, sigmas[i]);
+			double t = sde_sched_sigma_to_t(s, sigmas[i]);
 
 			s->timesteps[i] = rounded ? nearbyint(t) : trunc(t);
 		}

@@ -1,6 +1,7 @@
 /*
- * UniPC (Zhao et al. 2023): a predictor of order up to 3 and a corrector of the same order that reuses the model call of the next step.
- * B(h) is h (bh1) or e^h - 1 (bh2). Names R, b, rho follow the paper.
+ * UniPC (Zhao et al. 2023): a predictor of order up to 3 and a corrector of the same order that
+ * reuses the model call of the next step. B(h) is h (bh1) or e^h - 1 (bh2). Names R, b, rho follow
+ * the paper.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -10,7 +11,10 @@
 #define HISTORY	       3
 #define NEARLY_ONE_GAP 1e-6
 
-/* slots: converted outputs, oldest first; the sample the last prediction started from; the current converted output */
+/*
+ * slots: converted outputs, oldest first; the sample the last prediction started from; the current
+ * converted output
+ */
 enum { LAST_SAMPLE = HISTORY, CURRENT, SLOTS };
 
 static int unipc_init(struct sde_scheduler *s, struct sde_error *error)
@@ -40,15 +44,15 @@ static int flow_schedule(struct sde_scheduler *s, const struct sde_timesteps_req
 					       : 1 + (double)i * ((end - 1) / (double)n);
 
 		sigmas[i] = s->config.use_dynamic_shifting
-				    ? scheduler_time_shift(&s->config, request->mu, sigma)
+				    ? sde_sched_time_shift(&s->config, request->mu, sigma)
 				    : shift * sigma / (1 + (shift - 1) * sigma);
 	}
-	scheduler_stretch_to_terminal(&s->config, sigmas, n);
+	sde_sched_stretch_to_terminal(&s->config, sigmas, n);
 	if (fabs(sigmas[0] - 1) < NEARLY_ONE_GAP)
 		sigmas[0] -= NEARLY_ONE_GAP; /* ln(1 - sigma) must stay finite */
-	r = scheduler_copy_timesteps(s, sigmas, n, error);
+	r = sde_sched_copy_timesteps(s, sigmas, n, error);
 	if (r == 0)
-		r = scheduler_alloc_sigmas(s, n + 1, error);
+		r = sde_sched_alloc_sigmas(s, n + 1, error);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		s->sigmas[i] = (float)sigmas[i];
 		s->timesteps[i] = trunc(sigmas[i] * s->config.num_train_timesteps);
@@ -75,9 +79,9 @@ static void karras_to_flow(struct sde_scheduler *s)
 static int unipc_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			       struct sde_error *error)
 {
-	enum sigma_spacing spacing = scheduler_sigma_spacing(&s->config);
+	enum sigma_spacing spacing = sde_sched_sigma_spacing(&s->config);
 	float final = 0;
-	int r = scheduler_check_request(s, request, REQUEST_SIGMAS | REQUEST_MU, error);
+	int r = sde_sched_check_request(s, request, REQUEST_SIGMAS | REQUEST_MU, error);
 
 	if (r < 0)
 		return r;
@@ -88,19 +92,22 @@ static int unipc_set_timesteps(struct sde_scheduler *s, const struct sde_timeste
 				     "custom sigmas need use_flow_sigmas and no other sigma ramp");
 	if (spacing == SIGMAS_FLOW)
 		return flow_schedule(s, request, error);
-	r = scheduler_space_timesteps(s, true, s->config.num_train_timesteps, TIMESTEPS_INT64,
+	r = sde_sched_space_timesteps(s, true, s->config.num_train_timesteps, TIMESTEPS_INT64,
 				      error);
 	if (r < 0)
 		return r;
 	if (s->config.final_sigma_min) /* a ramp ends in its own last sigma */
-		final = spacing == SIGMAS_TABLE ? scheduler_train_sigma(s, 0) : NAN;
-	r = scheduler_multistep_timesteps(s, request, final, error);
+		final = spacing == SIGMAS_TABLE ? sde_sched_train_sigma(s, 0) : NAN;
+	r = sde_sched_multistep_timesteps(s, request, final, error);
 	if (r == 0 && s->config.use_flow_sigmas && spacing == SIGMAS_KARRAS)
 		karras_to_flow(s);
 	return r;
 }
 
-/* The system shared by predictor and corrector, for the interval from sigmas[from] to sigmas[from + 1]. */
+/*
+ * The system shared by predictor and corrector, for the interval from sigmas[from] to sigmas[from +
+ * 1].
+ */
 struct unipc_system {
 	struct alpha_sigma to, from;
 	float rks[HISTORY]; /* relative positions of the older points, then 1 */
@@ -165,8 +172,8 @@ static void solve(const struct unipc_system *sys, int n, float rhos[HISTORY])
 }
 
 /*
- * out = exact linear part of x - B(h) * (sum rho_k D1_k + rho_t (current - m0)). older: how many of the history's points before m0
- * enter; current NULL for the predictor. history: newest last.
+ * out = exact linear part of x - B(h) * (sum rho_k D1_k + rho_t (current - m0)). older: how many of
+ * the history's points before m0 enter; current NULL for the predictor. history: newest last.
  */
 static void combine(const struct sde_scheduler *s, const struct unipc_system *sys, int older,
 		    const float rhos[HISTORY], float rho_t, const float *current, const float *x,
@@ -222,9 +229,9 @@ static void unipc_step(struct sde_scheduler *s, const struct scheduler_step *ste
 	int order;
 
 	if (s->config.predict_x0)
-		scheduler_vp_clean(s, step, s->slot[CURRENT]);
+		sde_sched_vp_clean(s, step, s->slot[CURRENT]);
 	else
-		scheduler_vp_epsilon(s, step, s->slot[CURRENT]);
+		sde_sched_vp_epsilon(s, step, s->slot[CURRENT]);
 	if (corrects(s)) {
 		order = (int)s->state.this_order;
 		make_system(s, index - 1, order, &sys);
@@ -250,7 +257,7 @@ static void unipc_step(struct sde_scheduler *s, const struct scheduler_step *ste
 		s->state.filled++;
 }
 
-const struct scheduler_class scheduler_unipc = {
+const struct scheduler_class sde_sched_unipc = {
 	.order = 1,
 	.slots = SLOTS,
 	.begin_index = true,

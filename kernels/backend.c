@@ -1,0 +1,31 @@
+/*
+ * Which backends exist, by name.
+ */
+#include "kernels/backend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+int sdk_backend_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
+		     char *err, size_t err_size)
+{
+	const char *name = options->name ? options->name : "cpu";
+
+	if (options->threads < 0) {
+		snprintf(err, err_size, "%d threads: must be 0 (automatic) or more",
+			 options->threads);
+		return -EINVAL;
+	}
+	if (strcmp(name, "ref") == 0)
+		return sdk_ref_open(options, ret_backend, err, err_size);
+	snprintf(err, err_size, "no backend is called %s; there are cpu and ref", name);
+	return -EINVAL;
+}
+
+struct sdk_backend *sdk_backend_close(struct sdk_backend *backend)
+{
+	if (backend)
+		backend->ops->free(backend);
+	return NULL;
+}

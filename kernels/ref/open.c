@@ -1,0 +1,116 @@
+/*
+ * The reference backend's vtable: widen an op's weights once, then run its formula.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/ref/ref.h"
+
+static const sdk_ref_function functions[SDK_OP_COUNT] = {
+	[SDK_OP_CONV2D] = sdk_ref_conv2d,
+	[SDK_OP_LINEAR] = sdk_ref_linear,
+	[SDK_OP_GROUP_NORM] = sdk_ref_group_norm,
+	[SDK_OP_LAYER_NORM] = sdk_ref_layer_norm,
+	[SDK_OP_RMS_NORM] = sdk_ref_rms_norm,
+	[SDK_OP_ACTIVATE] = sdk_ref_activate,
+	[SDK_OP_ADD] = sdk_ref_binary,
+	[SDK_OP_MUL] = sdk_ref_binary,
+	[SDK_OP_AFFINE] = sdk_ref_affine,
+	[SDK_OP_GEGLU] = sdk_ref_geglu,
+	[SDK_OP_ATTENTION] = sdk_ref_attention,
+	[SDK_OP_RESIZE_NEAREST] = sdk_ref_resize_nearest,
+	[SDK_OP_CONCAT] = sdk_ref_concat,
+	[SDK_OP_SLICE] = sdk_ref_slice,
+	[SDK_OP_EMBEDDING] = sdk_ref_embedding,
+	[SDK_OP_ADD_ROWS] = sdk_ref_add_rows,
+};
+
+static int widen_new(const struct sdk_tensor *tensor, float **ret_values)
+{
+	const size_t n = tensor ? (size_t)sdk_tensor_count(tensor) : 0;
+	float *values;
+
+	if (!tensor)
+		return 0;
+	values = malloc(n * sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	sdk_widen(tensor->type, tensor->data, values, n);
+	*ret_values = values;
+	return 0;
+}
+
+static void ref_release(struct sdk_backend *backend, const struct sdk_op *op, void *state)
+{
+	struct sdk_ref_state *ref = state;
+
+	if (!ref)
+		return;
+	free(ref->weight);
+	free(ref->bias);
+	free(ref);
+}
+
+static int ref_prepare(struct sdk_backend *backend, const struct sdk_op *op, void **ret_state)
+{
+	struct sdk_ref_state *state;
+	int r;
+
+	if (!functions[op->kind])
+		return -ENOTSUP;
+	state = calloc(1, sizeof(*state));
+	if (!state)
+		return -ENOMEM;
+	r = widen_new(op->weight, &state->weight);
+	if (r >= 0)
+		r = widen_new(op->bias, &state->bias);
+	if (r < 0) {
+		ref_release(backend, op, state);
+		return r;
+	}
+	*ret_state = state;
+	return 0;
+}
+
+static int ref_run(struct sdk_backend *backend, const struct sdk_op *op, void *state,
+		   void *const *in, void *out)
+{
+	return functions[op->kind](op, state, in, out);
+}
+
+static void ref_free(struct sdk_backend *backend)
+{
+	free(backend);
+}
+
+int sdk_ref_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
+		 char *err, size_t err_size)
+{
+	static const struct sdk_backend_ops ops = {
+		.prepare = ref_prepare,
+		.run = ref_run,
+		.release = ref_release,
+		.free = ref_free,
+	};
+	struct sdk_backend *backend;
+
+	if (options->dtype && strcmp(options->dtype, "auto") != 0 &&
+	    strcmp(options->dtype, "f32") != 0) {
+		snprintf(err, err_size, "the ref backend computes in f32, not in %s",
+			 options->dtype);
+		return -EINVAL;
+	}
+	backend = calloc(1, sizeof(*backend));
+	if (!backend) {
+		snprintf(err, err_size, "out of memory");
+		return -ENOMEM;
+	}
+	backend->ops = &ops;
+	backend->activation = SDK_F32;
+	backend->threads = 1;
+	snprintf(backend->description, sizeof(backend->description), "ref, f32, 1 thread");
+	*ret_backend = backend;
+	return 0;
+}

@@ -52,6 +52,8 @@ struct sde_inpaint_options {
 	enum sde_context context; /* default automatic */
 	struct sde_rect rect;	  /* for SDE_CONTEXT_RECT, canvas coordinates */
 	enum sde_fill fill;	  /* default automatic */
+	/* When not empty: the masks stay inside, ending in full where the selection touches its border. */
+	struct sde_rect limit;
 };
 
 void sde_inpaint_options_init(struct sde_inpaint_options *options);
@@ -63,7 +65,7 @@ struct sde_inpaint_plan {
 	struct sde_rect context; /* what the model sees; inside the canvas, contains result */
 	struct sde_rect result;	 /* the layer: mask bounds inside the context */
 	uint32_t work_width,
-		work_height; /* multiples of range.multiple; sides may differ by < 1 % in scale */
+		work_height; /* multiples of range.multiple; aspect kept but for rounding and slivers */
 	uint32_t refine_width, refine_height; /* second pass, 0 = none */
 	double refine_strength;		      /* 0.4 */
 	uint32_t feather, grow, blend;	      /* F, G and B in px; all 0 = exact selection */
@@ -74,7 +76,7 @@ struct sde_inpaint_plan {
 
 /*
  * 0, or -EINVAL: nothing selected, selection wholly outside the canvas, mask and canvas of different size, a size of 0,
- * a strength or fraction out of range, a context rectangle that does not hold the selection. A context rectangle that
+ * a strength or fraction out of range, a context rectangle or limit that does not hold the selection. One that
  * leaves no room for the transition shrinks F, G and B instead of cutting them off. Reads the mask once, no pixels.
  */
 int sde_inpaint_plan_init(struct sde_inpaint_plan *ret_plan, uint32_t canvas_width,

@@ -249,6 +249,11 @@ typedef struct sdc_job_handlers {
 	void *userdata;
 } sdc_job_handlers;
 
+/*
+ * A job's handle ends when its job.submit is answered. With "detach" that is at once: its id is what to keep, and job.get
+ * fetches the result.
+ */
+
 /* Send a job.submit; handlers (copied, may be NULL) run in dispatch. On success *ret_job is owned by the caller. */
 SDC_API int sdc_job_submit(sdc_client *client, const sdc_request *request,
 			   const sdc_job_handlers *handlers, sdc_job **ret_job,

@@ -29,7 +29,7 @@ struct sdp_value {
 		double real;
 		struct {
 			const char *text; /* string: NUL-terminated UTF-8; bin: bytes */
-			size_t length;
+			size_t length;	  /* bin with text NULL: which of message->fds */
 		} string;
 		struct sdp_pixels *pixels;
 		struct sdp_record *record;
@@ -77,11 +77,24 @@ const struct sdp_record *sdp_record_struct(const struct sdp_record *record, int 
 size_t sdp_record_count(const struct sdp_record *record, int index);
 const struct sdp_value *sdp_record_item(const struct sdp_record *record, int index, size_t i);
 
+/*
+ * A record to be filled in and written, with memory of its own: sdp_message_free(record->message) frees it. 0 or -ENOMEM.
+ */
+int sdp_record_new(const struct sdp_struct *type, struct sdp_record **ret_record);
+/* Set one field from a parsed value, with all the checks of a strict decode. -EINVAL leaves the field as it was. */
+int sdp_record_put(struct sdp_record *record, int index, const msgpack_object *value,
+		   struct sdp_error *ret_error);
+/* Describe a pixels map found in message (path names it in errors). 0, -ENOMEM or -EINVAL. */
+int sdp_pixels_decode(struct sdp_message *message, const msgpack_object *value, const char *path,
+		      struct sdp_pixels *ret_pixels, struct sdp_error *ret_error);
+
 /* Setters: mark the field given (the daemon fills in what it chose). Ranges are the caller's business. 0 or -ENOMEM. */
 void sdp_record_set_int(struct sdp_record *record, int index, int64_t value);
 void sdp_record_set_uint(struct sdp_record *record, int index, uint64_t value);
 void sdp_record_set_double(struct sdp_record *record, int index, double value);
 int sdp_record_set_string(struct sdp_record *record, int index, const char *value); /* copied */
+/* The description is copied, what it points to stays the caller's. NULL takes the field away. */
+int sdp_record_set_pixels(struct sdp_record *record, int index, const struct sdp_pixels *pixels);
 
 /*
  * The rules across fields of a job (job_submit or any record that starts with job_parameters): fields of another kind,
@@ -108,7 +121,6 @@ struct sdp_writer {
 		uint32_t count;
 		bool map;
 	} stack[SDP_DEPTH_MAX];
-	size_t limit;
 };
 
 #define SDP_WRITER_INIT ((struct sdp_writer){0})
@@ -135,9 +147,9 @@ void sdp_writer_map_begin(struct sdp_writer *writer, const char *key);
 void sdp_writer_list_begin(struct sdp_writer *writer, const char *key);
 void sdp_writer_end(struct sdp_writer *writer);
 /*
- * The given fields of a record (SDP_WRITE_DEFAULTS: also those that have a default) that `type` has too, into the map in
- * work: how sdd hands a job_submit on as worker_run, a worker's job_result on to the client, or the effective request
- * into `parameters`. type NULL = all fields of the record's own type.
+ * The given fields of a record that `type` has too, into the map in work: how sdd hands a job_submit on as worker_run, a
+ * worker's job_result on to the client, or the effective request into `parameters`. type NULL = the record's own type.
+ * SDP_WRITE_DEFAULTS: also the fields that have a default one could send, as far as the job's kind may carry them.
  */
 enum sdp_write_flags { SDP_WRITE_DEFAULTS = 1 << 0, SDP_WRITE_NO_PIXELS = 1 << 1 };
 void sdp_writer_record(struct sdp_writer *writer, const struct sdp_record *record,

@@ -20,7 +20,6 @@ struct sdp_connection;
 struct sdp_connection_options {
 	size_t inline_max; /* as sdp_scanner_init */
 	bool inline_results;
-	bool refuse_fds; /* any descriptor fails the connection (a peer that has not said hello) */
 };
 
 /* Takes the socket (also on failure), makes it non-blocking. 0 or -ENOMEM. */
@@ -37,14 +36,18 @@ int sdp_connection_fd(const struct sdp_connection *connection);
 short sdp_connection_events(const struct sdp_connection *connection);
 
 /*
- * Read what is there (at most SDP_READ_BUDGET bytes a call, so that one peer cannot hold the loop). 1 = read something,
- * 0 = nothing there now (-EAGAIN), -ECONNRESET = the peer closed (complete messages may still be popped), -EPROTO with
- * *ret_error, -ENOMEM, or another negative errno.
+ * Receive once, at most SDP_READ_MAX bytes, so that one peer cannot hold the loop. 1 = there may be messages to pop,
+ * 0 = nothing there now, -ECONNRESET = the peer closed, -EPROTO with *ret_error, or another negative errno. Pop until 0
+ * before the next read (a read with bytes still to pop returns 1 and receives nothing).
  */
-#define SDP_READ_BUDGET (256 * 1024)
+#define SDP_READ_MAX (64 * 1024)
 int sdp_connection_read(struct sdp_connection *connection, struct sdp_error *ret_error);
-/* Take the next complete message: 1 and *ret_message (owned by the caller), 0 when there is none. Call until 0. */
-int sdp_connection_pop(struct sdp_connection *connection, struct sdp_message **ret_message);
+/*
+ * The next complete message: 1 and *ret_message (owned by the caller), 0 when none is complete, or -EPROTO with *ret_error
+ * (close the connection, perhaps after sending the error), -ENOMEM.
+ */
+int sdp_connection_pop(struct sdp_connection *connection, struct sdp_message **ret_message,
+		       struct sdp_error *ret_error);
 
 /*
  * Finish the writer and queue its frame; the writer is empty afterwards, also on failure (its sticky error is returned).

@@ -12,3 +12,5 @@
  * malloc'd text, or NULL when memory runs out.
  */
 char *sdp_json_object(const msgpack_object *object);
+/* The given fields of a record, without its pictures. */
+char *sdp_json_record(const struct sdp_record *record);

@@ -33,6 +33,8 @@ struct sdp_message {
 int sdp_message_new(const struct sdp_scanner *scanner, uint8_t *bytes, size_t length,
 		    const int *fds, unsigned n_fds, struct sdp_message **ret_message,
 		    struct sdp_error *ret_error);
+/* A message without content, as an owner of memory for sdp_record_new. 0 or -ENOMEM. */
+int sdp_message_empty(struct sdp_message **ret_message);
 /* Closes the descriptors. Returns NULL; NULL is allowed. */
 struct sdp_message *sdp_message_free(struct sdp_message *message);
 static inline void sdp_message_freep(struct sdp_message **message)

@@ -41,13 +41,17 @@ struct sdp_scanner {
 	uint64_t total; /* bytes of it scanned */
 
 	/* private */
-	uint64_t control, inline_bytes;
-	uint32_t items;	  /* items announced so far */
-	uint32_t pending; /* announced and not yet begun */
-	uint64_t skip;	  /* payload bytes still to pass over */
+	uint64_t
+		control; /* bytes that count against SDP_CONTROL_MAX, announced payloads included */
+	uint64_t inline_bytes; /* announced bytes of large bin values */
+	uint64_t skip;	       /* payload bytes still to pass over */
+	uint32_t items;	       /* announced so far */
+	uint32_t pending;      /* announced and not begun */
 	uint8_t header[9], header_have, header_need;
-	uint8_t depth, what, sink_have;
-	uint32_t sink_length;
+	uint8_t envelope; /* items in the outermost array */
+	uint8_t capture;  /* bytes of the method's name still to come */
+	uint8_t depth;
+	bool ext_payload; /* the next byte is a descriptor's number */
 	bool allow_inline, failed;
 	struct {
 		uint32_t left; /* items still to come at this level */

@@ -1,0 +1,88 @@
+/*
+ * The rules of a job that span fields. They stand beside the schema and not in the daemon so that a client library can
+ * say them before anything is sent.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "protocol/codec.h"
+
+#define STRENGTH_IMG2IMG 0.8
+#define STRENGTH_OTHERS	 1.0
+
+static void name_kinds(uint8_t mask, char *buffer, size_t size)
+{
+	buffer[0] = '\0';
+	for (unsigned i = 0; i < SDP_JOB_KIND_COUNT; i++)
+		if (mask & 1U << i) {
+			size_t n = strlen(buffer);
+
+			snprintf(buffer + n, size - n, "%s%s", n ? ", " : "",
+				 sdp_enum_job_kind.values[i]);
+		}
+}
+
+static bool given(const struct sdp_record *record, const char *name)
+{
+	return sdp_record_given(record, sdp_struct_index(record->type, name, strlen(name)));
+}
+
+static int check_inpaint(struct sdp_record *r, struct sdp_error *error)
+{
+	bool mask = given(r, "mask");
+
+	if (!mask && !sdp_record_given(r, SDP_JOB_PARAMETERS_SELECT))
+		return sdp_error_field(error, SDP_CODE_MISSING_FIELD, "select",
+				       "inpaint needs what to repaint: select as [x, y, width, "
+				       "height], or a mask");
+	if (mask && sdp_record_given(r, SDP_JOB_PARAMETERS_SELECT))
+		return sdp_error_field(error, SDP_CODE_BAD_REQUEST, "select",
+				       "inpaint takes either select or mask, not both");
+	return 0;
+}
+
+static int check_outpaint(struct sdp_record *r, struct sdp_error *error)
+{
+	if (sdp_record_int(r, SDP_JOB_PARAMETERS_LEFT) == 0 &&
+	    sdp_record_int(r, SDP_JOB_PARAMETERS_RIGHT) == 0 &&
+	    sdp_record_int(r, SDP_JOB_PARAMETERS_TOP) == 0 &&
+	    sdp_record_int(r, SDP_JOB_PARAMETERS_BOTTOM) == 0)
+		return sdp_error_field(
+			error, SDP_CODE_MISSING_FIELD, "left",
+			"outpaint needs a side to grow: left, right, top or bottom above 0");
+	return 0;
+}
+
+int sdp_job_check(struct sdp_record *r, struct sdp_error *error)
+{
+	int kind = sdp_record_int(r, SDP_JOB_PARAMETERS_KIND);
+	char kinds[64];
+	int k = 0;
+
+	for (size_t i = 0; i < r->type->n_fields; i++) {
+		const struct sdp_field *f = &r->type->fields[i];
+
+		if (r->values[i].given && f->only && !(f->only & 1U << kind)) {
+			name_kinds(f->only, kinds, sizeof(kinds));
+			return sdp_error_field(error, SDP_CODE_BAD_REQUEST, f->name,
+					       "%s is no field of %s jobs, only of: %s", f->name,
+					       sdp_enum_job_kind.values[kind], kinds);
+		}
+		if (!r->values[i].given && f->needs & 1U << kind)
+			return sdp_error_field(error, SDP_CODE_MISSING_FIELD, f->name,
+					       "%s jobs need %s", sdp_enum_job_kind.values[kind],
+					       f->name);
+	}
+	if (kind == SDP_JOB_KIND_INPAINT)
+		k = check_inpaint(r, error);
+	else if (kind == SDP_JOB_KIND_OUTPAINT)
+		k = check_outpaint(r, error);
+	if (k < 0)
+		return k;
+	if (kind != SDP_JOB_KIND_TXT2IMG && !sdp_record_given(r, SDP_JOB_PARAMETERS_STRENGTH))
+		sdp_record_set_double(r, SDP_JOB_PARAMETERS_STRENGTH,
+				      kind == SDP_JOB_KIND_IMG2IMG ? STRENGTH_IMG2IMG
+								   : STRENGTH_OTHERS);
+	return 0;
+}

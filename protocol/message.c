@@ -92,7 +92,8 @@ int sdp_message_new(const struct sdp_scanner *scanner, uint8_t *bytes, size_t le
 	m->size = length;
 	m->bytes = bytes;
 	m->n_fds = n_fds;
-	memcpy(m->fds, fds, n_fds * sizeof(*fds));
+	for (unsigned i = 0; i < n_fds; i++)
+		m->fds[i] = fds[i];
 	m->zone = msgpack_zone_new(ZONE_CHUNK);
 	int r = m->zone ? parse(m, scanner, length, error)
 			: sdp_error_set(error, SDP_CODE_NO_MEMORY, "out of memory");

@@ -1,0 +1,130 @@
+/*
+ * Handlers of models.* and status; see dispatch.h.
+ */
+#include "daemon/dispatch.h"
+#include "daemon/runner.h"
+#include "daemon/util/clock.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static int out_of_memory(struct sdp_error *ret_error)
+{
+	return sdp_error_set(ret_error, SDP_CODE_NO_MEMORY, "out of memory");
+}
+
+int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	struct sdd_registry *registry = &request->session->server->registry;
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	const struct sdd_model *model;
+
+	if (sdd_registry_scan(registry) < 0)
+		return out_of_memory(ret_error);
+	sdp_writer_response(&writer, request->msgid);
+	sdp_writer_list_begin(&writer, "models");
+	sdd_list_for_each (model, &registry->models, link) {
+		sdp_writer_map_begin(&writer, NULL);
+		sdd_model_write(model, sdd_registry_is_default(registry, model), &writer);
+		sdp_writer_end(&writer);
+	}
+	sdp_writer_end(&writer);
+	sdd_session_reply(request->session, request->msgid, &writer);
+	sdp_writer_clear(&writer);
+	return 0;
+}
+
+static int request_model(struct sdd_request *request, bool unload, struct sdp_error *ret_error)
+{
+	struct sdd_server *server = request->session->server;
+	const char *name = sdp_record_string(request->record, SDP_MODEL_REFERENCE_MODEL);
+	const struct sdd_model *model = sdd_registry_find(&server->registry, name);
+	int r;
+
+	if (server->stopping)
+		return sdp_error_set(ret_error, SDP_CODE_SHUTTING_DOWN, "the daemon is stopping");
+	if (!model)
+		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
+				       "no model '%s'; models.list names what there is", name);
+	r = sdd_runner_request_model(request->session, request->msgid, model->name, unload);
+	if (r < 0)
+		return out_of_memory(ret_error);
+	if (r > 0) {
+		sdp_error_set(ret_error, SDP_CODE_BUSY, "too many models are being loaded");
+		ret_error->retry_ms = 1000;
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int sdd_handle_models_load(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	return request_model(request, false, ret_error);
+}
+
+int sdd_handle_models_unload(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	return request_model(request, true, ret_error);
+}
+
+/* Resident bytes of a process, 0 when it cannot be read. */
+static uint64_t resident_bytes(pid_t pid)
+{
+	SDD_CLEANUP(sdd_fclosep) FILE *file = NULL;
+	unsigned long long size, resident;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%llu %llu", &size, &resident) != 2)
+		return 0;
+	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void write_worker(const struct sdd_supervisor *supervisor, struct sdp_writer *writer)
+{
+	sdp_writer_map_begin(writer, "worker");
+	sdp_writer_string(writer, "state", sdp_enum_worker_state.values[supervisor->state]);
+	sdp_writer_int(writer, "pid", supervisor->pid);
+	sdp_writer_uint(writer, "restarts", supervisor->n_restarts);
+	sdp_writer_string(writer, "engine", supervisor->engine);
+	if (supervisor->pid > 0)
+		sdp_writer_uint(writer, "rss_bytes", resident_bytes(supervisor->pid));
+	sdp_writer_end(writer);
+}
+
+int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	struct sdd_server *server = request->session->server;
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	const struct sdd_model *model;
+
+	sdp_writer_response(&writer, request->msgid);
+	sdp_writer_string(&writer, "version", SDD_VERSION);
+	sdp_writer_string(&writer, "instance", server->instance);
+	sdp_writer_int(&writer, "pid", getpid());
+	sdp_writer_uint(&writer, "uptime_ms", (sdd_now_us() - server->started_us) / 1000);
+	sdp_writer_uint(&writer, "rss_bytes", resident_bytes(getpid()));
+	sdp_writer_uint(&writer, "connections", server->connections.used);
+	sdp_writer_map_begin(&writer, "jobs");
+	sdp_writer_uint(&writer, "queued", server->queue.length);
+	sdp_writer_uint(&writer, "running", server->runner.job != NULL);
+	sdp_writer_uint(&writer, "done", server->n_done);
+	sdp_writer_uint(&writer, "failed", server->n_failed);
+	sdp_writer_uint(&writer, "cancelled", server->n_cancelled);
+	sdp_writer_end(&writer);
+	write_worker(&server->supervisor, &writer);
+	sdp_writer_list_begin(&writer, "models");
+	sdd_list_for_each (model, &server->registry.models, link) {
+		if (model->state != SDP_MODEL_STATE_LOADED &&
+		    model->state != SDP_MODEL_STATE_LOADING)
+			continue;
+		sdp_writer_map_begin(&writer, NULL);
+		sdd_model_write(model, sdd_registry_is_default(&server->registry, model), &writer);
+		sdp_writer_end(&writer);
+	}
+	sdp_writer_end(&writer);
+	sdd_session_reply(request->session, request->msgid, &writer);
+	sdp_writer_clear(&writer);
+	return 0;
+}

@@ -1,0 +1,153 @@
+/*
+ * Building and spreading events; see events.h.
+ */
+#include "daemon/events.h"
+#include "daemon/jobs.h"
+
+/* Frames that may replace each other: one number a job and kind. 0 would mean "never replace". */
+enum { COALESCE_QUEUED = 1, COALESCE_PROGRESS = 2, COALESCE_PREVIEW = 3 };
+
+static uint64_t coalesce(const struct sdd_job *job, unsigned int kind)
+{
+	return job->id * 4 + kind;
+}
+
+static bool wants(const struct sdd_session *session, const struct sdd_job *job)
+{
+	return session->state == SDD_SESSION_READY &&
+	       (job->session == session ||
+		(session->subscribed_jobs && session->uid == job->user->uid));
+}
+
+void sdd_events_job_queued(struct sdd_server *server, struct sdd_job *job)
+{
+	const size_t ahead = sdd_queue_position(&server->queue, job) + (server->runner.job != NULL);
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		if (!wants(session, job))
+			continue;
+		sdp_writer_event(&writer, "job.queued");
+		sdp_writer_uint(&writer, "job", job->id);
+		if (job->session == session)
+			sdp_writer_uint(&writer, "request", job->msgid);
+		sdp_writer_uint(&writer, "position", ahead);
+		sdd_session_event(session, &writer, coalesce(job, COALESCE_QUEUED));
+		sdp_writer_clear(&writer);
+	}
+}
+
+void sdd_events_positions(struct sdd_server *server)
+{
+	struct sdd_job *job;
+
+	sdd_list_for_each (job, &server->queue.jobs, link)
+		sdd_events_job_queued(server, job);
+}
+
+void sdd_events_job_started(struct sdd_server *server, struct sdd_job *job)
+{
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		if (!wants(session, job))
+			continue;
+		sdp_writer_event(&writer, "job.started");
+		sdp_writer_uint(&writer, "job", job->id);
+		sdd_session_event(session, &writer, 0);
+		sdp_writer_clear(&writer);
+	}
+}
+
+void sdd_events_job_progress(struct sdd_server *server, struct sdd_job *job)
+{
+	const int64_t eta_ms = sdd_jobs_eta_ms(server, job);
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		if (!wants(session, job))
+			continue;
+		sdp_writer_event(&writer, "job.progress");
+		sdp_writer_uint(&writer, "job", job->id);
+		sdp_writer_string(&writer, "stage", sdp_enum_stage.values[job->stage]);
+		sdp_writer_int(&writer, "step", job->step);
+		sdp_writer_int(&writer, "total", job->total);
+		sdp_writer_int(&writer, "eta_ms", eta_ms);
+		sdd_session_event(session, &writer, coalesce(job, COALESCE_PROGRESS));
+		sdp_writer_clear(&writer);
+	}
+}
+
+void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job,
+			    const struct sdp_record *preview)
+{
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		if (!wants(session, job) ||
+		    (job->session != session && !session->subscribed_previews))
+			continue;
+		writer.inline_pixels = !session->receives_fds;
+		sdp_writer_event(&writer, "job.preview");
+		sdp_writer_record(&writer, preview, &sdp_struct_job_preview, 0);
+		sdd_session_event(session, &writer, coalesce(job, COALESCE_PREVIEW));
+		sdp_writer_clear(&writer);
+	}
+}
+
+void sdd_events_job_done(struct sdd_server *server, struct sdd_job *job)
+{
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		if (!session->subscribed_jobs || !wants(session, job))
+			continue;
+		sdp_writer_event(&writer, "job.done");
+		sdp_writer_uint(&writer, "job", job->id);
+		sdp_writer_string(&writer, "state", sdp_enum_job_state.values[job->state]);
+		if (job->error.code)
+			sdp_writer_string(&writer, "error", job->error.message);
+		sdd_session_event(session, &writer, 0);
+		sdp_writer_clear(&writer);
+	}
+}
+
+void sdd_events_model(struct sdd_server *server, const struct sdd_model *model, bool loaded)
+{
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		if (session->state != SDD_SESSION_READY || !session->subscribed_models)
+			continue;
+		sdp_writer_event(&writer, loaded ? "model.loaded" : "model.unloaded");
+		sdd_model_write(model, sdd_registry_is_default(&server->registry, model), &writer);
+		sdd_session_event(session, &writer, 0);
+		sdp_writer_clear(&writer);
+	}
+}
+
+void sdd_events_stopping(struct sdd_server *server, const char *reason)
+{
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		sdp_writer_event(&writer, "server.stopping");
+		sdp_writer_string(&writer, "reason", reason);
+		sdd_session_event(session, &writer, 0);
+		sdp_writer_clear(&writer);
+	}
+}

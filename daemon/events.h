@@ -1,0 +1,19 @@
+/*
+ * Events to those who want them: the job's own connection, and subscribers of the same user.
+ */
+#pragma once
+
+#include "daemon/session.h"
+
+void sdd_events_job_queued(struct sdd_server *server, struct sdd_job *job);
+/* Positions behind a job that left the queue have changed. */
+void sdd_events_positions(struct sdd_server *server);
+void sdd_events_job_started(struct sdd_server *server, struct sdd_job *job);
+void sdd_events_job_progress(struct sdd_server *server, struct sdd_job *job);
+/* preview is the worker's job_preview record. */
+void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job,
+			    const struct sdp_record *preview);
+void sdd_events_job_done(struct sdd_server *server, struct sdd_job *job);
+/* loaded false: it left memory. */
+void sdd_events_model(struct sdd_server *server, const struct sdd_model *model, bool loaded);
+void sdd_events_stopping(struct sdd_server *server, const char *reason);

@@ -1,0 +1,85 @@
+/*
+ * A job from its submission to its one answer. The object keeps the client's message (parameters, descriptors), its
+ * state and its end; it knows neither sockets nor the worker. States only move along sdd_job_set_state's table, so that
+ * a second terminal answer is impossible by construction.
+ */
+#pragma once
+
+#include "daemon/quota.h"
+#include "daemon/util/cleanup.h"
+#include "daemon/util/list.h"
+#include "protocol/codec.h"
+
+#include <stdbool.h>
+
+struct sdd_session;
+
+enum {
+	SDD_JOB_ATTEMPTS_MAX =
+		2, /* times a job is handed to a worker that dies before it acknowledges */
+	SDD_JOB_WAITERS_MAX = 16,
+};
+
+/* A job.get with wait, to be answered at the end. */
+struct sdd_waiter {
+	struct sdd_session *session;
+	uint32_t msgid;
+};
+
+struct sdd_job {
+	uint64_t id;
+	enum sdp_job_state state;
+	struct sdd_list link; /* in the queue, or among the kept results */
+
+	struct sdp_message *message; /* of the client; owns the record and the pictures */
+	struct sdp_record *record;   /* job_submit, checked, with model and seed filled in */
+	enum sdp_job_kind kind;
+	char model[129];
+
+	struct sdd_session *session; /* who is told; NULL once it has gone */
+	uint32_t msgid;		     /* of job.submit */
+	bool detached;
+	struct sdd_user *user;
+	struct sdd_charge charge_total, charge_user, charge_waiting, charge_inline;
+	struct sdd_waiter waiters[SDD_JOB_WAITERS_MAX];
+	size_t n_waiters;
+
+	uint64_t submitted_us, started_us, steps_started_us, ended_us; /* CLOCK_MONOTONIC */
+	enum sdp_stage stage;
+	int step, total;
+	int attempts;
+	bool acknowledged; /* the worker has said something about it */
+	bool cancel_requested;
+
+	struct sdp_message *result_message; /* of the worker; owns the result and its pictures */
+	struct sdp_record *result;	    /* job_result */
+	uint64_t result_bytes;
+	struct sdp_error
+		error; /* why it failed; once a cancel is asked for, the answer it will get */
+};
+
+/* Takes the message and a reference to the user. 0 or -ENOMEM, which takes nothing. */
+int sdd_job_new(uint64_t id, struct sdp_message *message, struct sdp_record *record,
+		struct sdd_user *user, struct sdd_job **ret_job);
+/* Refunds its charges and unlinks it. Returns NULL; NULL is allowed. */
+struct sdd_job *sdd_job_free(struct sdd_job *job);
+SDD_DEFINE_CLEANUP(struct sdd_job *, sdd_job_free)
+
+/*
+ * queued -> running, cancelled, failed; running -> done, failed, cancelled, queued (worker lost before it began).
+ * Returns 0, or -EINVAL for any other move, which changes nothing.
+ */
+int sdd_job_set_state(struct sdd_job *job, enum sdp_job_state state);
+bool sdd_job_has_ended(const struct sdd_job *job);
+
+/* Give back what a waiting, then what any unfinished job pays for. */
+void sdd_job_refund_waiting(struct sdd_job *job);
+void sdd_job_refund(struct sdd_job *job);
+
+/* Remember who waits for the end. 0 or SDD_QUOTA_E_EXCEEDED. */
+int sdd_job_add_waiter(struct sdd_job *job, struct sdd_session *session, uint32_t msgid);
+/* The session goes: forget it as submitter and as waiter. */
+void sdd_job_forget_session(struct sdd_job *job, const struct sdd_session *session);
+
+/* The request and its pictures are not needed any more: give their memory back. */
+void sdd_job_drop_request(struct sdd_job *job);

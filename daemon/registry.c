@@ -1,0 +1,278 @@
+/*
+ * Finding model folders; see registry.h.
+ */
+#include "daemon/registry.h"
+#include "daemon/util/cleanup.h"
+#include "daemon/util/size.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+	NAME_MAX_BYTES = 127,
+	FOLDERS_MAX = 64,   /* component folders looked into for the size of a model */
+	ENTRIES_MAX = 4096, /* entries looked at in one folder */
+};
+
+static void closedirp(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+void sdd_registry_init(struct sdd_registry *registry, char *const *roots, size_t n_roots,
+		       const char *default_name)
+{
+	*registry = (struct sdd_registry){
+		.roots = roots, .n_roots = n_roots, .default_name = default_name};
+	sdd_list_init(&registry->models);
+}
+
+static void model_free(struct sdd_registry *registry, struct sdd_model *model)
+{
+	sdd_list_remove(&model->link);
+	registry->n_models--;
+	free(model->name);
+	free(model->path);
+	free(model);
+}
+
+void sdd_registry_clear(struct sdd_registry *registry)
+{
+	struct sdd_model *model, *following;
+
+	sdd_list_for_each_safe (model, following, &registry->models, link)
+		model_free(registry, model);
+}
+
+static struct sdd_model *find(struct sdd_registry *registry, const char *name)
+{
+	struct sdd_model *model;
+
+	sdd_list_for_each (model, &registry->models, link)
+		if (strcmp(model->name, name) == 0)
+			return model;
+	return NULL;
+}
+
+/* Names go into logs, shells and file names of clients: no blanks, no slashes, no leading dot. */
+static bool name_is_usable(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (length == 0 || length > NAME_MAX_BYTES || *name == '.')
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("._-+", *name))
+			return false;
+	return true;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t n = strlen(text), m = strlen(end);
+
+	return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static uint64_t weights_in(int dir_fd, int depth)
+{
+	SDD_CLEANUP(closedirp) DIR *dir = NULL;
+	int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), seen = 0;
+	const struct dirent *entry;
+	uint64_t bytes = 0;
+	struct stat st;
+
+	if (copy < 0)
+		return 0;
+	dir = fdopendir(copy);
+	if (!dir) {
+		close(copy);
+		return 0;
+	}
+	while ((entry = readdir(dir)) && seen++ < ENTRIES_MAX) {
+		if (entry->d_name[0] == '.' || fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
+			continue;
+		if (S_ISREG(st.st_mode) && (ends_with(entry->d_name, ".safetensors") ||
+					    ends_with(entry->d_name, ".bin"))) {
+			bytes = sdd_u64_add_saturated(bytes, (uint64_t)st.st_size);
+		} else if (S_ISDIR(st.st_mode) && depth > 0) {
+			SDD_CLEANUP(sdd_closep)
+			int fd = openat(dirfd(dir), entry->d_name,
+					O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+			if (fd >= 0)
+				bytes = sdd_u64_add_saturated(bytes, weights_in(fd, depth - 1));
+		}
+	}
+	return bytes;
+}
+
+static void insert_by_name(struct sdd_registry *registry, struct sdd_model *model)
+{
+	struct sdd_list *place = registry->models.next;
+
+	while (place != &registry->models &&
+	       strcmp(sdd_container_of(place, struct sdd_model, link)->name, model->name) < 0)
+		place = place->next;
+	sdd_list_insert_between(&model->link, place->previous, place);
+	registry->n_models++;
+}
+
+/* fd is the model's folder. The first folder with a name wins, as with PATH. */
+static int add_model(struct sdd_registry *registry, const char *path, const char *name, int fd)
+{
+	struct sdd_model *model = find(registry, name);
+
+	if (model) {
+		if (!model->seen)
+			model->weight_bytes = weights_in(fd, 1);
+		model->seen = true;
+		return 0;
+	}
+	if (registry->n_models == SDD_REGISTRY_MODELS_MAX)
+		return 0;
+	model = calloc(1, sizeof(*model));
+	if (!model)
+		return -ENOMEM;
+	sdd_list_init(&model->link);
+	model->name = strdup(name);
+	model->path = strdup(path);
+	if (!model->name || !model->path) {
+		free(model->name);
+		free(model->path);
+		free(model);
+		return -ENOMEM;
+	}
+	model->state = SDP_MODEL_STATE_UNLOADED;
+	model->weight_bytes = weights_in(fd, 1);
+	model->seen = true;
+	sdd_estimate_init(&model->estimate);
+	insert_by_name(registry, model);
+	return 0;
+}
+
+static int try_folder(struct sdd_registry *registry, const char *path, const char *name)
+{
+	SDD_CLEANUP(sdd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || !name_is_usable(name) || faccessat(fd, "model_index.json", R_OK, 0) < 0)
+		return 0;
+	return add_model(registry, path, name, fd);
+}
+
+static int scan_root(struct sdd_registry *registry, const char *root)
+{
+	SDD_CLEANUP(sdd_freep) char *absolute = realpath(root, NULL);
+	SDD_CLEANUP(closedirp) DIR *dir = NULL;
+	const struct dirent *entry;
+	int r, seen = 0;
+
+	if (!absolute)
+		return errno == ENOMEM ? -ENOMEM : 0;
+	/* the folder may be a model itself */
+	r = try_folder(registry, absolute, strrchr(absolute, '/') + 1);
+	if (r < 0)
+		return r;
+	dir = opendir(absolute);
+	while (dir && (entry = readdir(dir)) && seen++ < ENTRIES_MAX) {
+		SDD_CLEANUP(sdd_freep) char *path = NULL;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		if (asprintf(&path, "%s/%s", absolute, entry->d_name) < 0) {
+			path = NULL;
+			return -ENOMEM;
+		}
+		r = try_folder(registry, path, entry->d_name);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int sdd_registry_scan(struct sdd_registry *registry)
+{
+	struct sdd_model *model, *following;
+	int r = 0;
+
+	sdd_list_for_each (model, &registry->models, link)
+		model->seen = false;
+	for (size_t i = 0; i < registry->n_roots && r == 0; i++)
+		r = scan_root(registry, registry->roots[i]);
+	if (r < 0)
+		return r;
+	sdd_list_for_each_safe (model, following, &registry->models, link) {
+		if (!model->seen && (model->state == SDP_MODEL_STATE_UNLOADED ||
+				     model->state == SDP_MODEL_STATE_FAILED))
+			model_free(registry, model);
+	}
+	return 0;
+}
+
+static struct sdd_model *default_model(struct sdd_registry *registry)
+{
+	if (registry->default_name)
+		return find(registry, registry->default_name);
+	return sdd_list_first(&registry->models, struct sdd_model, link);
+}
+
+struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *name)
+{
+	struct sdd_model *model;
+
+	model = *name ? find(registry, name) : default_model(registry);
+	if (model || sdd_registry_scan(registry) < 0)
+		return model;
+	return *name ? find(registry, name) : default_model(registry);
+}
+
+bool sdd_registry_is_default(struct sdd_registry *registry, const struct sdd_model *model)
+{
+	return default_model(registry) == model;
+}
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+	snprintf(to, size, "%s", from);
+}
+
+void sdd_model_learn(struct sdd_model *model, const struct sdp_record *info)
+{
+	copy_text(model->family, sizeof(model->family),
+		  sdp_record_string(info, SDP_MODEL_INFO_FAMILY));
+	copy_text(model->sampler, sizeof(model->sampler),
+		  sdp_record_string(info, SDP_MODEL_INFO_DEFAULT_SAMPLER));
+	model->in_channels = sdp_record_int(info, SDP_MODEL_INFO_IN_CHANNELS);
+	model->native_size = sdp_record_int(info, SDP_MODEL_INFO_NATIVE_SIZE);
+	model->default_steps = sdp_record_int(info, SDP_MODEL_INFO_DEFAULT_STEPS);
+	model->default_guidance = sdp_record_double(info, SDP_MODEL_INFO_DEFAULT_GUIDANCE);
+	if (sdp_record_given(info, SDP_MODEL_INFO_WEIGHT_BYTES))
+		model->weight_bytes = sdp_record_uint(info, SDP_MODEL_INFO_WEIGHT_BYTES);
+	model->load_ms = sdp_record_uint(info, SDP_MODEL_INFO_LOAD_MS);
+}
+
+void sdd_model_write(const struct sdd_model *model, bool is_default, struct sdp_writer *writer)
+{
+	sdp_writer_string(writer, "name", model->name);
+	sdp_writer_string(writer, "state", sdp_enum_model_state.values[model->state]);
+	sdp_writer_bool(writer, "default", is_default);
+	sdp_writer_uint(writer, "weight_bytes", model->weight_bytes);
+	if (model->family[0]) {
+		sdp_writer_string(writer, "family", model->family);
+		sdp_writer_int(writer, "in_channels", model->in_channels);
+		sdp_writer_int(writer, "native_size", model->native_size);
+		sdp_writer_string(writer, "default_sampler", model->sampler);
+		sdp_writer_int(writer, "default_steps", model->default_steps);
+		sdp_writer_double(writer, "default_guidance", model->default_guidance);
+		sdp_writer_uint(writer, "load_ms", model->load_ms);
+	}
+	if (model->error[0])
+		sdp_writer_string(writer, "error", model->error);
+}

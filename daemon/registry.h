@@ -1,0 +1,52 @@
+/*
+ * The models of the configured folders. A model is a folder with a model_index.json (diffusers layout); its name is the
+ * folder's. Nothing here opens a weight file: what a model is gets known when the worker loads it.
+ */
+#pragma once
+
+#include "daemon/estimate.h"
+#include "daemon/util/list.h"
+#include "protocol/codec.h"
+
+#include <stddef.h>
+
+enum { SDD_REGISTRY_MODELS_MAX = 128 };
+
+struct sdd_model {
+	struct sdd_list link;
+	char *name, *path;
+	uint64_t weight_bytes; /* *.safetensors and *.bin of its folders */
+	enum sdp_model_state state;
+	uint64_t load_ms;
+	char error[512]; /* of the last load */
+	struct sdd_estimate estimate;
+	bool seen; /* by the scan in work */
+	/* known once loaded */
+	char family[32], sampler[48];
+	int in_channels, native_size, default_steps;
+	double default_guidance;
+};
+
+struct sdd_registry {
+	char *const *roots; /* borrowed */
+	size_t n_roots;
+	const char *default_name; /* borrowed; NULL = the first by name */
+	struct sdd_list models;	  /* by name */
+	size_t n_models;
+};
+
+void sdd_registry_init(struct sdd_registry *registry, char *const *roots, size_t n_roots,
+		       const char *default_name);
+void sdd_registry_clear(struct sdd_registry *registry);
+
+/* Look at the folders again. Models that vanished go, unless they are in memory. 0 or -ENOMEM. */
+int sdd_registry_scan(struct sdd_registry *registry);
+
+/* "" = the default model. NULL when there is none; scans again before it says so. */
+struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *name);
+bool sdd_registry_is_default(struct sdd_registry *registry, const struct sdd_model *model);
+
+/* What the worker said about a model it loaded (model_info). */
+void sdd_model_learn(struct sdd_model *model, const struct sdp_record *info);
+/* Put model_info's fields into the map in work. */
+void sdd_model_write(const struct sdd_model *model, bool is_default, struct sdp_writer *writer);

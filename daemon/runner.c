@@ -1,0 +1,532 @@
+/*
+ * The worker's programme; see runner.h.
+ */
+#include "daemon/runner.h"
+#include "daemon/events.h"
+#include "daemon/jobs.h"
+#include "daemon/log.h"
+#include "daemon/util/clock.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { MODEL_REQUESTS_MAX = 64 };
+
+static void begin(struct sdd_server *server, int doing)
+{
+	server->runner.doing = doing;
+	server->runner.op_started_us = sdd_now_us();
+	sdd_supervisor_set_busy(&server->supervisor, true);
+}
+
+/* Hand over a request; when that fails the worker goes, and its loss answers everybody. */
+static void send_request(struct sdd_server *server, struct sdp_writer *writer)
+{
+	if (sdd_supervisor_send(&server->supervisor, writer) < 0)
+		sdd_supervisor_kill(&server->supervisor, "it could not be given its work");
+	sdp_writer_clear(writer);
+}
+
+static uint32_t next_msgid(struct sdd_server *server)
+{
+	/* 0 belongs to heartbeats */
+	if (++server->runner.msgid == 0)
+		server->runner.msgid = 1;
+	return server->runner.msgid;
+}
+
+static void send_load(struct sdd_server *server, struct sdd_model *model)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
+	model->state = SDP_MODEL_STATE_LOADING;
+	model->error[0] = '\0';
+	sdp_writer_request(&writer, next_msgid(server), "worker.load");
+	sdp_writer_string(&writer, "model", model->name);
+	sdp_writer_string(&writer, "path", model->path);
+	begin(server, SDD_RUNNER_LOADING);
+	send_request(server, &writer);
+}
+
+static void send_unload(struct sdd_server *server, struct sdd_model *model)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
+	sdp_writer_request(&writer, next_msgid(server), "worker.unload");
+	sdp_writer_string(&writer, "model", model->name);
+	begin(server, SDD_RUNNER_UNLOADING);
+	send_request(server, &writer);
+}
+
+static void send_run(struct sdd_server *server, struct sdd_job *job)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	job->attempts++;
+	sdp_writer_request(&writer, next_msgid(server), "worker.run");
+	sdp_writer_record(&writer, job->record, &sdp_struct_worker_run, 0);
+	sdp_writer_uint(&writer, "job", job->id);
+	begin(server, SDD_RUNNER_RUNNING);
+	send_request(server, &writer);
+}
+
+static void answer_model(struct sdd_server *server, struct sdd_model_request *request,
+			 const struct sdd_model *model, const struct sdp_error *error)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	if (request->session && error) {
+		sdd_session_fail(request->session, request->msgid, error);
+	} else if (request->session) {
+		sdp_writer_response(&writer, request->msgid);
+		sdd_model_write(model, sdd_registry_is_default(&server->registry, model), &writer);
+		sdd_session_reply(request->session, request->msgid, &writer);
+	}
+	sdp_writer_clear(&writer);
+	sdd_list_remove(&request->link);
+	free(request);
+}
+
+/* Everybody who asked to load (or unload) this model. */
+static void answer_model_requests(struct sdd_server *server, const char *name, bool unload,
+				  const struct sdd_model *model, const struct sdp_error *error)
+{
+	struct sdd_model_request *request, *following;
+
+	sdd_list_for_each_safe (request, following, &server->runner.requests, link) {
+		if (request->unload == unload && strcmp(request->model, name) == 0)
+			answer_model(server, request, model, error);
+	}
+}
+
+/* Answers requests that need no work; true when one was sent to the worker. */
+static bool serve_model_request(struct sdd_server *server)
+{
+	struct sdd_model_request *request;
+	struct sdd_model *model;
+	struct sdp_error error;
+
+	while ((request =
+			sdd_list_first(&server->runner.requests, struct sdd_model_request, link))) {
+		model = sdd_registry_find(&server->registry, request->model);
+		if (!model) {
+			sdp_error_field(&error, SDP_CODE_NOT_FOUND, "model",
+					"the model '%s' has vanished", request->model);
+			answer_model(server, request, NULL, &error);
+		} else if (request->unload == (model->state != SDP_MODEL_STATE_LOADED)) {
+			answer_model(server, request, model, NULL);
+		} else if (request->unload) {
+			send_unload(server, model);
+			return true;
+		} else {
+			send_load(server, model);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void start_job(struct sdd_server *server, struct sdd_job *job)
+{
+	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
+	struct sdp_error error;
+
+	sdd_queue_remove(&server->queue, job);
+	if (!model) {
+		sdp_error_field(&error, SDP_CODE_NOT_FOUND, "model", "the model '%s' has vanished",
+				job->model);
+		sdd_jobs_finish(server, job, SDP_JOB_STATE_FAILED, &error);
+		return;
+	}
+	sdd_job_set_state(job, SDP_JOB_STATE_RUNNING);
+	sdd_job_refund_waiting(job);
+	job->started_us = sdd_now_us();
+	job->steps_started_us = 0;
+	job->acknowledged = false;
+	job->step = job->total = 0;
+	server->runner.job = job;
+	sdd_events_job_started(server, job);
+	sdd_events_positions(server);
+	sdd_server_notify_status(server);
+	job->stage = SDP_STAGE_LOAD;
+	if (model->state == SDP_MODEL_STATE_LOADED) {
+		send_run(server, job);
+	} else {
+		sdd_events_job_progress(server, job);
+		send_load(server, model);
+	}
+}
+
+static bool has_work(struct sdd_server *server)
+{
+	return server->queue.length > 0 || !sdd_list_is_empty(&server->runner.requests);
+}
+
+void sdd_runner_kick(struct sdd_server *server)
+{
+	struct sdd_runner *runner = &server->runner;
+	struct sdd_job *job;
+
+	if (server->stopping || runner->kicking)
+		return;
+	/* what happens below may come back here */
+	runner->kicking = true;
+	while (runner->doing == SDD_RUNNER_IDLE && has_work(server)) {
+		if (server->supervisor.dying)
+			break;
+		if (server->supervisor.state != SDP_WORKER_STATE_IDLE) {
+			sdd_supervisor_want(&server->supervisor);
+			break;
+		}
+		if (serve_model_request(server))
+			break;
+		job = sdd_queue_next(&server->queue);
+		if (job)
+			start_job(server, job);
+	}
+	if (runner->doing == SDD_RUNNER_IDLE && !has_work(server))
+		sdd_supervisor_unwant(&server->supervisor);
+	runner->kicking = false;
+}
+
+static void rest(struct sdd_server *server)
+{
+	server->runner.doing = SDD_RUNNER_IDLE;
+	sdd_supervisor_set_busy(&server->supervisor, false);
+	sdd_runner_kick(server);
+	if (server->stopping)
+		sdd_server_check_stopped(server);
+}
+
+static void end_job(struct sdd_server *server, enum sdp_job_state state,
+		    const struct sdp_error *error)
+{
+	struct sdd_job *job = server->runner.job;
+
+	server->runner.job = NULL;
+	if (job)
+		sdd_jobs_finish(server, job, state, error);
+}
+
+static void take_loaded(struct sdd_server *server, struct sdp_message *message)
+{
+	struct sdd_model *model = sdd_registry_find(&server->registry, server->runner.model);
+	struct sdd_log_about about = {.model = server->runner.model,
+				      .worker_pid = server->supervisor.pid};
+	struct sdp_record *info = NULL;
+	struct sdp_error error = message->error;
+	struct sdd_job *job = server->runner.job;
+
+	if (!message->failed &&
+	    sdp_record_decode(message, &sdp_struct_model_info, SDP_LENIENT, &info, &error) < 0)
+		info = NULL;
+	if (!model || !info) {
+		if (model) {
+			model->state = SDP_MODEL_STATE_FAILED;
+			snprintf(model->error, sizeof(model->error), "%s", error.message);
+			sdd_events_model(server, model, true);
+		}
+		sdd_log(LOG_WARNING, &about, "model cannot be loaded: %s", error.message);
+		answer_model_requests(server, server->runner.model, false, NULL, &error);
+		if (job)
+			end_job(server, SDP_JOB_STATE_FAILED, &error);
+		rest(server);
+		return;
+	}
+	model->state = SDP_MODEL_STATE_LOADED;
+	sdd_model_learn(model, info);
+	sdd_log(LOG_INFO, &about, "model loaded in %" PRIu64 " ms, %" PRIu64 " MiB of weights",
+		model->load_ms, model->weight_bytes >> 20);
+	sdd_events_model(server, model, true);
+	answer_model_requests(server, model->name, false, model, NULL);
+	if (job)
+		send_run(server, job);
+	else
+		rest(server);
+}
+
+static void take_unloaded(struct sdd_server *server, const struct sdp_message *message)
+{
+	struct sdd_model *model = sdd_registry_find(&server->registry, server->runner.model);
+	const struct sdd_log_about about = {.model = server->runner.model,
+					    .worker_pid = server->supervisor.pid};
+
+	if (model && !message->failed) {
+		model->state = SDP_MODEL_STATE_UNLOADED;
+		sdd_log(LOG_INFO, &about, "model unloaded");
+		sdd_events_model(server, model, false);
+	}
+	answer_model_requests(server, server->runner.model, true, model,
+			      message->failed ? &message->error : NULL);
+	rest(server);
+}
+
+static void learn_times(struct sdd_server *server, const struct sdd_job *job)
+{
+	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
+	const struct sdp_record *timings = sdp_record_struct(job->result, SDP_JOB_RESULT_TIMINGS);
+	struct sdd_measured measured;
+
+	if (!model || !timings)
+		return;
+	measured = (struct sdd_measured){
+		.encode_us = sdp_record_uint(timings, SDP_TIMINGS_ENCODE_MS) * 1000,
+		.steps_us = sdp_record_uint(timings, SDP_TIMINGS_STEPS_MS) * 1000,
+		.decode_us = sdp_record_uint(timings, SDP_TIMINGS_DECODE_MS) * 1000,
+		.steps = job->total,
+	};
+	sdd_estimate_update(&model->estimate, &measured);
+}
+
+/* Takes the message. */
+static void take_result(struct sdd_server *server, struct sdp_message *message)
+{
+	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
+	struct sdd_job *job = server->runner.job;
+	struct sdp_error error;
+
+	if (!job) {
+		rest(server);
+		return;
+	}
+	if (message->failed) {
+		bool cancelled = message->error.code == SDP_CODE_CANCELLED;
+
+		error = cancelled && job->cancel_requested ? job->error : message->error;
+		end_job(server, cancelled ? SDP_JOB_STATE_CANCELLED : SDP_JOB_STATE_FAILED, &error);
+	} else if (sdp_record_decode(message, &sdp_struct_job_result, SDP_LENIENT, &job->result,
+				     &error) < 0) {
+		job->result = NULL;
+		end_job(server, SDP_JOB_STATE_FAILED, &error);
+	} else {
+		job->result_message = sdd_steal_pointer(owned);
+		learn_times(server, job);
+		end_job(server, SDP_JOB_STATE_DONE, NULL);
+	}
+	rest(server);
+}
+
+static void take_progress(struct sdd_server *server, struct sdp_message *message)
+{
+	struct sdd_job *job = server->runner.job;
+	struct sdp_record *progress;
+	int step;
+
+	if (!job ||
+	    sdp_record_decode(message, &sdp_struct_job_progress, SDP_LENIENT, &progress, NULL) <
+		    0 ||
+	    sdp_record_uint(progress, SDP_JOB_PROGRESS_JOB) != job->id)
+		return;
+	job->acknowledged = true;
+	job->stage = (enum sdp_stage)sdp_record_int(progress, SDP_JOB_PROGRESS_STAGE);
+	step = sdp_record_int(progress, SDP_JOB_PROGRESS_STEP);
+	if (step > job->step)
+		job->step = step;
+	job->total = sdp_record_int(progress, SDP_JOB_PROGRESS_TOTAL);
+	if (job->stage == SDP_STAGE_STEPS && !job->steps_started_us)
+		job->steps_started_us = sdd_now_us();
+	sdd_events_job_progress(server, job);
+}
+
+static void take_preview(struct sdd_server *server, struct sdp_message *message)
+{
+	struct sdd_job *job = server->runner.job;
+	struct sdp_record *preview;
+
+	if (!job ||
+	    sdp_record_decode(message, &sdp_struct_job_preview, SDP_LENIENT, &preview, NULL) < 0 ||
+	    sdp_record_uint(preview, SDP_JOB_PREVIEW_JOB) != job->id)
+		return;
+	sdd_events_job_preview(server, job, preview);
+}
+
+static void on_message(void *userdata, struct sdp_message *message)
+{
+	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
+	struct sdd_server *server = userdata;
+
+	if (message->kind == SDP_EVENT && message->method) {
+		if (message->method->id == SDP_EVENT_WORKER_PROGRESS)
+			take_progress(server, message);
+		else if (message->method->id == SDP_EVENT_WORKER_PREVIEW)
+			take_preview(server, message);
+		return;
+	}
+	if (message->kind != SDP_RESPONSE || message->msgid != server->runner.msgid)
+		return; /* the answer to worker.cancel */
+	switch (server->runner.doing) {
+	case SDD_RUNNER_LOADING:
+		take_loaded(server, message);
+		break;
+	case SDD_RUNNER_UNLOADING:
+		take_unloaded(server, message);
+		break;
+	case SDD_RUNNER_RUNNING:
+		take_result(server, sdd_steal_pointer(owned));
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_ready(void *userdata)
+{
+	sdd_runner_kick(userdata);
+}
+
+/* All models went with it. */
+static void forget_models(struct sdd_server *server)
+{
+	struct sdd_model *model;
+
+	sdd_list_for_each (model, &server->registry.models, link) {
+		if (model->state != SDP_MODEL_STATE_LOADED &&
+		    model->state != SDP_MODEL_STATE_LOADING)
+			continue;
+		model->state = SDP_MODEL_STATE_UNLOADED;
+		sdd_events_model(server, model, false);
+	}
+}
+
+static void requeue(struct sdd_server *server)
+{
+	struct sdd_job *job = server->runner.job;
+
+	server->runner.job = NULL;
+	sdd_job_set_state(job, SDP_JOB_STATE_QUEUED);
+	sdd_queue_prepend(&server->queue, job);
+	sdd_events_positions(server);
+}
+
+static void on_lost(void *userdata, const char *why)
+{
+	struct sdd_server *server = userdata;
+	struct sdd_runner *runner = &server->runner;
+	struct sdd_job *job = runner->job;
+	const int doing = runner->doing;
+	struct sdp_error error;
+
+	runner->doing = SDD_RUNNER_IDLE;
+	forget_models(server);
+	sdp_error_set(&error, SDP_CODE_WORKER_LOST,
+		      "the engine process was lost while it worked on this: %s; "
+		      "it is started again, submit the job once more",
+		      why);
+	if (doing == SDD_RUNNER_LOADING || doing == SDD_RUNNER_UNLOADING)
+		answer_model_requests(server, runner->model, doing == SDD_RUNNER_UNLOADING, NULL,
+				      &error);
+	if (job && job->cancel_requested) {
+		error = job->error;
+		end_job(server, SDP_JOB_STATE_CANCELLED, &error);
+	} else if (job && doing == SDD_RUNNER_RUNNING && !job->acknowledged &&
+		   job->attempts < SDD_JOB_ATTEMPTS_MAX && !server->stopping) {
+		requeue(server);
+	} else {
+		end_job(server, SDP_JOB_STATE_FAILED, &error);
+	}
+	sdd_runner_kick(server);
+	if (server->stopping)
+		sdd_server_check_stopped(server);
+}
+
+static void on_unusable(void *userdata, const char *why)
+{
+	struct sdd_server *server = userdata;
+	struct sdd_model_request *request, *following;
+	struct sdp_error error;
+	struct sdd_job *job;
+
+	sdp_error_set(&error, SDP_CODE_WORKER_LOST,
+		      "the engine process cannot be started: %s; the daemon's log says more", why);
+	while ((job = sdd_queue_next(&server->queue))) {
+		sdd_queue_remove(&server->queue, job);
+		sdd_jobs_finish(server, job, SDP_JOB_STATE_FAILED, &error);
+	}
+	sdd_list_for_each_safe (request, following, &server->runner.requests, link)
+		answer_model(server, request, NULL, &error);
+}
+
+const struct sdd_supervisor_handlers sdd_runner_handlers = {
+	.ready = on_ready,
+	.message = on_message,
+	.lost = on_lost,
+	.unusable = on_unusable,
+};
+
+void sdd_runner_init(struct sdd_server *server)
+{
+	sdd_list_init(&server->runner.requests);
+}
+
+void sdd_runner_clear(struct sdd_server *server)
+{
+	struct sdd_model_request *request, *following;
+
+	sdd_list_for_each_safe (request, following, &server->runner.requests, link) {
+		sdd_list_remove(&request->link);
+		free(request);
+	}
+	server->runner.job = sdd_job_free(server->runner.job);
+}
+
+int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
+			     bool unload)
+{
+	struct sdd_server *server = session->server;
+	struct sdd_model_request *request;
+	size_t waiting = 0;
+
+	sdd_list_for_each (request, &server->runner.requests, link)
+		waiting++;
+	if (waiting >= MODEL_REQUESTS_MAX)
+		return SDD_QUOTA_E_EXCEEDED;
+	request = calloc(1, sizeof(*request));
+	if (!request)
+		return -ENOMEM;
+	request->session = session;
+	request->msgid = msgid;
+	request->unload = unload;
+	snprintf(request->model, sizeof(request->model), "%s", model);
+	sdd_list_append(&server->runner.requests, &request->link);
+	return 0;
+}
+
+void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
+		       const struct sdp_error *error)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	if (server->runner.doing == SDD_RUNNER_LOADING) {
+		/* a load cannot be stopped, but nobody has to wait for it; the model stays for the next job */
+		end_job(server, SDP_JOB_STATE_CANCELLED, error);
+		return;
+	}
+	if (job->cancel_requested)
+		return;
+	job->cancel_requested = true;
+	job->error = *error;
+	sdp_writer_request(&writer, 0, "worker.cancel");
+	sdp_writer_uint(&writer, "job", job->id);
+	send_request(server, &writer);
+}
+
+void sdd_runner_forget_session(struct sdd_server *server, const struct sdd_session *session)
+{
+	struct sdd_model_request *request;
+
+	sdd_list_for_each (request, &server->runner.requests, link)
+		if (request->session == session)
+			request->session = NULL;
+}
+
+void sdd_runner_stop(struct sdd_server *server)
+{
+	struct sdd_model_request *request, *following;
+	struct sdp_error error;
+
+	sdp_error_set(&error, SDP_CODE_SHUTTING_DOWN, "the daemon is stopping");
+	sdd_list_for_each_safe (request, following, &server->runner.requests, link)
+		answer_model(server, request, NULL, &error);
+}

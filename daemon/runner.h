@@ -1,0 +1,35 @@
+/*
+ * What the worker does next, and what its answers mean: models are loaded when the first job needs them and stay; jobs
+ * run one at a time. If the worker dies, the job in it ends with worker_lost, unless the worker had not begun with it,
+ * and everything else goes on with the next worker.
+ */
+#pragma once
+
+#include "daemon/session.h"
+
+/* A models.load or models.unload that waits for its answer. */
+struct sdd_model_request {
+	struct sdd_list link;
+	struct sdd_session *session; /* NULL once it has gone: the work is still done */
+	uint32_t msgid;
+	bool unload;
+	char model[129];
+};
+
+void sdd_runner_init(struct sdd_server *server);
+void sdd_runner_clear(struct sdd_server *server);
+/* Look whether there is something to do and a worker to do it. Call after anything changed. */
+void sdd_runner_kick(struct sdd_server *server);
+
+/* 0 or -ENOMEM. Answered when it is done. */
+int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
+			     bool unload);
+/* Stop a running job; it ends with this error within a step, or at once while its model loads. */
+void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
+		       const struct sdp_error *error);
+void sdd_runner_forget_session(struct sdd_server *server, const struct sdd_session *session);
+/* The daemon stops: model requests that wait are answered. */
+void sdd_runner_stop(struct sdd_server *server);
+
+/* The supervisor's handlers; userdata is the server. */
+extern const struct sdd_supervisor_handlers sdd_runner_handlers;

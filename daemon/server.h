@@ -1,0 +1,94 @@
+/*
+ * The daemon as one object: sockets, sessions, jobs and the worker's supervisor on one sd-event loop, one thread, no
+ * locks. Everything else in daemon/ is a part of it or works on it.
+ */
+#pragma once
+
+#include "daemon/config.h"
+#include "daemon/queue.h"
+#include "daemon/quota.h"
+#include "daemon/registry.h"
+#include "daemon/supervisor.h"
+
+#include <stdbool.h>
+
+enum {
+	SDD_LISTENERS_MAX = 4,
+	SDD_INLINE_BUDGET =
+		256 * 1024 * 1024, /* bytes of messages held in memory, all clients together */
+	SDD_REFUSED_MAX = 64,	   /* connections over the limit that still get a polite answer */
+	SDD_KEPT_MAX = 256,	   /* ended detached jobs nobody has fetched */
+};
+
+struct sdd_listener {
+	struct sdd_server *server;
+	sd_event_source *source;
+	int fd;
+};
+
+/* What the worker does now, and what it was asked to do between jobs; runner.h. */
+struct sdd_runner {
+	enum {
+		SDD_RUNNER_IDLE,
+		SDD_RUNNER_LOADING,
+		SDD_RUNNER_RUNNING,
+		SDD_RUNNER_UNLOADING
+	} doing;
+	struct sdd_job
+		*job;	 /* running; NULL when it was answered before the worker was done with it */
+	char model[129]; /* being loaded or unloaded */
+	uint32_t msgid;	 /* of the operation in work */
+	uint64_t op_started_us;
+	struct sdd_list requests; /* struct sdd_model_request */
+	bool kicking;
+};
+
+struct sdd_server {
+	const struct sdd_config *config;
+	sd_event *event;
+	char instance[33];
+	uint64_t started_us;
+
+	struct sdd_listener listeners[SDD_LISTENERS_MAX];
+	size_t n_listeners;
+	sd_event_source *accept_again; /* after descriptors ran out */
+	int lock_fd;		       /* held while we own the socket's path */
+	bool owns_path;
+
+	struct sdd_users users;
+	struct sdd_meter connections, refused, jobs, inline_bytes;
+	struct sdd_list sessions; /* struct sdd_session */
+	sd_event_source *reaper;
+	uint64_t next_session_id, next_job_id;
+
+	struct sdd_registry registry;
+	struct sdd_queue queue;
+	struct sdd_supervisor supervisor;
+	struct sdd_runner runner;
+
+	struct sdd_list kept; /* ended detached jobs, oldest first */
+	size_t n_kept;
+	uint64_t kept_bytes;
+	sd_event_source *expiry;
+
+	uint64_t n_done, n_failed, n_cancelled;
+	bool stopping;
+	sd_event_source *stop_deadline;
+	sd_event_source *sigterm, *sigint;
+};
+
+/* The configuration must outlive the server. 0 or a negative errno. */
+int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
+		   struct sdd_server **ret_server);
+struct sdd_server *sdd_server_free(struct sdd_server *server);
+SDD_DEFINE_CLEANUP(struct sdd_server *, sdd_server_free)
+
+/* Serves until it is told to stop. 0, or a negative errno of the event loop. */
+int sdd_server_run(struct sdd_server *server);
+
+/* Tell clients, cancel jobs, and leave the loop once everybody has the answer (or a deadline has passed). */
+void sdd_server_stop(struct sdd_server *server, const char *reason);
+/* While stopping: look whether all is said, and leave the loop then. */
+void sdd_server_check_stopped(struct sdd_server *server);
+/* Tell the service manager what we are doing. */
+void sdd_server_notify_status(struct sdd_server *server);

@@ -1,0 +1,215 @@
+/*
+ * The engine thread: makes the engine, then loads, unloads and runs what the control thread puts into the task queue.
+ */
+#include "daemon/worker/worker.h"
+#include "daemon/log.h"
+#include "daemon/util/clock.h"
+#include "daemon/util/fault.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void sdd_worker_translate_error(const struct sde_error *from, bool loading, struct sdp_error *to)
+{
+	enum sdp_code code = SDP_CODE_INTERNAL;
+
+	if (from->code == -ECANCELED)
+		code = SDP_CODE_CANCELLED;
+	else if (from->code == -ENOMEM)
+		code = SDP_CODE_NO_MEMORY;
+	else if (loading)
+		code = SDP_CODE_MODEL_ERROR;
+	else if (from->code == -EINVAL || from->code == -ERANGE || from->code == -EOVERFLOW)
+		code = SDP_CODE_BAD_VALUE;
+	else if (from->code == -ENOTSUP)
+		code = SDP_CODE_UNSUPPORTED;
+	sdp_error_set(to, code, "%s",
+		      from->message[0] ? from->message : strerrordesc_np(-from->code));
+}
+
+static void post_failure(struct sdd_worker *worker, uint32_t msgid, const struct sdp_error *error)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	sdp_writer_failure(&writer, msgid, error);
+	sdd_worker_post(worker, &writer, 0);
+}
+
+static struct sdd_loaded_model *find_model(struct sdd_worker *worker, const char *name)
+{
+	struct sdd_loaded_model *loaded;
+
+	sdd_list_for_each (loaded, &worker->models, link)
+		if (strcmp(loaded->name, name) == 0)
+			return loaded;
+	return NULL;
+}
+
+static void drop_model(struct sdd_loaded_model *loaded)
+{
+	sdd_list_remove(&loaded->link);
+	sde_model_unref(loaded->model);
+	free(loaded);
+}
+
+static void post_loaded(struct sdd_worker *worker, uint32_t msgid,
+			const struct sdd_loaded_model *loaded, uint64_t load_us)
+{
+	const struct sde_model_info *info = sde_model_info(loaded->model);
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	sdp_writer_response(&writer, msgid);
+	sdp_writer_string(&writer, "name", loaded->name);
+	sdp_writer_string(&writer, "state", "loaded");
+	sdp_writer_string(&writer, "family", info->family);
+	sdp_writer_int(&writer, "in_channels", info->in_channels);
+	sdp_writer_int(&writer, "native_size", info->native_size);
+	sdp_writer_string(&writer, "default_sampler", info->default_sampler);
+	sdp_writer_int(&writer, "default_steps", info->default_steps);
+	sdp_writer_double(&writer, "default_guidance", info->default_guidance);
+	sdp_writer_uint(&writer, "weight_bytes", info->weight_bytes);
+	sdp_writer_uint(&writer, "load_ms", load_us / 1000);
+	sdd_worker_post(worker, &writer, 0);
+}
+
+static void load(struct sdd_worker *worker, const struct sdd_worker_task *task)
+{
+	const char *name = sdp_record_string(task->record, SDP_WORKER_LOAD_MODEL);
+	const char *path = sdp_record_string(task->record, SDP_WORKER_LOAD_PATH);
+	struct sdd_loaded_model *loaded = find_model(worker, name);
+	const uint64_t started_us = sdd_now_us();
+	struct sde_error engine_error = {0};
+	struct sdp_error error;
+	int r;
+
+	if (loaded) {
+		post_loaded(worker, task->message->msgid, loaded, 0);
+		return;
+	}
+	sdd_fault_point("load");
+	loaded = calloc(1, sizeof(*loaded));
+	if (!loaded) {
+		sdp_error_set(&error, SDP_CODE_NO_MEMORY, "out of memory");
+		post_failure(worker, task->message->msgid, &error);
+		return;
+	}
+	r = sde_model_load(worker->engine, path, &loaded->model, &engine_error);
+	if (r < 0) {
+		free(loaded);
+		engine_error.code = r;
+		sdd_worker_translate_error(&engine_error, true, &error);
+		post_failure(worker, task->message->msgid, &error);
+		return;
+	}
+	strncpy(loaded->name, name, sizeof(loaded->name) - 1);
+	sdd_list_append(&worker->models, &loaded->link);
+	post_loaded(worker, task->message->msgid, loaded, sdd_now_us() - started_us);
+}
+
+static void unload(struct sdd_worker *worker, const struct sdd_worker_task *task)
+{
+	struct sdd_loaded_model *loaded =
+		find_model(worker, sdp_record_string(task->record, SDP_MODEL_REFERENCE_MODEL));
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	if (loaded)
+		drop_model(loaded);
+	sdp_writer_response(&writer, task->message->msgid);
+	sdd_worker_post(worker, &writer, 0);
+}
+
+static void run(struct sdd_worker *worker, struct sdd_worker_task *task)
+{
+	const char *name = sdp_record_string(task->record, SDP_JOB_PARAMETERS_MODEL);
+	const struct sdd_loaded_model *loaded = find_model(worker, name);
+	struct sdp_error error;
+
+	if (loaded) {
+		sdd_worker_run_job(worker, task, loaded->model);
+		return;
+	}
+	sdp_error_set(&error, SDP_CODE_INTERNAL, "the model '%s' is not loaded", name);
+	post_failure(worker, task->message->msgid, &error);
+}
+
+/* Waits for a task; NULL when it is time to go. Marks a job as the running one, unless it was cancelled before. */
+static struct sdd_worker_task *next_task(struct sdd_worker *worker)
+{
+	struct sdd_worker_task *task = NULL;
+
+	pthread_mutex_lock(&worker->lock);
+	worker->running_job = 0;
+	while (!worker->quit && sdd_list_is_empty(&worker->tasks))
+		pthread_cond_wait(&worker->changed, &worker->lock);
+	if (!worker->quit) {
+		task = sdd_list_first(&worker->tasks, struct sdd_worker_task, link);
+		sdd_list_remove(&task->link);
+		worker->running_job = task->job;
+		atomic_store(&worker->cancel, task->cancelled);
+	}
+	pthread_mutex_unlock(&worker->lock);
+	return task;
+}
+
+static void do_task(struct sdd_worker *worker, struct sdd_worker_task *task)
+{
+	switch (task->message->method->id) {
+	case SDP_METHOD_WORKER_LOAD:
+		load(worker, task);
+		break;
+	case SDP_METHOD_WORKER_UNLOAD:
+		unload(worker, task);
+		break;
+	default:
+		run(worker, task);
+	}
+	sdp_message_free(task->message);
+	free(task);
+}
+
+static int make_engine(struct sdd_worker *worker)
+{
+	const struct sdd_worker_options *options = worker->options;
+	const struct sde_engine_options engine_options = {
+		.backend = strcmp(options->backend, "auto") == 0 ? NULL : options->backend,
+		.dtype = strcmp(options->dtype, "auto") == 0 ? NULL : options->dtype,
+		.threads = options->threads,
+	};
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sde_error error = {0};
+	int r;
+
+	r = sde_engine_new(&engine_options, &worker->engine, &error);
+	if (r < 0) {
+		sdd_log(LOG_ERR, NULL, "no engine: %s", error.message);
+		return r;
+	}
+	sdp_writer_event(&writer, "worker.ready");
+	sdp_writer_int(&writer, "pid", getpid());
+	sdp_writer_string(&writer, "engine", sde_engine_describe(worker->engine));
+	sdd_worker_post(worker, &writer, 0);
+	return 0;
+}
+
+void *sdd_worker_engine_thread(void *userdata)
+{
+	struct sdd_worker *worker = userdata;
+	const uint64_t one = 1;
+	struct sdd_worker_task *task;
+	struct sdd_loaded_model *loaded;
+
+	if (make_engine(worker) == 0)
+		while ((task = next_task(worker)))
+			do_task(worker, task);
+	while ((loaded = sdd_list_first(&worker->models, struct sdd_loaded_model, link)))
+		drop_model(loaded);
+	worker->engine = sde_engine_free(worker->engine);
+	pthread_mutex_lock(&worker->lock);
+	worker->engine_ended = true;
+	pthread_mutex_unlock(&worker->lock);
+	if (write(worker->wake_fd, &one, sizeof(one)) < 0)
+		return NULL; /* the counter is full: the control thread is awake */
+	return NULL;
+}

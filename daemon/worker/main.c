@@ -1,0 +1,106 @@
+/*
+ * sdd-worker: the engine in a process of its own, so that what kills an engine kills nothing else. Started by sdd, never
+ * by hand: it speaks the worker.* methods on descriptor 3 and dies with its parent.
+ */
+#include "daemon/log.h"
+#include "daemon/util/fault.h"
+#include "daemon/worker/worker.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sysexits.h>
+
+enum { SOCKET_FD = 3, THREADS_MAX = 1024 };
+
+static const struct option long_options[] = {
+	{"backend", required_argument, NULL, 'b'},
+	{"dtype", required_argument, NULL, 'd'},
+	{"threads", required_argument, NULL, 't'},
+	{"log-level", required_argument, NULL, 'l'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{NULL, 0, NULL, 0},
+};
+
+static const char help[] =
+	"sdd-worker - the engine of sdd; sdd starts it, with a socket on descriptor 3\n"
+	"\n"
+	"  --backend NAME     auto, cpu or ref\n"
+	"  --dtype TYPE       activations: auto, f32 or bf16\n"
+	"  --threads N        0 = all the cores given to us\n"
+	"  --log-level N      0 (emerg) to 7 (debug)\n"
+	"  --help, --version  print and exit\n";
+
+static int parse_number(const char *text, long maximum, int *ret)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	if (!*text || *end || number < 0 || number > maximum)
+		return -1;
+	*ret = (int)number;
+	return 0;
+}
+
+static bool is_socket(int fd)
+{
+	socklen_t length = sizeof(int);
+	int type;
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+int main(int argc, char **argv)
+{
+	struct sdd_worker_options options = {.backend = "auto", .dtype = "auto"};
+	int level = LOG_INFO, c, r = 0;
+
+	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (c) {
+		case 'b':
+			options.backend = optarg;
+			break;
+		case 'd':
+			options.dtype = optarg;
+			break;
+		case 't':
+			r = parse_number(optarg, THREADS_MAX, &options.threads);
+			break;
+		case 'l':
+			r = parse_number(optarg, LOG_DEBUG, &level);
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_SUCCESS;
+		case 'v':
+			puts("sdd-worker " SDD_VERSION);
+			return EXIT_SUCCESS;
+		default:
+			return EX_USAGE;
+		}
+		if (r < 0) {
+			fprintf(stderr, "sdd-worker: '%s' is no number in range; see --help\n",
+				optarg);
+			return EX_USAGE;
+		}
+	}
+	if (!is_socket(SOCKET_FD)) {
+		fputs("sdd-worker: descriptor 3 is no socket; sdd starts this program, people do "
+		      "not\n",
+		      stderr);
+		return EX_USAGE;
+	}
+	if (sdd_fault_configure(getenv("SDD_FAULT")) < 0) {
+		fputs("sdd-worker: SDD_FAULT must look like POINT[@N]:kill|stop|abort\n", stderr);
+		return EX_USAGE;
+	}
+	sdd_log_open("sdd-worker", level);
+	/* sdd asks for this before exec; a set-uid or capability change on the way would have undone it */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_IGN);
+	return sdd_worker_serve(SOCKET_FD, &options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

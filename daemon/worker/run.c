@@ -1,0 +1,266 @@
+/*
+ * One job on the engine thread: the request's record into the engine's struct, its pictures mapped (not copied), the
+ * layers into sealed buffers, and the answer with every choice that was made.
+ */
+#include "daemon/worker/worker.h"
+#include "daemon/util/cleanup.h"
+#include "daemon/util/clock.h"
+#include "daemon/util/fault.h"
+
+#include <string.h>
+
+struct run {
+	struct sdd_worker *worker;
+	struct sdd_worker_task *task;
+	struct sdp_mapping image_mapping, mask_mapping;
+	struct sde_image image, mask;
+	struct sde_job job;
+	enum sde_stage stage;
+};
+
+/* The enums have the same order on the wire and in the engine; a changed one must not pass silently. */
+_Static_assert((int)SDP_JOB_KIND_OUTPAINT == (int)SDE_OUTPAINT, "job_kind");
+_Static_assert((int)SDP_FILL_ORIGINAL == (int)SDE_FILL_ORIGINAL, "fill");
+_Static_assert((int)SDP_CONTEXT_IMAGE == (int)SDE_CONTEXT_IMAGE, "context");
+_Static_assert((int)SDP_STAGE_DECODE == (int)SDE_STAGE_DECODE, "stage");
+_Static_assert((int)SDP_SAMPLE_TYPE_F32 == (int)SDE_PIXEL_F32, "sample_type");
+
+static const char *const stage_points[] = {"load", "encode", "steps", "decode"};
+
+static const char *text_or_null(const struct sdp_record *record, int index)
+{
+	const char *text = sdp_record_string(record, index);
+
+	return *text ? text : NULL;
+}
+
+static int map_picture(const struct sdp_pixels *pixels, const char *what,
+		       struct sdp_mapping *mapping, struct sde_image *image,
+		       struct sdp_error *ret_error)
+{
+	struct sde_error error = {0};
+	int r;
+
+	r = sdp_pixels_map(pixels, mapping, ret_error);
+	if (r < 0)
+		return r;
+	/* the engine takes views as writable memory and promises not to write through them */
+	r = sde_image_view((void *)mapping->data,
+			   pixels->stride * (uint64_t)(pixels->height - 1) +
+				   (uint64_t)pixels->width * (uint64_t)pixels->channels *
+					   sdp_sample_size(pixels->type),
+			   (uint32_t)pixels->width, (uint32_t)pixels->height,
+			   (uint32_t)pixels->channels, (enum sde_pixel_type)pixels->type,
+			   pixels->stride, image, &error);
+	if (r < 0)
+		return sdp_error_field(ret_error, SDP_CODE_BAD_PIXELS, what, "%s: %s", what,
+				       error.message);
+	return 0;
+}
+
+static void fill_geometry(const struct sdp_record *record, struct sde_job *job)
+{
+	const int context = SDP_JOB_PARAMETERS_CONTEXT;
+	struct sdp_rect rect;
+
+	job->has_select = sdp_record_given(record, SDP_JOB_PARAMETERS_SELECT);
+	rect = sdp_record_rect(record, SDP_JOB_PARAMETERS_SELECT);
+	job->select_x = rect.x;
+	job->select_y = rect.y;
+	job->select_width = rect.width;
+	job->select_height = rect.height;
+	job->feather = sdp_record_double(record, SDP_JOB_PARAMETERS_FEATHER);
+	job->grow = sdp_record_int(record, SDP_JOB_PARAMETERS_GROW);
+	job->padding = sdp_record_double(record, SDP_JOB_PARAMETERS_PADDING);
+	job->fill = (enum sde_fill)sdp_record_int(record, SDP_JOB_PARAMETERS_FILL);
+	job->color_match = sdp_record_bool(record, SDP_JOB_PARAMETERS_COLOR_MATCH);
+	job->left = sdp_record_int(record, SDP_JOB_PARAMETERS_LEFT);
+	job->right = sdp_record_int(record, SDP_JOB_PARAMETERS_RIGHT);
+	job->top = sdp_record_int(record, SDP_JOB_PARAMETERS_TOP);
+	job->bottom = sdp_record_int(record, SDP_JOB_PARAMETERS_BOTTOM);
+	/* the place after the last name means a rectangle of the client's own, here as in the engine */
+	job->context = (enum sde_context)sdp_record_int(record, context);
+	if (job->context == SDE_CONTEXT_RECT) {
+		rect = sdp_record_rect(record, context);
+		job->context_x = rect.x;
+		job->context_y = rect.y;
+		job->context_width = rect.width;
+		job->context_height = rect.height;
+	}
+}
+
+static int fill_job(struct run *run, struct sdp_error *ret_error)
+{
+	const struct sdp_record *record = run->task->record;
+	const struct sdp_pixels *image = sdp_record_pixels(record, SDP_WORKER_RUN_IMAGE);
+	const struct sdp_pixels *mask = sdp_record_pixels(record, SDP_WORKER_RUN_MASK);
+	struct sde_job *job = &run->job;
+	int r;
+
+	*job = (struct sde_job){
+		.kind = (enum sde_job_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_KIND),
+		.prompt = sdp_record_string(record, SDP_JOB_PARAMETERS_PROMPT),
+		.negative_prompt = text_or_null(record, SDP_JOB_PARAMETERS_NEGATIVE_PROMPT),
+		.sampler = text_or_null(record, SDP_JOB_PARAMETERS_SAMPLER),
+		.seed = sdp_record_uint(record, SDP_JOB_PARAMETERS_SEED),
+		.steps = sdp_record_int(record, SDP_JOB_PARAMETERS_STEPS),
+		.guidance_scale = sdp_record_double(record, SDP_JOB_PARAMETERS_GUIDANCE_SCALE),
+		.strength = sdp_record_double(record, SDP_JOB_PARAMETERS_STRENGTH),
+		.clip_skip = sdp_record_int(record, SDP_JOB_PARAMETERS_CLIP_SKIP),
+		.width = sdp_record_int(record, SDP_JOB_PARAMETERS_WIDTH),
+		.height = sdp_record_int(record, SDP_JOB_PARAMETERS_HEIGHT),
+		.count = sdp_record_int(record, SDP_JOB_PARAMETERS_COUNT),
+	};
+	fill_geometry(record, job);
+	if (image) {
+		r = map_picture(image, "image", &run->image_mapping, &run->image, ret_error);
+		if (r < 0)
+			return r;
+		job->image = &run->image;
+	}
+	if (mask) {
+		r = map_picture(mask, "mask", &run->mask_mapping, &run->mask, ret_error);
+		if (r < 0)
+			return r;
+		job->mask = &run->mask;
+	}
+	return 0;
+}
+
+static void on_progress(void *userdata, const struct sde_progress *progress)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct run *run = userdata;
+
+	sdp_writer_event(&writer, "worker.progress");
+	sdp_writer_uint(&writer, "job", run->task->job);
+	sdp_writer_string(&writer, "stage", sdp_enum_stage.values[progress->stage]);
+	sdp_writer_int(&writer, "step", progress->step);
+	sdp_writer_int(&writer, "total", progress->total);
+	sdd_worker_post(run->worker, &writer, run->task->job);
+	sdd_fault_point(stage_points[progress->stage]);
+}
+
+/* One layer, packed into a sealed buffer. */
+static int write_layer(struct sdp_writer *writer, const struct sde_layer *layer,
+		       const struct sdp_pixels *source)
+{
+	const size_t row = layer->image.width * sde_image_pixel_size(&layer->image);
+	struct sdp_buffer buffer = SDP_BUFFER_INIT;
+	struct sdp_pixels pixels = SDP_PIXELS_INIT;
+	int r;
+
+	r = sdp_buffer_new("sdd-result", (uint64_t)row * layer->image.height, &buffer);
+	if (r < 0)
+		return r;
+	for (uint32_t y = 0; y < layer->image.height; y++)
+		memcpy(buffer.data + y * row, sde_image_row(&layer->image, y), row);
+	r = sdp_buffer_seal(&buffer);
+	if (r == 0) {
+		pixels.width = (int)layer->image.width;
+		pixels.height = (int)layer->image.height;
+		pixels.channels = (int)layer->image.channels;
+		pixels.type = (enum sdp_sample_type)layer->image.type;
+		pixels.stride = row;
+		pixels.size = buffer.size;
+		pixels.fd = buffer.fd;
+		/* colours come back as they were sent */
+		if (source) {
+			pixels.icc = source->icc;
+			pixels.icc_size = source->icc_size;
+		}
+		sdp_writer_map_begin(writer, NULL);
+		sdp_writer_pixels(writer, "pixels", &pixels);
+		sdp_writer_int(writer, "x", layer->x);
+		sdp_writer_int(writer, "y", layer->y);
+		sdp_writer_uint(writer, "seed", layer->seed);
+		sdp_writer_end(writer);
+	}
+	sdp_buffer_clear(&buffer);
+	return r;
+}
+
+static void write_facts(struct run *run, const struct sde_result *result, struct sdp_writer *writer)
+{
+	struct sdp_record *record = run->task->record;
+
+	sdp_writer_int(writer, "prompt_tokens", result->prompt_tokens);
+	sdp_writer_int(writer, "negative_tokens", result->negative_tokens);
+	sdp_writer_int(writer, "chunks", result->chunks);
+	sdp_writer_int(writer, "work_width", result->work_width);
+	sdp_writer_int(writer, "work_height", result->work_height);
+	sdp_writer_map_begin(writer, "timings");
+	sdp_writer_uint(writer, "load_ms", result->stage_us[SDE_STAGE_LOAD] / 1000);
+	sdp_writer_uint(writer, "encode_ms", result->stage_us[SDE_STAGE_ENCODE] / 1000);
+	sdp_writer_uint(writer, "steps_ms", result->stage_us[SDE_STAGE_STEPS] / 1000);
+	sdp_writer_uint(writer, "decode_ms", result->stage_us[SDE_STAGE_DECODE] / 1000);
+	sdp_writer_end(writer);
+	sdp_record_set_int(record, SDP_JOB_PARAMETERS_STEPS, result->steps);
+	sdp_record_set_double(record, SDP_JOB_PARAMETERS_GUIDANCE_SCALE, result->guidance_scale);
+	if (result->sampler[0] &&
+	    sdp_record_set_string(record, SDP_JOB_PARAMETERS_SAMPLER, result->sampler) < 0)
+		writer->error = -ENOMEM;
+	sdp_writer_map_begin(writer, "parameters");
+	sdp_writer_record(writer, record, &sdp_struct_job_parameters, SDP_WRITE_NO_PIXELS);
+	sdp_writer_end(writer);
+}
+
+static int write_result(struct run *run, const struct sde_result *result, struct sdp_writer *writer)
+{
+	const struct sdp_pixels *source =
+		sdp_record_pixels(run->task->record, SDP_WORKER_RUN_IMAGE);
+	int r = 0;
+
+	sdp_writer_response(writer, run->task->message->msgid);
+	sdp_writer_uint(writer, "job", run->task->job);
+	sdp_writer_string(writer, "state", "done");
+	sdp_writer_list_begin(writer, "images");
+	for (int i = 0; i < result->count && r == 0; i++)
+		r = write_layer(writer, &result->layers[i], source);
+	sdp_writer_end(writer);
+	if (r < 0)
+		return r;
+	write_facts(run, result, writer);
+	return writer->error;
+}
+
+static int execute(struct run *run, struct sde_model *model, struct sdp_writer *writer,
+		   struct sdp_error *ret_error)
+{
+	const struct sde_hooks hooks = {
+		.progress = on_progress, .userdata = run, .cancel = &run->worker->cancel};
+	struct sde_error engine_error = {0};
+	struct sde_result result;
+	int r;
+
+	r = fill_job(run, ret_error);
+	if (r < 0)
+		return r;
+	r = sde_job_run(model, &run->job, &hooks, &result, &engine_error);
+	if (r < 0) {
+		engine_error.code = r;
+		sdd_worker_translate_error(&engine_error, false, ret_error);
+		return r;
+	}
+	r = write_result(run, &result, writer);
+	sde_result_clear(&result);
+	if (r < 0)
+		sdp_error_set(ret_error, r == -E2BIG ? SDP_CODE_TOO_LARGE : SDP_CODE_NO_MEMORY,
+			      "the result cannot be handed over: %s", strerrordesc_np(-r));
+	return r;
+}
+
+void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
+			struct sde_model *model)
+{
+	struct run run = {.worker = worker, .task = task};
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_error error = {0};
+
+	if (execute(&run, model, &writer, &error) < 0)
+		sdp_writer_failure(&writer, task->message->msgid, &error);
+	sdd_fault_point("send");
+	sdp_mapping_clear(&run.image_mapping);
+	sdp_mapping_clear(&run.mask_mapping);
+	sdd_worker_post(worker, &writer, 0);
+}

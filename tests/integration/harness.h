@@ -1,0 +1,83 @@
+/*
+ * A real sdd on a private socket in a private folder, for tests that behave like clients, good and bad. Paths come from
+ * the environment that meson sets: SDD_TEST_SDD, SDD_TEST_WORKER, SDD_TEST_MODEL (a model folder). Tests that paint skip
+ * themselves when there is no worker (a build without the engine).
+ */
+#pragma once
+
+/* cmocka wants these first */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "client/sdclient.h"
+#include "protocol/connection.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define HARNESS_MODEL "tiny"
+
+struct daemon {
+	char folder[64]; /* temporary; holds the socket, the log and the model root */
+	char socket[96], log[96];
+	pid_t pid;
+	int notify_fd; /* -1, or the receiving end of NOTIFY_SOCKET */
+};
+
+/* Options are for sdd's command line, ended by NULL; each may be "--key=value" or "ENV=value" (upper case first). */
+void daemon_start(struct daemon *daemon, ...) __attribute__((sentinel));
+/* The same without waiting for READY=1. */
+void daemon_start_raw(struct daemon *daemon, const char *const *options);
+/* SIGTERM; returns the wait status. Fails the test after 15 s. */
+int daemon_stop(struct daemon *daemon);
+int daemon_wait(struct daemon *daemon, int timeout_ms);
+/* Removes the folder; kills what still runs. */
+void daemon_clear(struct daemon *daemon);
+/* Prints the log: for a test that is about to fail. */
+void daemon_show_log(const struct daemon *daemon);
+/* How many lines of the log contain this text. */
+int daemon_count_log(const struct daemon *daemon, const char *text);
+/* The next message on the notify socket, NUL-terminated; false after timeout_ms. */
+bool daemon_next_notice(struct daemon *daemon, int timeout_ms, char *text, size_t size);
+
+bool harness_has_worker(void);
+#define SKIP_WITHOUT_WORKER()                                                                      \
+	do {                                                                                       \
+		if (!harness_has_worker())                                                         \
+			skip();                                                                    \
+	} while (0)
+
+/* A connected client that has said hello. */
+sdc_client *daemon_connect(const struct daemon *daemon);
+sdc_client *daemon_connect_flags(const struct daemon *daemon, unsigned flags);
+/* A number or text of `status`, by path ("worker.pid"). */
+int64_t daemon_status_int(const struct daemon *daemon, const char *path);
+void daemon_status_text(const struct daemon *daemon, const char *path, char *text, size_t size);
+/* Wait until status has this number at path; fails the test after 10 s. */
+void daemon_await_status(const struct daemon *daemon, const char *path, int64_t value);
+
+/* A txt2img request with these steps and seed. */
+sdc_request *txt2img(int steps, uint64_t seed);
+/* Call a method that takes {job: id}. */
+int call_job(sdc_client *client, const char *method, int64_t job, sdc_reply **ret_reply,
+	     sdc_error *ret_error);
+
+/* A raw socket to the daemon; no hello. */
+int raw_connect(const struct daemon *daemon);
+/* Read until a whole message came; NULL when the peer closed or after timeout_ms (errno ETIMEDOUT). */
+struct sdp_message *raw_read(struct sdp_connection *connection, int timeout_ms);
+struct sdp_connection *raw_open(const struct daemon *daemon);
+/* Send one request written by the caller. */
+void raw_send(struct sdp_connection *connection, struct sdp_writer *writer);
+void raw_hello(struct sdp_connection *connection);
+/* True when the peer closes within timeout_ms. */
+bool raw_closes(int fd, int timeout_ms);
+
+long resident_kib(pid_t pid);
+long peak_kib(pid_t pid);
+int count_fds(pid_t pid);
+int64_t now_ms(void);
+void sleep_ms(int ms);

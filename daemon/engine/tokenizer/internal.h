@@ -1,0 +1,37 @@
+/*
+ * Parts of the CLIP tokenizer: the normaliser (text to normal form) and the merge engine (bytes of a piece to ids).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/engine/tokenizer/clip.h"
+
+/*
+ * NFC, runs of Unicode White_Space to one blank, full lower-case mapping character by character without final-sigma rule.
+ * *ret_text is malloc()ed, *ret_length bytes of valid UTF-8. -EILSEQ names the offset of the first invalid byte.
+ */
+int sde_normalize_text(const char *text, size_t length, char **ret_text, size_t *ret_length,
+		       struct sde_error *error);
+
+/* Pairs of symbols that merge into one, by rank. */
+struct sde_merges;
+struct sde_merge {
+	int32_t rank; /* lower goes first */
+	int32_t id;   /* symbol it becomes */
+};
+
+/* A table for at most `most` pairs; NULL without memory. */
+struct sde_merges *sde_merges_new(size_t most);
+struct sde_merges *sde_merges_free(struct sde_merges *merges);
+/* False if the pair is there already. */
+bool sde_merges_add(struct sde_merges *merges, int32_t left, int32_t right, struct sde_merge merge);
+/* NULL if the pair does not merge. */
+const struct sde_merge *sde_merges_find(const struct sde_merges *merges, int32_t left,
+					int32_t right);
+
+/* Merge n >= 1 symbols until no pair is left, in O(n log n); append what remains. 0 or -ENOMEM. */
+int sde_merges_apply(const struct sde_merges *merges, const int32_t *symbols, size_t n,
+		     struct sde_ids *ids);

@@ -29,7 +29,7 @@ static void blend_pixel(const struct sde_image *layer, uint32_t layer_x, uint32_
 	sde_row_to_float(canvas, x, y, 1, under);
 	grey = luma(over);
 	below = has_alpha ? under[colors] * (1.0f - over[3]) : 1.0f - over[3];
-	alpha = has_alpha && under[colors] < 1.0f ? over[3] + below : 1.0f;
+	alpha = has_alpha ? over[3] + below : 1.0f; /* exactly 1 over an opaque pixel */
 	for (uint32_t c = 0; c < colors; c++)
 		under[c] = ((colors == 1 ? grey : over[c]) * over[3] + under[c] * below) / alpha;
 	if (has_alpha)

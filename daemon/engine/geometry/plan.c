@@ -274,13 +274,13 @@ static void find_work_size(struct sde_inpaint_plan *plan, const struct sde_model
 			break;
 		*longer -= range->multiple;
 	}
-	again = fmin(1.0 / scale, REFINE_MAX_SCALE);
-	if (!two_pass || scale >= 1 || again < REFINE_MIN_SCALE)
+	if (!two_pass || scale * REFINE_MIN_SCALE > 1)
 		return;
-	plan->refine_width = round_side(plan->work_width * again, floor_side, 2 * range->max_side,
-					range->multiple);
-	plan->refine_height = round_side(plan->work_height * again, floor_side, 2 * range->max_side,
-					 range->multiple);
+	again = fmin(scale * REFINE_MAX_SCALE, 1.0);
+	plan->refine_width =
+		round_side(w * again, floor_side, 2 * range->max_side, range->multiple);
+	plan->refine_height =
+		round_side(h * again, floor_side, 2 * range->max_side, range->multiple);
 	plan->refine_strength = REFINE_STRENGTH;
 }
 

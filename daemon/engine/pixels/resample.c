@@ -1,5 +1,5 @@
 /*
- * Scaling: see resample.h. One table of weights serves both versions; Pillow's u8 path turns it to fixed point with 22
+ * Scaling: see resample.h. One table of weights serves both versions; Pillow's u8 path (as of Pillow 12) turns it to fixed point with 22
  * bits and rounds to u8 after each pass, horizontal first, and skips a pass that would not change a size.
  */
 #include "daemon/engine/pixels/resample.h"
@@ -76,7 +76,7 @@ static int taps_init(struct taps *ret_taps, uint32_t in, double from, double to,
 		     enum sde_filter filter, struct sde_error *ret_error)
 {
 	const double scale = (to - from) / out, stretch = scale < 1.0 ? 1.0 : scale;
-	const double support = filters[filter].support * stretch;
+	const double support = filters[filter].support * stretch, narrow = 1.0 / stretch;
 	struct taps taps = {.most = (size_t)ceil(support) * 2 + 1};
 	size_t cells;
 
@@ -102,7 +102,7 @@ static int taps_init(struct taps *ret_taps, uint32_t in, double from, double to,
 		if (last > in)
 			last = in;
 		for (int64_t x = first; x < last; x++) {
-			w[x - first] = filters[filter].function((x - center + 0.5) / stretch);
+			w[x - first] = filters[filter].function((x - center + 0.5) * narrow);
 			sum += w[x - first];
 		}
 		for (int64_t x = first; sum != 0.0 && x < last; x++)

@@ -1,0 +1,160 @@
+/*
+ * config.json of a UNet2DConditionModel -> struct sde_unet_config, with the defaults of diffusers 0.42. What the forward
+ * code does not implement is refused by name here, so that no checkpoint runs through the wrong arithmetic.
+ */
+#include "daemon/engine/denoisers/unet-config.h"
+
+#include <string.h>
+
+#include "daemon/engine/config-keys.h"
+#include "daemon/engine/error.h"
+
+#define CHANNELS_MAX 16384
+
+/* Keys that change the arithmetic, and the one value (besides null) that this implementation computes. */
+static const struct {
+	const char *key, *supported;
+} only[] = {
+	{ "act_fn", "\"silu\"" },
+	{ "attention_type", "\"default\"" },
+	{ "center_input_sample", "false" },
+	{ "class_embed_type", NULL },
+	{ "class_embeddings_concat", "false" },
+	{ "conv_in_kernel", "3" },
+	{ "conv_out_kernel", "3" },
+	{ "cross_attention_norm", NULL },
+	{ "downsample_padding", "1" },
+	{ "dual_cross_attention", "false" },
+	{ "encoder_hid_dim", NULL },
+	{ "encoder_hid_dim_type", NULL },
+	{ "mid_block_only_cross_attention", "false" },
+	{ "mid_block_scale_factor", "1" },
+	{ "mid_block_type", "\"UNetMidBlock2DCrossAttn\"" },
+	{ "num_attention_heads", NULL },
+	{ "num_class_embeds", NULL },
+	{ "only_cross_attention", "false" },
+	{ "resnet_out_scale_factor", "1" },
+	{ "resnet_skip_time_act", "false" },
+	{ "resnet_time_scale_shift", "\"default\"" },
+	{ "time_embedding_act_fn", NULL },
+	{ "time_embedding_type", "\"positional\"" },
+	{ "timestep_post_act", NULL },
+};
+
+static bool parse_block_type(struct sde_config_keys *keys, const char *key, size_t i, size_t n,
+			     const char *plain, const char *attention, bool fallback)
+{
+	const char *name = sde_config_list_string(keys, key, i, n);
+
+	if (!name)
+		return fallback;
+	if (strcmp(name, attention) == 0)
+		return true;
+	if (strcmp(name, plain) != 0)
+		sde_config_fail(keys, "'%s' has '%.40s'; only %s and %s are supported", key, name,
+				attention, plain);
+	return false;
+}
+
+/* reverse_transformer_layers_per_block, else transformer_layers_per_block backwards. */
+static void parse_up_transformer_layers(struct sde_config_keys *keys,
+					struct sde_unet_config *config)
+{
+	const size_t n = config->n_levels;
+
+	if (sde_config_has(keys, "reverse_transformer_layers_per_block")) {
+		sde_config_ints(keys, "reverse_transformer_layers_per_block", 1,
+				config->up_transformer_layers, n, 1,
+				SDE_UNET_TRANSFORMER_LAYERS_MAX);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		config->up_transformer_layers[i] = config->transformer_layers[n - 1 - i];
+}
+
+static void parse_added_conditions(struct sde_config_keys *keys, struct sde_unet_config *config)
+{
+	const char *type = sde_config_string(keys, "addition_embed_type", NULL);
+
+	config->time_cond_proj_dim = sde_config_int(keys, "time_cond_proj_dim", 0, 1, CHANNELS_MAX);
+	if (!type)
+		return;
+	if (strcmp(type, "text_time") != 0) {
+		sde_config_fail(keys, "'addition_embed_type' is '%.40s'; only text_time is supported",
+				type);
+		return;
+	}
+	config->text_time = true;
+	config->addition_time_embed_dim =
+		sde_config_int(keys, "addition_time_embed_dim", 256, 2, CHANNELS_MAX);
+	config->projection_class_embeddings_input_dim =
+		sde_config_int(keys, "projection_class_embeddings_input_dim", 0, 1, 1 << 20);
+	if (config->projection_class_embeddings_input_dim == 0)
+		sde_config_fail(keys, "'projection_class_embeddings_input_dim' is missing; "
+				      "text_time conditioning needs it");
+}
+
+static void check_divisibility(struct sde_config_keys *keys, const struct sde_unet_config *config)
+{
+	for (size_t i = 0; i < config->n_levels; i++) {
+		const int channels = config->block_out_channels[i];
+
+		if (channels % config->norm_num_groups != 0)
+			sde_config_fail(keys, "'block_out_channels' has %d, not a multiple of the %d groups",
+					channels, config->norm_num_groups);
+		if (channels % config->heads[i] != 0)
+			sde_config_fail(keys, "'block_out_channels' has %d, not a multiple of the %d heads",
+					channels, config->heads[i]);
+	}
+	if (config->block_out_channels[0] % 2 != 0)
+		sde_config_fail(keys, "'block_out_channels' begins with an odd number; the time "
+				      "embedding needs an even one");
+}
+
+int sde_unet_config_parse(const json_t *object, const char *what,
+			  struct sde_unet_config *ret_config, struct sde_error *error)
+{
+	struct sde_config_keys keys = { .object = object, .what = what, .error = error };
+	struct sde_unet_config config = {
+		.n_levels = 4,
+		.block_out_channels = { 320, 640, 1280, 1280 },
+	};
+	size_t n;
+
+	config.in_channels = sde_config_int(&keys, "in_channels", 4, 1, 1024);
+	config.out_channels = sde_config_int(&keys, "out_channels", 4, 1, 1024);
+	config.sample_size = sde_config_int(&keys, "sample_size", 0, 1, 1 << 16);
+	sde_config_int_list(&keys, "block_out_channels", config.block_out_channels,
+			    &config.n_levels, SDE_UNET_LEVELS_MAX, 1, CHANNELS_MAX);
+	n = config.n_levels;
+	for (size_t i = 0; i < n; i++) {
+		config.down_attention[i] = parse_block_type(&keys, "down_block_types", i, n,
+							    "DownBlock2D", "CrossAttnDownBlock2D",
+							    i + 1 < n);
+		config.up_attention[i] = parse_block_type(&keys, "up_block_types", i, n,
+							  "UpBlock2D", "CrossAttnUpBlock2D", i > 0);
+	}
+	sde_config_ints(&keys, "layers_per_block", 2, config.layers_per_block, n, 1,
+			SDE_UNET_LAYERS_MAX);
+	sde_config_ints(&keys, "transformer_layers_per_block", 1, config.transformer_layers, n, 1,
+			SDE_UNET_TRANSFORMER_LAYERS_MAX);
+	parse_up_transformer_layers(&keys, &config);
+	sde_config_ints(&keys, "attention_head_dim", 8, config.heads, n, 1, 1024);
+	config.cross_attention_dim =
+		sde_config_int(&keys, "cross_attention_dim", 1280, 1, CHANNELS_MAX);
+	config.use_linear_projection = sde_config_bool(&keys, "use_linear_projection", false);
+	config.flip_sin_to_cos = sde_config_bool(&keys, "flip_sin_to_cos", true);
+	config.freq_shift = sde_config_real(&keys, "freq_shift", 0, -1, 1);
+	config.norm_num_groups = sde_config_int(&keys, "norm_num_groups", 32, 1, 1024);
+	config.norm_eps = sde_config_real(&keys, "norm_eps", 1e-5, 0, 1);
+	config.time_embed_dim = sde_config_int(&keys, "time_embedding_dim",
+					       config.block_out_channels[0] * 4, 1, 1 << 17);
+	parse_added_conditions(&keys, &config);
+	for (size_t i = 0; i < sizeof(only) / sizeof(only[0]); i++)
+		sde_config_only(&keys, only[i].key, only[i].supported);
+	check_divisibility(&keys, &config);
+	if (keys.r < 0)
+		return keys.r;
+	*ret_config = config;
+	return 0;
+}

@@ -1,0 +1,88 @@
+/*
+ * UNet2DConditionModel (Ronneberger et al. 2015; Rombach et al. 2022; diffusers' unet_2d_condition.py): the denoiser of
+ * SD 1.x, 2.x, SDXL and their inpainting and LCM variants. General in block types, depths, heads and input channels, so
+ * that a family is a config, not a file. Activations are NHWC while recording; see record.h.
+ */
+#pragma once
+
+#include "daemon/engine/denoisers/unet-config.h"
+#include "daemon/engine/layers.h"
+#include "daemon/engine/record.h"
+
+struct sde_error;
+struct sde_weights;
+
+/* ResnetBlock2D: norm1, SiLU, conv1, + projected time, norm2, SiLU, conv2, + shortcut. */
+struct sde_unet_resnet {
+	struct sde_norm norm1;
+	struct sde_conv conv1;
+	struct sde_linear time_emb_proj;
+	struct sde_norm norm2;
+	struct sde_conv conv2;
+	struct sde_conv conv_shortcut; /* weight NULL when in == out */
+};
+
+/* BasicTransformerBlock: self-attention, cross-attention, GEGLU feed-forward, each pre-normed with a residual. */
+struct sde_unet_transformer_layer {
+	struct sde_norm norm1;
+	struct sde_linear q1, k1, v1, out1;
+	struct sde_norm norm2;
+	struct sde_linear q2, k2, v2, out2;
+	struct sde_norm norm3;
+	struct sde_linear ff_in, ff_out; /* ff_in makes value and gate */
+};
+
+/* Transformer2DModel. */
+struct sde_unet_transformer {
+	struct sde_norm norm; /* eps 1e-6 whatever norm_eps says */
+	struct sde_linear proj_in, proj_out;
+	int heads, n_layers;
+	struct sde_unet_transformer_layer *layers; /* owned */
+};
+
+/* A down, mid or up block. */
+struct sde_unet_block {
+	int n_resnets, n_transformers; /* the mid block has one transformer less than resnets */
+	struct sde_unet_resnet *resnets;	   /* owned */
+	struct sde_unet_transformer *transformers; /* owned, NULL without cross-attention */
+	struct sde_conv resample; /* downsampler or upsampler, weight NULL when the block has none */
+};
+
+struct sde_unet {
+	struct sde_unet_config config;
+	struct sde_conv conv_in;
+	struct sde_linear time_linear_1, time_linear_2, time_cond_proj;
+	struct sde_linear add_linear_1, add_linear_2; /* text_time */
+	struct sde_unet_block down[SDE_UNET_LEVELS_MAX], mid, up[SDE_UNET_LEVELS_MAX];
+	struct sde_norm conv_norm_out;
+	struct sde_conv conv_out;
+};
+
+/*
+ * Bind every tensor of the file to the architecture that config describes; borrows weights. -EBADMSG, -ENOENT and
+ * -ENOTSUP name the tensor; on failure *unet needs no clearing.
+ */
+int sde_unet_bind(struct sde_unet *unet, const struct sde_unet_config *config,
+		  struct sde_weights *weights, struct sde_error *error);
+void sde_unet_clear(struct sde_unet *unet);
+
+/* What a forward pass takes. Values that the config does not use are not read. */
+struct sde_unet_inputs {
+	sde_value sample;		 /* (batch, height, width, in_channels) */
+	sde_value time_sinusoid;	 /* (batch, block_out_channels[0]), see sde_timestep_embedding */
+	sde_value encoder_hidden_states; /* (batch, tokens, cross_attention_dim) */
+	sde_value timestep_cond;	 /* (batch, time_cond_proj_dim) */
+	sde_value added;		 /* (batch, projection_class_embeddings_input_dim) */
+};
+
+/* Record one forward pass: (batch, height, width, out_channels). Any latent size; odd ones follow the skips' sizes. */
+sde_value sde_unet_record(struct sde_recorder *rec, const struct sde_unet *unet,
+			  const struct sde_unet_inputs *inputs);
+
+/* Blocks, in unet-blocks.c; temb is SiLU(time embedding), (batch, time_embed_dim). */
+sde_value sde_unet_record_resnet(struct sde_recorder *rec, const struct sde_unet_config *config,
+				 const struct sde_unet_resnet *resnet, sde_value x, sde_value temb);
+sde_value sde_unet_record_transformer(struct sde_recorder *rec,
+				      const struct sde_unet_config *config,
+				      const struct sde_unet_transformer *transformer, sde_value x,
+				      sde_value encoder_hidden_states);

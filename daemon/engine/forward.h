@@ -1,0 +1,87 @@
+/*
+ * Forward passes on host arrays: what a pipeline or a test calls. float32 throughout, images and latents NCHW as in
+ * diffusers; the change to the backend's layout happens here.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/engine/autoencoders/kl.h"
+#include "daemon/engine/denoisers/unet.h"
+#include "daemon/engine/runner.h"
+#include "daemon/engine/text_encoders/clip.h"
+
+/* A hidden state that is wanted: hidden_states[-minus], with the final norm or without. last_hidden_state is {1, true}. */
+struct sde_clip_wanted {
+	int minus; /* 1..num_hidden_layers + 1 */
+	bool final_norm;
+};
+
+/*
+ * ids (batch, tokens) -> for each wanted state (batch, tokens, hidden_size). Layers above the highest wanted are not run.
+ */
+int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, const int32_t *ids,
+		     int batch, int tokens, const struct sde_clip_wanted *wanted, int n_wanted,
+		     float *const *ret_states, struct sde_error *error);
+
+/*
+ * last_hidden_state -> pooler_output (batch, hidden_size), or with a projection text_embeds (batch, projection_dim).
+ */
+int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const int32_t *ids,
+		  int batch, int tokens, const float *last_hidden_state, float *ret_pooled,
+		  struct sde_error *error);
+
+struct sde_unet_call {
+	const float *sample; /* (batch, in_channels, height, width) */
+	int batch, height, width;
+	const float *timesteps;		    /* batch */
+	const float *encoder_hidden_states; /* (batch, tokens, cross_attention_dim) */
+	int tokens;
+	const float *timestep_cond; /* (batch, time_cond_proj_dim), when the config has it */
+	const float *text_embeds;   /* text_time: (batch, text_width) */
+	const float *time_ids;	    /* text_time: (batch, n_time_ids) */
+	int text_width, n_time_ids;
+};
+
+/* ret_output: (batch, out_channels, height, width). -EINVAL when text_time widths do not add up. */
+int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
+		     const struct sde_unet_call *call, float *ret_output, struct sde_error *error);
+
+/* image (batch, in_channels, height, width) -> moments (batch, 2 * latent_channels, height / f, width / f). */
+int sde_kl_encode(struct sde_runner *runner, const struct sde_kl *kl, const float *image, int batch,
+		  int height, int width, float *ret_moments, struct sde_error *error);
+/* z (batch, latent_channels, height, width) -> image (batch, out_channels, height * f, width * f). */
+int sde_kl_decode(struct sde_runner *runner, const struct sde_kl *kl, const float *z, int batch,
+		  int height, int width, float *ret_image, struct sde_error *error);
+
+/* Tile sides, in diffusers' terms. */
+struct sde_kl_tiling {
+	int sample_size, latent_size; /* tile_sample_min_size, tile_latent_min_size */
+	double overlap;		      /* 0.25 */
+};
+
+/*
+ * The same piecewise, with diffusers' overlaps and blending; whole when the picture fits one tile. The cancel flag is
+ * polled between tiles.
+ */
+int sde_kl_encode_tiled(struct sde_runner *runner, const struct sde_kl *kl,
+			const struct sde_kl_tiling *tiling, const float *image, int batch,
+			int height, int width, float *ret_moments, struct sde_error *error);
+int sde_kl_decode_tiled(struct sde_runner *runner, const struct sde_kl *kl,
+			const struct sde_kl_tiling *tiling, const float *z, int batch, int height,
+			int width, float *ret_image, struct sde_error *error);
+
+/*
+ * The diagonal Gaussian that moments describe: sample = mean + exp(clamp(logvar, -30, 20) / 2) * eps. n: latents, i.e.
+ * latent_channels * height * width; moments (batch, 2 n). eps NULL: the mode.
+ */
+void sde_kl_posterior(const float *moments, const float *eps, int batch, size_t n,
+		      float *ret_sample);
+/* latents = (z - shift) * scale and back, in place. */
+void sde_kl_scale(const struct sde_kl_config *config, float *z, size_t n);
+void sde_kl_unscale(const struct sde_kl_config *config, float *latents, size_t n);
+
+/* (batch, channels, height * width) <-> (batch, height * width, channels). */
+void sde_nchw_to_nhwc(const float *in, int batch, int channels, size_t pixels, float *out);
+void sde_nhwc_to_nchw(const float *in, int batch, int channels, size_t pixels, float *out);

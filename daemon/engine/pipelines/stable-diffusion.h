@@ -1,0 +1,74 @@
+/*
+ * The sampling loop of Stable Diffusion 1.x and 2.x, with the arithmetic, order of random draws and rounding of diffusers'
+ * StableDiffusionPipeline, ...Img2ImgPipeline and ...InpaintPipeline: same seed, same picture. Everything is explicit
+ * here: embeddings, tensors, generators. What a person asks for is translated into it by job.c.
+ *
+ * Arrays are float32, NCHW, row-major; images in -1..1.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/engine/pipelines/noise.h"
+#include "daemon/engine/scheduler.h"
+
+struct sde_error;
+struct sde_model;
+
+enum sde_sd_kind { SDE_SD_TXT2IMG, SDE_SD_IMG2IMG, SDE_SD_INPAINT };
+
+struct sde_sd_request {
+	enum sde_sd_kind kind;
+	const struct sde_scheduler_config *scheduler;
+	struct sde_timesteps_request timesteps; /* num_inference_steps or a list */
+	int batch;				/* images in all */
+	int height, width;			/* pixels, multiples of the VAE's factor */
+	double guidance_scale;			/* > 1: classifier-free guidance */
+	double guidance_rescale;		/* 0 = off */
+	double eta;				/* DDIM */
+	double strength;			/* img2img, inpaint: > 0 .. 1 */
+	/*
+	 * (batch, tokens, cross_attention_dim); with guidance (2 * batch, ...), negative rows first. Borrowed.
+	 */
+	const float *prompt_embeds;
+	int tokens;
+	const float *image; /* (n_images, 3, height, width) */
+	const float *mask;  /* (n_images, height, width), 0 or 1; 1 = repaint */
+	int n_images;	    /* divides batch */
+	/*
+	 * Differential diffusion instead of mask, 4-channel U-Nets only: (height / f, width / f) at the latent's
+	 * resolution, values 0..1, the same for every image.
+	 */
+	const float *soft_mask;
+	struct sde_noise *noise;
+	/* After each step; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
+	int (*on_step)(void *userdata, int step, int total, const float *latents);
+	void *userdata;
+};
+
+/* Classifier-free guidance is on: guidance_scale > 1 and the U-Net has no guidance embedding of its own. */
+bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale);
+
+/* Owned arrays, freed by sde_sd_result_clear. */
+struct sde_sd_result {
+	float *latents; /* (batch, C, h, w) after the last step, still scaled */
+	size_t latents_count;
+	double *timesteps; /* those run */
+	size_t n_timesteps;
+	float *mask_latents;	     /* inpaint: (batch, 1, h, w) */
+	float *masked_image_latents; /* inpaint with a 9-channel U-Net: (batch, C, h, w) */
+};
+
+/*
+ * Run to latents. -EINVAL names the argument, -ECANCELED when the cancel flag was raised, -ENOMEM; *ret_result untouched
+ * on failure.
+ */
+int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
+	       struct sde_sd_result *ret_result, struct sde_error *error);
+void sde_sd_result_clear(struct sde_sd_result *result);
+
+/* latents (batch, C, h, w) as sde_sd_run left them -> images (batch, 3, height, width), -1..1 and a bit beyond. */
+int sde_sd_decode(struct sde_model *model, const float *latents, int batch, int height, int width,
+		  float *ret_images, struct sde_error *error);

@@ -1,0 +1,58 @@
+/*
+ * Runs forward passes: keeps a backend, the programs (recorded plans) of the shapes used lately, and the flag that stops
+ * them. A program is built once per module and shape and replayed with other data.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/engine/record.h"
+
+struct sde_error;
+struct sde_runner;
+
+#define SDE_PROGRAM_INPUTS_MAX	8
+#define SDE_PROGRAM_OUTPUTS_MAX 64
+
+struct sde_shape {
+	int rank; /* 1..4 */
+	int64_t dims[4];
+};
+
+/* Record a forward pass from inputs to outputs; an error of the recorder need not be returned. */
+typedef int (*sde_program_build_fn)(struct sde_recorder *rec, const void *userdata,
+				    const sde_value *inputs, sde_value *ret_outputs);
+
+/* module and variant together with the shapes are the program's identity in the cache. */
+struct sde_program_spec {
+	const char *name;   /* for messages: "unet" */
+	const void *module; /* the bound struct the program reads weights from */
+	uint64_t variant;
+	sde_program_build_fn build;
+	const void *userdata;
+	int n_inputs, n_outputs;
+	struct sde_shape inputs[SDE_PROGRAM_INPUTS_MAX];
+};
+
+/* backend: "cpu" or "ref"; dtype: "auto", "f32" or "bf16"; threads 0 = what the process may use. */
+int sde_runner_new(const char *backend, const char *dtype, int threads,
+		   struct sde_runner **ret_runner, struct sde_error *error);
+struct sde_runner *sde_runner_free(struct sde_runner *runner);
+const char *sde_runner_describe(const struct sde_runner *runner);
+
+/* The flag polled before each run; NULL for none. Borrowed. */
+void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel);
+/* -ECANCELED when the flag is raised, else 0. */
+int sde_runner_check_cancel(const struct sde_runner *runner, struct sde_error *error);
+
+/*
+ * Run: inputs[i] has the product of spec->inputs[i].dims floats, outputs[i] room for as many as output i has. -ECANCELED,
+ * -ENOMEM, or the error of the recording, which names the operation.
+ */
+int sde_runner_run(struct sde_runner *runner, const struct sde_program_spec *spec,
+		   const float *const *inputs, float *const *outputs, struct sde_error *error);
+
+/* Drop the programs of a module that is about to be freed. */
+void sde_runner_forget(struct sde_runner *runner, const void *module);

@@ -1,0 +1,192 @@
+/*
+ * The CLIP text transformer: tensor table, host-side embedding look-up and the recorded layers. Pre-norm residual blocks;
+ * the attention has biases everywhere.
+ */
+#include "daemon/engine/text_encoders/clip.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/bind.h"
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/weights.h"
+
+enum { DIM_HIDDEN, DIM_INTERMEDIATE, DIM_VOCAB, DIM_POSITIONS, DIM_PROJECTION };
+
+static const struct sde_field stem_fields[] = {
+	SDE_FIELD(sde_clip, token_embedding, "embeddings.token_embedding", TABLE, DIM_HIDDEN,
+		  DIM_VOCAB),
+	SDE_FIELD(sde_clip, position_embedding, "embeddings.position_embedding", TABLE, DIM_HIDDEN,
+		  DIM_POSITIONS),
+	SDE_FIELD(sde_clip, final_layer_norm, "final_layer_norm", NORM, DIM_HIDDEN, DIM_HIDDEN),
+};
+
+static const struct sde_field layer_fields[] = {
+	SDE_FIELD(sde_clip_layer, layer_norm1, "layer_norm1", NORM, DIM_HIDDEN, DIM_HIDDEN),
+	SDE_FIELD(sde_clip_layer, q_proj, "self_attn.q_proj", LINEAR, DIM_HIDDEN, DIM_HIDDEN),
+	SDE_FIELD(sde_clip_layer, k_proj, "self_attn.k_proj", LINEAR, DIM_HIDDEN, DIM_HIDDEN),
+	SDE_FIELD(sde_clip_layer, v_proj, "self_attn.v_proj", LINEAR, DIM_HIDDEN, DIM_HIDDEN),
+	SDE_FIELD(sde_clip_layer, out_proj, "self_attn.out_proj", LINEAR, DIM_HIDDEN, DIM_HIDDEN),
+	SDE_FIELD(sde_clip_layer, layer_norm2, "layer_norm2", NORM, DIM_HIDDEN, DIM_HIDDEN),
+	SDE_FIELD(sde_clip_layer, fc1, "mlp.fc1", LINEAR, DIM_HIDDEN, DIM_INTERMEDIATE),
+	SDE_FIELD(sde_clip_layer, fc2, "mlp.fc2", LINEAR, DIM_INTERMEDIATE, DIM_HIDDEN),
+};
+
+static const struct sde_field projection_fields[] = {
+	SDE_FIELD(sde_clip, text_projection, "text_projection", LINEAR_NO_BIAS, DIM_HIDDEN,
+		  DIM_PROJECTION),
+};
+
+int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
+		  struct sde_weights *weights, struct sde_error *error)
+{
+	const char *prefix = sde_weights_has_prefix(weights, "text_model.") ? "text_model." : "";
+	const int dims[] = {
+		[DIM_HIDDEN] = config->hidden_size,
+		[DIM_INTERMEDIATE] = config->intermediate_size,
+		[DIM_VOCAB] = config->vocab_size,
+		[DIM_POSITIONS] = config->max_position_embeddings,
+		[DIM_PROJECTION] = config->projection_dim,
+	};
+	struct sde_binder binder = { .weights = weights, .error = error };
+	struct sde_clip new = { .config = *config };
+	int r;
+
+	new.layers = calloc((size_t)config->num_hidden_layers, sizeof(*new.layers));
+	if (!new.layers)
+		return sde_error_set(error, -ENOMEM, "no memory for the text encoder's layers");
+	SDE_BIND(&binder, stem_fields, dims, &new, "%s", prefix);
+	for (int i = 0; i < config->num_hidden_layers; i++)
+		SDE_BIND(&binder, layer_fields, dims, &new.layers[i], "%sencoder.layers.%d.",
+			 prefix, i);
+	if (sde_weights_has_prefix(weights, "text_projection."))
+		SDE_BIND(&binder, projection_fields, dims, &new, "%s", "");
+	/* a constant 0, 1, 2, ... that older files store */
+	sde_weights_ignore(weights, "text_model.embeddings.position_ids");
+	sde_weights_ignore(weights, "embeddings.position_ids");
+	r = sde_bind_finish(&binder);
+	if (r < 0) {
+		sde_clip_clear(&new);
+		return r;
+	}
+	*clip = new;
+	return 0;
+}
+
+void sde_clip_clear(struct sde_clip *clip)
+{
+	free(clip->layers);
+	*clip = (struct sde_clip){ 0 };
+}
+
+static sde_value record_layer(struct sde_recorder *rec, const struct sde_clip_config *config,
+			      const struct sde_clip_layer *layer, sde_value x)
+{
+	const double eps = config->layer_norm_eps;
+	sde_value h, q, k, v;
+
+	h = sde_record_layer_norm(rec, x, &layer->layer_norm1, eps);
+	q = sde_record_linear(rec, h, &layer->q_proj);
+	k = sde_record_linear(rec, h, &layer->k_proj);
+	v = sde_record_linear(rec, h, &layer->v_proj);
+	h = sde_record_attention(rec, q, k, v, config->num_attention_heads, true);
+	x = sde_record_add(rec, x, sde_record_linear(rec, h, &layer->out_proj));
+
+	h = sde_record_layer_norm(rec, x, &layer->layer_norm2, eps);
+	h = sde_record_linear(rec, h, &layer->fc1);
+	switch (config->hidden_act) {
+	case SDE_CLIP_QUICK_GELU:
+		h = sde_record_quick_gelu(rec, h);
+		break;
+	case SDE_CLIP_GELU:
+		h = sde_record_gelu(rec, h);
+		break;
+	case SDE_CLIP_GELU_TANH:
+		h = sde_record_gelu_tanh(rec, h);
+		break;
+	}
+	return sde_record_add(rec, x, sde_record_linear(rec, h, &layer->fc2));
+}
+
+void sde_clip_record(struct sde_recorder *rec, const struct sde_clip *clip, sde_value embeddings,
+		     int layers, sde_value *ret_hidden)
+{
+	ret_hidden[0] = embeddings;
+	for (int i = 0; i < layers; i++)
+		ret_hidden[i + 1] =
+			record_layer(rec, &clip->config, &clip->layers[i], ret_hidden[i]);
+}
+
+sde_value sde_clip_record_final_norm(struct sde_recorder *rec, const struct sde_clip *clip,
+				     sde_value hidden)
+{
+	return sde_record_layer_norm(rec, hidden, &clip->final_layer_norm,
+				     clip->config.layer_norm_eps);
+}
+
+/* Add row `row` of a table to out; rows are widened one at a time, the vocabulary stays as it is in the file. */
+static int add_row(const struct sde_table *table, int row, float *scratch, float *out,
+		   struct sde_error *error)
+{
+	const size_t columns = (size_t)table->columns;
+	struct sde_tensor view = *table->weight;
+	int r;
+
+	view.bytes = columns * sde_dtype_size(view.dtype);
+	view.data = (const char *)view.data + (size_t)row * view.bytes;
+	view.count = columns;
+	r = sde_tensor_to_f32(&view, scratch, error);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < columns; i++)
+		out[i] += scratch[i];
+	return 0;
+}
+
+int sde_clip_embed(const struct sde_clip *clip, const int32_t *ids, int batch, int tokens,
+		   float *ret_embeddings, struct sde_error *error)
+{
+	const size_t width = (size_t)clip->config.hidden_size;
+	float *scratch;
+	int r = 0;
+
+	if (tokens > clip->config.max_position_embeddings)
+		return sde_error_set(error, -EINVAL, "%d tokens; the text encoder takes at most %d",
+				     tokens, clip->config.max_position_embeddings);
+	scratch = malloc(width * sizeof(float));
+	if (!scratch)
+		return sde_error_set(error, -ENOMEM, "no memory for an embedding");
+	memset(ret_embeddings, 0, (size_t)batch * (size_t)tokens * width * sizeof(float));
+	for (int i = 0; r >= 0 && i < batch * tokens; i++) {
+		float *out = ret_embeddings + (size_t)i * width;
+
+		if (ids[i] < 0 || ids[i] >= clip->config.vocab_size) {
+			r = sde_error_set(error, -EINVAL,
+					  "token %d is outside the text encoder's vocabulary of %d: "
+					  "tokenizer and text encoder do not belong together",
+					  (int)ids[i], clip->config.vocab_size);
+			break;
+		}
+		r = add_row(&clip->token_embedding, ids[i], scratch, out, error);
+		if (r >= 0)
+			r = add_row(&clip->position_embedding, i % tokens, scratch, out, error);
+	}
+	free(scratch);
+	return r;
+}
+
+int sde_clip_pooled_position(const struct sde_clip *clip, const int32_t *ids, int tokens)
+{
+	int best = 0;
+
+	for (int i = 0; i < tokens; i++) {
+		if (clip->config.eos_token_id == 2) {
+			if (ids[i] > ids[best])
+				best = i;
+		} else if (ids[i] == clip->config.eos_token_id) {
+			return i;
+		}
+	}
+	return best;
+}

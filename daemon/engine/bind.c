@@ -33,18 +33,42 @@ static void choose_name(struct sde_weights *weights, const char *prefix, const c
 	}
 }
 
-static void take(struct sde_binder *binder, const struct sde_tensor **ret_tensor, int rank,
-		 const int64_t *shape, const char *name, const char *suffix)
+/* The types sde_weights_take lets through. */
+static enum sdk_type type_of(enum sde_dtype dtype)
 {
-	if (binder->r >= 0)
-		binder->r = sde_weights_take(binder->weights, ret_tensor, binder->error, rank,
-					     shape, "%s%s", name, suffix);
+	return dtype == SDE_DTYPE_F16 ? SDK_F16 : dtype == SDE_DTYPE_BF16 ? SDK_BF16 : SDK_F32;
 }
 
-static void take_bias(struct sde_binder *binder, const struct sde_tensor **ret_tensor, int out,
+static void take(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int rank,
+		 const int64_t *shape, const char *name, const char *suffix)
+{
+	const struct sde_tensor *stored;
+
+	if (binder->r >= 0)
+		binder->r = sde_weights_take(binder->weights, &stored, binder->error, rank, shape,
+					     "%s%s", name, suffix);
+	if (binder->r < 0)
+		return;
+	if ((uintptr_t)stored->data % sde_dtype_size(stored->dtype) != 0) {
+		binder->r =
+			sde_error_set(binder->error, -ENOTSUP,
+				      "%s: the data of '%.120s' is not aligned to its type; save "
+				      "the file again with a current safetensors",
+				      stored->file, stored->name);
+		return;
+	}
+	*ret_tensor = (struct sdk_tensor){.name = stored->name,
+					  .type = type_of(stored->dtype),
+					  .rank = rank,
+					  .data = stored->data};
+	for (int i = 0; i < rank; i++)
+		ret_tensor->shape[i] = stored->shape[i];
+}
+
+static void take_bias(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int out,
 		      const char *name)
 {
-	const int64_t shape[] = { out };
+	const int64_t shape[] = {out};
 
 	take(binder, ret_tensor, 1, shape, name, ".bias");
 }
@@ -52,9 +76,9 @@ static void take_bias(struct sde_binder *binder, const struct sde_tensor **ret_t
 static void bind_conv(struct sde_binder *binder, struct sde_conv *conv, int in, int out, int kernel,
 		      const char *name)
 {
-	const int64_t shape[] = { out, in, kernel, kernel };
+	const int64_t shape[] = {out, in, kernel, kernel};
 
-	*conv = (struct sde_conv){ .in = in, .out = out, .kernel = kernel };
+	*conv = (struct sde_conv){.in = in, .out = out, .kernel = kernel};
 	take(binder, &conv->weight, 4, shape, name, ".weight");
 	take_bias(binder, &conv->bias, out, name);
 }
@@ -62,12 +86,12 @@ static void bind_conv(struct sde_binder *binder, struct sde_conv *conv, int in, 
 static void bind_linear(struct sde_binder *binder, struct sde_linear *linear,
 			enum sde_field_kind kind, int in, int out, const char *name)
 {
-	const int64_t shape[] = { out, in, 1, 1 };
+	const int64_t shape[] = {out, in, 1, 1};
 	const struct sde_tensor *stored = NULL;
 	char weight[NAME_MAX_LENGTH + 8];
 	int rank = 2;
 
-	*linear = (struct sde_linear){ .in = in, .out = out };
+	*linear = (struct sde_linear){.in = in, .out = out};
 	if (kind == SDE_FIELD_POINTWISE) {
 		snprintf(weight, sizeof(weight), "%s.weight", name);
 		stored = sde_weights_find(binder->weights, weight);
@@ -82,9 +106,9 @@ static void bind_linear(struct sde_binder *binder, struct sde_linear *linear,
 static void bind_norm(struct sde_binder *binder, struct sde_norm *norm, int channels,
 		      const char *name)
 {
-	const int64_t shape[] = { channels };
+	const int64_t shape[] = {channels};
 
-	*norm = (struct sde_norm){ .channels = channels };
+	*norm = (struct sde_norm){.channels = channels};
 	take(binder, &norm->weight, 1, shape, name, ".weight");
 	take_bias(binder, &norm->bias, channels, name);
 }
@@ -92,9 +116,9 @@ static void bind_norm(struct sde_binder *binder, struct sde_norm *norm, int chan
 static void bind_table(struct sde_binder *binder, struct sde_table *table, int rows, int columns,
 		       const char *name)
 {
-	const int64_t shape[] = { rows, columns };
+	const int64_t shape[] = {rows, columns};
 
-	*table = (struct sde_table){ .rows = rows, .columns = columns };
+	*table = (struct sde_table){.rows = rows, .columns = columns};
 	take(binder, &table->weight, 2, shape, name, ".weight");
 }
 
@@ -146,11 +170,11 @@ int sde_bind_finish(struct sde_binder *binder)
 		return binder->r;
 	extra = sde_weights_unused(binder->weights, &position);
 	if (extra)
-		return sde_error_set(binder->error, -EBADMSG,
-				     "%s: tensor '%.120s' %s does not belong to this architecture as "
-				     "its config.json describes it",
-				     extra->file, extra->name,
-				     sde_shape_string(shape, sizeof(shape), extra->rank,
-						      extra->shape));
+		return sde_error_set(
+			binder->error, -EBADMSG,
+			"%s: tensor '%.120s' %s does not belong to this architecture as "
+			"its config.json describes it",
+			extra->file, extra->name,
+			sde_shape_string(shape, sizeof(shape), extra->rank, extra->shape));
 	return 0;
 }

@@ -161,15 +161,15 @@ void sde_config_only(struct sde_config_keys *keys, const char *key, const char *
 	if (!value || keys->r < 0)
 		return;
 	wanted = supported ? json_loads(supported, JSON_DECODE_ANY, NULL) : NULL;
-	equal = json_is_number(wanted) && json_is_number(value) ?
-			json_number_value(wanted) == json_number_value(value) :
-			json_equal(wanted, value);
+	equal = json_is_number(wanted) && json_is_number(value)
+			? json_number_value(wanted) == json_number_value(value)
+			: json_equal(wanted, value);
 	json_decref(wanted);
 	if (!equal) {
 		char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
 
-		sde_config_fail(keys, "'%s' is %.60s; only %s is supported", key,
-				text ? text : "?", supported ? supported : "null");
+		sde_config_fail(keys, "'%s' is %.60s; only %s is supported", key, text ? text : "?",
+				supported ? supported : "null");
 		free(text);
 	}
 }

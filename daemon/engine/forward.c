@@ -14,30 +14,6 @@
 
 #define MAX_PERIOD 10000.0
 
-void sde_nchw_to_nhwc(const float *in, int batch, int channels, size_t pixels, float *out)
-{
-	for (int b = 0; b < batch; b++)
-		for (int c = 0; c < channels; c++) {
-			const float *plane = in + ((size_t)b * channels + c) * pixels;
-			float *to = out + (size_t)b * channels * pixels + c;
-
-			for (size_t i = 0; i < pixels; i++)
-				to[i * (size_t)channels] = plane[i];
-		}
-}
-
-void sde_nhwc_to_nchw(const float *in, int batch, int channels, size_t pixels, float *out)
-{
-	for (int b = 0; b < batch; b++)
-		for (int c = 0; c < channels; c++) {
-			const float *from = in + (size_t)b * channels * pixels + c;
-			float *plane = out + ((size_t)b * channels + c) * pixels;
-
-			for (size_t i = 0; i < pixels; i++)
-				plane[i] = from[i * (size_t)channels];
-		}
-}
-
 static float *floats_new(size_t a, size_t b, size_t c, struct sde_error *error)
 {
 	float *values = NULL;
@@ -57,21 +33,21 @@ struct clip_build {
 	int n_wanted, layers;
 };
 
-static int build_clip(struct sde_recorder *rec, const void *userdata, const sde_value *inputs,
-		      sde_value *ret_outputs)
+static int build_clip(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+		      sdk_value *ret_outputs)
 {
 	const struct clip_build *build = userdata;
 	const int n = build->clip->config.num_hidden_layers;
-	sde_value *hidden = calloc((size_t)n + 1, sizeof(sde_value));
+	sdk_value *hidden = calloc((size_t)n + 1, sizeof(sdk_value));
 
 	if (!hidden)
 		return -ENOMEM;
-	sde_clip_record(rec, build->clip, inputs[0], build->layers, hidden);
+	sde_clip_record(plan, build->clip, inputs[0], build->layers, hidden);
 	for (int i = 0; i < build->n_wanted; i++) {
 		ret_outputs[i] = hidden[n + 1 - build->wanted[i].minus];
 		if (build->wanted[i].final_norm)
 			ret_outputs[i] =
-				sde_clip_record_final_norm(rec, build->clip, ret_outputs[i]);
+				sde_clip_record_final_norm(plan, build->clip, ret_outputs[i]);
 	}
 	free(hidden);
 	return 0;
@@ -82,7 +58,7 @@ int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, con
 		     float *const *ret_states, struct sde_error *error)
 {
 	const int n = clip->config.num_hidden_layers, width = clip->config.hidden_size;
-	struct clip_build build = { .clip = clip, .wanted = wanted, .n_wanted = n_wanted };
+	struct clip_build build = {.clip = clip, .wanted = wanted, .n_wanted = n_wanted};
 	struct sde_program_spec spec = {
 		.name = "text encoder",
 		.module = clip,
@@ -91,38 +67,34 @@ int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, con
 		.userdata = &build,
 		.n_inputs = 1,
 		.n_outputs = n_wanted,
-		.inputs = { { 3, { batch, tokens, width } } },
+		.inputs = {{batch, 1, tokens, width}},
+		.ids = true,
 	};
-	_cleanup_free_ float *embeddings = NULL;
 	int r;
 
 	for (int i = 0; i < n_wanted; i++) {
 		if (wanted[i].minus < 1 || wanted[i].minus > n + 1)
-			return sde_error_set(error, -EINVAL,
-					     "the text encoder has %d layers; clip_skip must be less",
-					     n);
+			return sde_error_set(
+				error, -EINVAL,
+				"the text encoder has %d layers; clip_skip must be less", n);
 		if (n + 1 - wanted[i].minus > build.layers)
 			build.layers = n + 1 - wanted[i].minus;
-		spec.variant = (spec.variant ^ (uint64_t)(wanted[i].minus * 2 +
-							  wanted[i].final_norm)) *
-			       1099511628211u;
+		spec.variant =
+			(spec.variant ^ (uint64_t)(wanted[i].minus * 2 + wanted[i].final_norm)) *
+			1099511628211u;
 	}
-	embeddings = floats_new((size_t)batch, (size_t)tokens, (size_t)width, error);
-	if (!embeddings)
-		return -ENOMEM;
-	r = sde_clip_embed(clip, ids, batch, tokens, embeddings, error);
+	r = sde_clip_check_ids(clip, ids, batch, tokens, error);
 	if (r < 0)
 		return r;
-	return sde_runner_run(runner, &spec, (const float *const[]){ embeddings }, ret_states,
-			      error);
+	return sde_runner_run(runner, &spec, (const void *const[]){ids}, ret_states, error);
 }
 
-static int build_projection(struct sde_recorder *rec, const void *userdata, const sde_value *inputs,
-			    sde_value *ret_outputs)
+static int build_projection(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+			    sdk_value *ret_outputs)
 {
 	const struct sde_clip *clip = userdata;
 
-	ret_outputs[0] = sde_record_linear(rec, inputs[0], &clip->text_projection);
+	ret_outputs[0] = sde_record_linear(plan, inputs[0], &clip->text_projection);
 	return 0;
 }
 
@@ -139,7 +111,7 @@ int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const 
 		.userdata = clip,
 		.n_inputs = 1,
 		.n_outputs = 1,
-		.inputs = { { 2, { batch, (int64_t)width } } },
+		.inputs = {{batch, 1, 1, (int)width}},
 	};
 	_cleanup_free_ float *pooled = NULL;
 
@@ -148,34 +120,34 @@ int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const 
 		return -ENOMEM;
 	for (int b = 0; b < batch; b++) {
 		const int32_t *row = ids + (size_t)b * tokens;
-		const size_t at = (size_t)b * tokens +
-				  (size_t)sde_clip_pooled_position(clip, row, tokens);
+		const size_t at =
+			(size_t)b * tokens + (size_t)sde_clip_pooled_position(clip, row, tokens);
 
 		memcpy(pooled + (size_t)b * width, last_hidden_state + at * width,
 		       width * sizeof(float));
 	}
-	if (!clip->text_projection.weight) {
+	if (!clip->text_projection.weight.data) {
 		memcpy(ret_pooled, pooled, (size_t)batch * width * sizeof(float));
 		return 0;
 	}
-	return sde_runner_run(runner, &spec, (const float *const[]){ pooled },
-			      (float *const[]){ ret_pooled }, error);
+	return sde_runner_run(runner, &spec, (const void *const[]){pooled},
+			      (float *const[]){ret_pooled}, error);
 }
 
-static int build_unet(struct sde_recorder *rec, const void *userdata, const sde_value *inputs,
-		      sde_value *ret_outputs)
+static int build_unet(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+		      sdk_value *ret_outputs)
 {
 	const struct sde_unet *unet = userdata;
-	struct sde_unet_inputs values = { .sample = inputs[0],
-					  .time_sinusoid = inputs[1],
-					  .encoder_hidden_states = inputs[2] };
+	struct sde_unet_inputs values = {.sample = inputs[0],
+					 .time_sinusoid = inputs[1],
+					 .encoder_hidden_states = inputs[2]};
 	int next = 3;
 
 	if (unet->config.time_cond_proj_dim > 0)
 		values.timestep_cond = inputs[next++];
 	if (unet->config.text_time)
 		values.added = inputs[next];
-	ret_outputs[0] = sde_unet_record(rec, unet, &values);
+	ret_outputs[0] = sde_unet_record(plan, unet, &values);
 	return 0;
 }
 
@@ -189,10 +161,11 @@ static int make_added(const struct sde_unet_config *config, const struct sde_une
 	float *added;
 
 	if (!call->text_embeds || !call->time_ids || text + n_ids * dim != width)
-		return sde_error_set(error, -EINVAL,
-				     "the U-Net wants %zu added channels; pooled text of %zu and %zu "
-				     "time ids of %zu do not make them",
-				     width, text, n_ids, dim);
+		return sde_error_set(
+			error, -EINVAL,
+			"the U-Net wants %zu added channels; pooled text of %zu and %zu "
+			"time ids of %zu do not make them",
+			width, text, n_ids, dim);
 	added = floats_new((size_t)call->batch, width, 1, error);
 	if (!added)
 		return -ENOMEM;
@@ -220,13 +193,11 @@ int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
 		.userdata = unet,
 		.n_inputs = 3,
 		.n_outputs = 1,
-		.inputs = { { 4,
-			      { call->batch, call->height, call->width, config->in_channels } },
-			    { 2, { call->batch, (int64_t)first } },
-			    { 3,
-			      { call->batch, call->tokens, config->cross_attention_dim } } },
+		.inputs = {{call->batch, call->height, call->width, config->in_channels},
+			   {call->batch, 1, 1, (int)first},
+			   {call->batch, 1, call->tokens, config->cross_attention_dim}},
 	};
-	const float *inputs[SDE_PROGRAM_INPUTS_MAX];
+	const void *inputs[SDE_PROGRAM_INPUTS_MAX];
 	int r;
 
 	sample = floats_new(batch, pixels, (size_t)config->in_channels, error);
@@ -234,7 +205,8 @@ int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
 	sinusoid = floats_new(batch, first, 1, error);
 	if (!sample || !output || !sinusoid)
 		return -ENOMEM;
-	sde_nchw_to_nhwc(call->sample, call->batch, config->in_channels, pixels, sample);
+	sdk_nchw_to_nhwc(call->sample, sample, call->batch, config->in_channels, call->height,
+			 call->width);
 	sde_timestep_embedding(call->timesteps, batch, first, config->flip_sin_to_cos,
 			       config->freq_shift, MAX_PERIOD, sinusoid);
 	inputs[0] = sample;
@@ -242,24 +214,25 @@ int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
 	inputs[2] = call->encoder_hidden_states;
 	if (config->time_cond_proj_dim > 0) {
 		if (!call->timestep_cond)
-			return sde_error_set(error, -EINVAL,
-					     "this U-Net needs a guidance embedding (timestep_cond)");
+			return sde_error_set(
+				error, -EINVAL,
+				"this U-Net needs a guidance embedding (timestep_cond)");
 		inputs[spec.n_inputs] = call->timestep_cond;
 		spec.inputs[spec.n_inputs++] =
-			(struct sde_shape){ 2, { call->batch, config->time_cond_proj_dim } };
+			(struct sdk_shape){call->batch, 1, 1, config->time_cond_proj_dim};
 	}
 	if (config->text_time) {
 		r = make_added(config, call, &added, error);
 		if (r < 0)
 			return r;
 		inputs[spec.n_inputs] = added;
-		spec.inputs[spec.n_inputs++] = (struct sde_shape){
-			2, { call->batch, config->projection_class_embeddings_input_dim }
-		};
+		spec.inputs[spec.n_inputs++] = (struct sdk_shape){
+			call->batch, 1, 1, config->projection_class_embeddings_input_dim};
 	}
-	r = sde_runner_run(runner, &spec, inputs, (float *const[]){ output }, error);
+	r = sde_runner_run(runner, &spec, inputs, (float *const[]){output}, error);
 	if (r < 0)
 		return r;
-	sde_nhwc_to_nchw(output, call->batch, config->out_channels, pixels, ret_output);
+	sdk_nhwc_to_nchw(output, ret_output, call->batch, call->height, call->width,
+			 config->out_channels);
 	return 0;
 }

@@ -81,7 +81,3 @@ void sde_kl_posterior(const float *moments, const float *eps, int batch, size_t 
 /* latents = (z - shift) * scale and back, in place. */
 void sde_kl_scale(const struct sde_kl_config *config, float *z, size_t n);
 void sde_kl_unscale(const struct sde_kl_config *config, float *latents, size_t n);
-
-/* (batch, channels, height * width) <-> (batch, height * width, channels). */
-void sde_nchw_to_nhwc(const float *in, int batch, int channels, size_t pixels, float *out);
-void sde_nhwc_to_nchw(const float *in, int batch, int channels, size_t pixels, float *out);

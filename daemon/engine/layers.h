@@ -1,31 +1,32 @@
 /*
  * The building stones of the models: a layer is the tensors of its weights, as found in a file, with the sizes they were
  * checked against. Models are structs of these, filled by the tables of bind.h and used by the functions of record.h.
+ * Backends keep packed weights by the address of the tensor, so a bound model must not move once it has recorded.
  */
 #pragma once
 
-struct sde_tensor;
+#include "kernels/tensor.h"
 
-/* 2-D convolution, weight (out, in, kernel, kernel). */
+/* 2-D convolution, weight (out, in, kernel, kernel). weight.data NULL: the model has no such layer. */
 struct sde_conv {
-	const struct sde_tensor *weight, *bias;
+	struct sdk_tensor weight, bias;
 	int in, out, kernel;
 };
 
-/* y = x W^T + b, weight (out, in) or, from a 1x1 convolution, (out, in, 1, 1). bias may be NULL. */
+/* y = x W^T + b, weight (out, in) or, from a 1x1 convolution, (out, in, 1, 1). bias.data may be NULL. */
 struct sde_linear {
-	const struct sde_tensor *weight, *bias;
+	struct sdk_tensor weight, bias;
 	int in, out;
 };
 
 /* Scale and shift of a group or layer norm. */
 struct sde_norm {
-	const struct sde_tensor *weight, *bias;
+	struct sdk_tensor weight, bias;
 	int channels;
 };
 
-/* A table of rows (embeddings) or a single parameter matrix. */
+/* A table of rows (embeddings). */
 struct sde_table {
-	const struct sde_tensor *weight;
+	struct sdk_tensor weight;
 	int rows, columns;
 };

@@ -1,64 +1,78 @@
 /*
- * What model code is written in: each function records one operation of a forward pass, with shapes worked out and
- * checked as it goes, and returns the handle of its result. Between the models (which name layers) and kernels/ (which
- * knows tensors); errors are sticky, so that a forward pass reads like the paper. Images are NHWC (batch, height, width,
- * channels), sequences (batch, tokens, channels), vectors (batch, channels).
+ * Between the models, which name layers, and kernels/plan.h, which knows tensors: the few ops that take a layer, so that
+ * forward code reads like the paper. Errors latch in the plan. Images are (n, h, w, c), sequences (n, 1, tokens, c),
+ * vectors (n, 1, 1, c).
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <math.h>
 
 #include "daemon/engine/layers.h"
+#include "kernels/plan.h"
 
-struct sde_recorder;
-/* A result of an operation; belongs to its recorder. NULL only after an error, and then every function passes it on. */
-typedef struct sde_node *sde_value;
+/* 3x3 with padding 1, or 1x1; stride 1. */
+static inline sdk_value sde_record_conv(struct sdk_plan *plan, sdk_value x,
+					const struct sde_conv *conv)
+{
+	const int pad = conv->kernel / 2;
 
-/* 3x3 (padding 1) or 1x1, stride 1. */
-sde_value sde_record_conv(struct sde_recorder *rec, sde_value x, const struct sde_conv *conv);
-/* 3x3, stride 2, padding 1 on every side: the U-Net's. */
-sde_value sde_record_conv_down(struct sde_recorder *rec, sde_value x, const struct sde_conv *conv);
-/* 3x3, stride 2, padding 1 right and bottom only: the autoencoder's. */
-sde_value sde_record_conv_down_asymmetric(struct sde_recorder *rec, sde_value x,
-					  const struct sde_conv *conv);
+	return sdk_conv2d(plan, x, &conv->weight, &conv->bias, 1, pad, pad, pad, pad);
+}
 
-/* Over the last dimension, whatever the rank. */
-sde_value sde_record_linear(struct sde_recorder *rec, sde_value x, const struct sde_linear *linear);
+static inline sdk_value sde_record_linear(struct sdk_plan *plan, sdk_value x,
+					  const struct sde_linear *linear)
+{
+	return sdk_linear(plan, x, &linear->weight, linear->bias.data ? &linear->bias : NULL);
+}
 
-/* Statistics per image and group. */
-sde_value sde_record_group_norm(struct sde_recorder *rec, sde_value x, const struct sde_norm *norm,
-				int groups, double eps);
-sde_value sde_record_group_norm_silu(struct sde_recorder *rec, sde_value x,
-				     const struct sde_norm *norm, int groups, double eps);
-/* Over the last dimension. */
-sde_value sde_record_layer_norm(struct sde_recorder *rec, sde_value x, const struct sde_norm *norm,
-				double eps);
+static inline sdk_value sde_record_group_norm(struct sdk_plan *plan, sdk_value x,
+					      const struct sde_norm *norm, int groups, double eps)
+{
+	return sdk_group_norm(plan, x, &norm->weight, &norm->bias, groups, (float)eps, false);
+}
 
-sde_value sde_record_silu(struct sde_recorder *rec, sde_value x);
-sde_value sde_record_quick_gelu(struct sde_recorder *rec, sde_value x);
-sde_value sde_record_gelu(struct sde_recorder *rec, sde_value x); /* erf form */
-sde_value sde_record_gelu_tanh(struct sde_recorder *rec, sde_value x);
-/* (..., 2c) -> (..., c): first half times gelu (erf) of the second. */
-sde_value sde_record_geglu(struct sde_recorder *rec, sde_value x);
+static inline sdk_value sde_record_group_norm_silu(struct sdk_plan *plan, sdk_value x,
+						   const struct sde_norm *norm, int groups,
+						   double eps)
+{
+	return sdk_group_norm(plan, x, &norm->weight, &norm->bias, groups, (float)eps, true);
+}
 
-/*
- * softmax(q k^T / sqrt(c / heads)) v per head; q (batch, tokens, c), k and v (batch, tokens', c); head h is channels
- * [h * c / heads, (h + 1) * c / heads). causal: position i sees keys 0..i.
- */
-sde_value sde_record_attention(struct sde_recorder *rec, sde_value q, sde_value k, sde_value v,
-			       int heads, bool causal);
+static inline sdk_value sde_record_layer_norm(struct sdk_plan *plan, sdk_value x,
+					      const struct sde_norm *norm, double eps)
+{
+	return sdk_layer_norm(plan, x, &norm->weight, &norm->bias, (float)eps);
+}
 
-sde_value sde_record_add(struct sde_recorder *rec, sde_value a, sde_value b);
-/* x (batch, height, width, c) + vector (batch, c). */
-sde_value sde_record_add_per_channel(struct sde_recorder *rec, sde_value x, sde_value vector);
-/* Along the channels. */
-sde_value sde_record_concat(struct sde_recorder *rec, sde_value a, sde_value b);
-/* Nearest, to the height and width of `like`, or to twice its own. */
-sde_value sde_record_upsample_like(struct sde_recorder *rec, sde_value x, sde_value like);
-sde_value sde_record_upsample_double(struct sde_recorder *rec, sde_value x);
+/* Scaled by 1 / sqrt(channels of a head). */
+static inline sdk_value sde_record_attention(struct sdk_plan *plan, sdk_value q, sdk_value k,
+					     sdk_value v, int heads, bool causal)
+{
+	const float head_dim = (float)sdk_plan_shape(plan, q).c / (float)heads;
 
-/* (batch, height, width, c) <-> (batch, height * width, c); the way back takes its height and width from `like`. */
-sde_value sde_record_image_to_tokens(struct sde_recorder *rec, sde_value x);
-sde_value sde_record_tokens_to_image(struct sde_recorder *rec, sde_value x, sde_value like);
+	return sdk_attention(plan, q, k, v, heads, 1.0f / sqrtf(head_dim), causal);
+}
+
+/* Nearest, to the height and width of like. */
+static inline sdk_value sde_record_upsample_like(struct sdk_plan *plan, sdk_value x, sdk_value like)
+{
+	const struct sdk_shape shape = sdk_plan_shape(plan, like);
+
+	return sdk_resize_nearest(plan, x, shape.h, shape.w);
+}
+
+/* (n, h, w, c) -> (n, 1, h * w, c), and back to the height and width of like. */
+static inline sdk_value sde_record_image_to_tokens(struct sdk_plan *plan, sdk_value x)
+{
+	const struct sdk_shape shape = sdk_plan_shape(plan, x);
+
+	return sdk_reshape(plan, x, shape.n, 1, shape.h * shape.w, shape.c);
+}
+
+static inline sdk_value sde_record_tokens_to_image(struct sdk_plan *plan, sdk_value x,
+						   sdk_value like)
+{
+	const struct sdk_shape shape = sdk_plan_shape(plan, like);
+
+	return sdk_reshape(plan, x, shape.n, shape.h, shape.w, sdk_plan_shape(plan, x).c);
+}

@@ -5,10 +5,11 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "daemon/engine/record.h"
+#include "kernels/plan.h"
 
 struct sde_error;
 struct sde_runner;
@@ -16,14 +17,9 @@ struct sde_runner;
 #define SDE_PROGRAM_INPUTS_MAX	8
 #define SDE_PROGRAM_OUTPUTS_MAX 64
 
-struct sde_shape {
-	int rank; /* 1..4 */
-	int64_t dims[4];
-};
-
-/* Record a forward pass from inputs to outputs; an error of the recorder need not be returned. */
-typedef int (*sde_program_build_fn)(struct sde_recorder *rec, const void *userdata,
-				    const sde_value *inputs, sde_value *ret_outputs);
+/* Record a forward pass from inputs to outputs; what latched in the plan need not be returned. */
+typedef int (*sde_program_build_fn)(struct sdk_plan *plan, const void *userdata,
+				    const sdk_value *inputs, sdk_value *ret_outputs);
 
 /* module and variant together with the shapes are the program's identity in the cache. */
 struct sde_program_spec {
@@ -33,7 +29,8 @@ struct sde_program_spec {
 	sde_program_build_fn build;
 	const void *userdata;
 	int n_inputs, n_outputs;
-	struct sde_shape inputs[SDE_PROGRAM_INPUTS_MAX];
+	struct sdk_shape inputs[SDE_PROGRAM_INPUTS_MAX];
+	bool ids; /* input 0 is int32 (n, w) token ids; its h and c are not used */
 };
 
 /* backend: "cpu" or "ref"; dtype: "auto", "f32" or "bf16"; threads 0 = what the process may use. */
@@ -48,11 +45,11 @@ void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel);
 int sde_runner_check_cancel(const struct sde_runner *runner, struct sde_error *error);
 
 /*
- * Run: inputs[i] has the product of spec->inputs[i].dims floats, outputs[i] room for as many as output i has. -ECANCELED,
- * -ENOMEM, or the error of the recording, which names the operation.
+ * Run: inputs[i] has as many floats (or ids) as its shape, outputs[i] room for as many as output i has. -ECANCELED, -ENOMEM,
+ * or the error of the recording, which names the op and its shapes.
  */
 int sde_runner_run(struct sde_runner *runner, const struct sde_program_spec *spec,
-		   const float *const *inputs, float *const *outputs, struct sde_error *error);
+		   const void *const *inputs, float *const *outputs, struct sde_error *error);
 
 /* Drop the programs of a module that is about to be freed. */
 void sde_runner_forget(struct sde_runner *runner, const void *module);

@@ -31,8 +31,8 @@ static void check_block_types(struct sde_config_keys *keys, const char *key, con
 int sde_kl_config_parse(const json_t *object, const char *what, struct sde_kl_config *ret_config,
 			struct sde_error *error)
 {
-	struct sde_config_keys keys = { .object = object, .what = what, .error = error };
-	struct sde_kl_config config = { .n_levels = 1, .block_out_channels = { 64 } };
+	struct sde_config_keys keys = {.object = object, .what = what, .error = error};
+	struct sde_kl_config config = {.n_levels = 1, .block_out_channels = {64}};
 
 	config.in_channels = sde_config_int(&keys, "in_channels", 3, 1, 64);
 	config.out_channels = sde_config_int(&keys, "out_channels", 3, 1, 64);
@@ -54,9 +54,10 @@ int sde_kl_config_parse(const json_t *object, const char *what, struct sde_kl_co
 	sde_config_only(&keys, "latents_std", NULL);
 	for (size_t i = 0; i < config.n_levels; i++)
 		if (config.block_out_channels[i] % config.norm_num_groups != 0)
-			sde_config_fail(&keys,
-					"'block_out_channels' has %d, not a multiple of the %d groups",
-					config.block_out_channels[i], config.norm_num_groups);
+			sde_config_fail(
+				&keys,
+				"'block_out_channels' has %d, not a multiple of the %d groups",
+				config.block_out_channels[i], config.norm_num_groups);
 	if (keys.r < 0)
 		return keys.r;
 	*ret_config = config;

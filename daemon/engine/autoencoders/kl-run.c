@@ -13,42 +13,43 @@
 #define LOGVAR_MIN -30.0f
 #define LOGVAR_MAX 20.0f
 
-static int build_encode(struct sde_recorder *rec, const void *userdata, const sde_value *inputs,
-			sde_value *ret_outputs)
+static int build_encode(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+			sdk_value *ret_outputs)
 {
-	ret_outputs[0] = sde_kl_record_encode(rec, userdata, inputs[0]);
+	ret_outputs[0] = sde_kl_record_encode(plan, userdata, inputs[0]);
 	return 0;
 }
 
-static int build_decode(struct sde_recorder *rec, const void *userdata, const sde_value *inputs,
-			sde_value *ret_outputs)
+static int build_decode(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+			sdk_value *ret_outputs)
 {
-	ret_outputs[0] = sde_kl_record_decode(rec, userdata, inputs[0]);
+	ret_outputs[0] = sde_kl_record_decode(plan, userdata, inputs[0]);
 	return 0;
 }
 
-/* One half on n images, each (in_channels, height, width) -> (out_channels, out_height, out_width). */
-static int run_half(struct sde_runner *runner, struct sde_program_spec *spec, const float *in,
-		    int batch, int in_channels, size_t in_pixels, int out_channels,
-		    size_t out_pixels, float *ret_out, struct sde_error *error)
+/* One half on a batch of images, each (in) -> (out), NCHW. */
+static int run_half(struct sde_runner *runner, const struct sde_program_spec *spec,
+		    struct sdk_shape out, const float *images, int batch, float *ret_images,
+		    struct sde_error *error)
 {
-	const size_t in_size = (size_t)in_channels * in_pixels;
-	const size_t out_size = (size_t)out_channels * out_pixels;
+	const struct sdk_shape in = spec->inputs[0];
+	const size_t in_size = (size_t)in.h * (size_t)in.w * (size_t)in.c;
+	const size_t out_size = (size_t)out.h * (size_t)out.w * (size_t)out.c;
 	_cleanup_free_ float *from = malloc(in_size * sizeof(float));
 	_cleanup_free_ float *to = malloc(out_size * sizeof(float));
 
 	if (!from || !to)
-		return sde_error_set(error, -ENOMEM, "no memory for a picture of %zu pixels",
-				     in_pixels > out_pixels ? in_pixels : out_pixels);
+		return sde_error_set(error, -ENOMEM, "no memory for a picture of %d x %d",
+				     in.w > out.w ? in.w : out.w, in.h > out.h ? in.h : out.h);
 	for (size_t b = 0; b < (size_t)batch; b++) {
 		int r;
 
-		sde_nchw_to_nhwc(in + b * in_size, 1, in_channels, in_pixels, from);
-		r = sde_runner_run(runner, spec, (const float *const[]){ from },
-				   (float *const[]){ to }, error);
+		sdk_nchw_to_nhwc(images + b * in_size, from, 1, in.c, in.h, in.w);
+		r = sde_runner_run(runner, spec, (const void *const[]){from}, (float *const[]){to},
+				   error);
 		if (r < 0)
 			return r;
-		sde_nhwc_to_nchw(to, 1, out_channels, out_pixels, ret_out + b * out_size);
+		sdk_nhwc_to_nchw(to, ret_images + b * out_size, 1, out.h, out.w, out.c);
 	}
 	return 0;
 }
@@ -57,7 +58,7 @@ int sde_kl_encode(struct sde_runner *runner, const struct sde_kl *kl, const floa
 		  int height, int width, float *ret_moments, struct sde_error *error)
 {
 	const int f = sde_kl_config_factor(&kl->config);
-	struct sde_program_spec spec = {
+	const struct sde_program_spec spec = {
 		.name = "VAE encoder",
 		.module = kl,
 		.variant = 0,
@@ -65,20 +66,19 @@ int sde_kl_encode(struct sde_runner *runner, const struct sde_kl *kl, const floa
 		.userdata = kl,
 		.n_inputs = 1,
 		.n_outputs = 1,
-		.inputs = { { 4, { 1, height, width, kl->config.in_channels } } },
+		.inputs = {{1, height, width, kl->config.in_channels}},
 	};
 
-	return run_half(runner, &spec, image, batch, kl->config.in_channels,
-			(size_t)height * (size_t)width, 2 * kl->config.latent_channels,
-			(size_t)(height / f) * (size_t)(width / f), ret_moments, error);
+	const struct sdk_shape out = {1, height / f, width / f, 2 * kl->config.latent_channels};
+
+	return run_half(runner, &spec, out, image, batch, ret_moments, error);
 }
 
 int sde_kl_decode(struct sde_runner *runner, const struct sde_kl *kl, const float *z, int batch,
 		  int height, int width, float *ret_image, struct sde_error *error)
 {
-	const size_t f = (size_t)sde_kl_config_factor(&kl->config);
-	const size_t pixels = (size_t)height * (size_t)width;
-	struct sde_program_spec spec = {
+	const int f = sde_kl_config_factor(&kl->config);
+	const struct sde_program_spec spec = {
 		.name = "VAE decoder",
 		.module = kl,
 		.variant = 1,
@@ -86,14 +86,16 @@ int sde_kl_decode(struct sde_runner *runner, const struct sde_kl *kl, const floa
 		.userdata = kl,
 		.n_inputs = 1,
 		.n_outputs = 1,
-		.inputs = { { 4, { 1, height, width, kl->config.latent_channels } } },
+		.inputs = {{1, height, width, kl->config.latent_channels}},
 	};
 
-	return run_half(runner, &spec, z, batch, kl->config.latent_channels, pixels,
-			kl->config.out_channels, pixels * f * f, ret_image, error);
+	const struct sdk_shape out = {1, height * f, width * f, kl->config.out_channels};
+
+	return run_half(runner, &spec, out, z, batch, ret_image, error);
 }
 
-void sde_kl_posterior(const float *moments, const float *eps, int batch, size_t n, float *ret_sample)
+void sde_kl_posterior(const float *moments, const float *eps, int batch, size_t n,
+		      float *ret_sample)
 {
 	for (size_t b = 0; b < (size_t)batch; b++) {
 		const float *mean = moments + b * 2 * n, *logvar = mean + n;

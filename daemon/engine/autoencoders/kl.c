@@ -62,17 +62,18 @@ static const struct sde_field post_quant_fields[] = {
 static void bind_resnet(struct sde_binder *binder, struct sde_kl_resnet *resnet, int in, int out,
 			const char *half, const char *block, int i)
 {
-	const int dims[] = { [DIM_IN] = in, [DIM_OUT] = out };
+	const int dims[] = {[DIM_IN] = in, [DIM_OUT] = out};
 
 	SDE_BIND(binder, resnet_fields, dims, resnet, "%s.%s.resnets.%d.", half, block, i);
 	if (in != out)
-		SDE_BIND(binder, shortcut_fields, dims, resnet, "%s.%s.resnets.%d.", half, block, i);
+		SDE_BIND(binder, shortcut_fields, dims, resnet, "%s.%s.resnets.%d.", half, block,
+			 i);
 }
 
 static void bind_mid(struct sde_binder *binder, const struct sde_kl_config *config,
 		     struct sde_kl_half *half, int channels, const char *name)
 {
-	const int dims[] = { [DIM_IN] = channels, [DIM_OUT] = channels };
+	const int dims[] = {[DIM_IN] = channels, [DIM_OUT] = channels};
 
 	bind_resnet(binder, &half->mid_resnets[0], channels, channels, name, "mid_block", 0);
 	if (config->mid_block_add_attention)
@@ -84,8 +85,8 @@ static void bind_mid(struct sde_binder *binder, const struct sde_kl_config *conf
 static void bind_ends(struct sde_binder *binder, struct sde_kl_half *half, int in, int first,
 		      int last, int out, const char *name)
 {
-	const int dims_in[] = { [DIM_IN] = in, [DIM_OUT] = first };
-	const int dims_out[] = { [DIM_IN] = last, [DIM_OUT] = out };
+	const int dims_in[] = {[DIM_IN] = in, [DIM_OUT] = first};
+	const int dims_out[] = {[DIM_IN] = last, [DIM_OUT] = out};
 
 	SDE_BIND(binder, conv_in_fields, dims_in, half, "%s.", name);
 	SDE_BIND(binder, conv_out_fields, dims_out, half, "%s.", name);
@@ -95,7 +96,7 @@ static void bind_ends(struct sde_binder *binder, struct sde_kl_half *half, int i
 static void bind_block(struct sde_binder *binder, struct sde_kl_block *block, int n_resnets, int in,
 		       int out, bool resample, const char *half, const char *kind, size_t i)
 {
-	const int dims[] = { [DIM_IN] = in, [DIM_OUT] = out };
+	const int dims[] = {[DIM_IN] = in, [DIM_OUT] = out};
 	const bool down = kind[0] == 'd';
 	char name[32];
 
@@ -121,10 +122,10 @@ int sde_kl_bind(struct sde_kl *kl, const struct sde_kl_config *config, struct sd
 {
 	const size_t n = config->n_levels;
 	const int *channels = config->block_out_channels;
-	const int dims[] = { [DIM_MOMENTS] = 2 * config->latent_channels,
-			     [DIM_LATENT] = config->latent_channels };
-	struct sde_binder binder = { .weights = weights, .error = error };
-	struct sde_kl new = { .config = *config };
+	const int dims[] = {[DIM_MOMENTS] = 2 * config->latent_channels,
+			    [DIM_LATENT] = config->latent_channels};
+	struct sde_binder binder = {.weights = weights, .error = error};
+	struct sde_kl new = {.config = *config};
 	int r;
 
 	bind_ends(&binder, &new.encoder, config->in_channels, channels[0], channels[n - 1],
@@ -162,93 +163,96 @@ void sde_kl_clear(struct sde_kl *kl)
 		free(kl->encoder.blocks[i].resnets);
 		free(kl->decoder.blocks[i].resnets);
 	}
-	*kl = (struct sde_kl){ 0 };
+	*kl = (struct sde_kl){0};
 }
 
-static sde_value record_resnet(struct sde_recorder *rec, const struct sde_kl_config *config,
-			       const struct sde_kl_resnet *resnet, sde_value x)
+static sdk_value record_resnet(struct sdk_plan *plan, const struct sde_kl_config *config,
+			       const struct sde_kl_resnet *resnet, sdk_value x)
 {
 	const int groups = config->norm_num_groups;
-	sde_value h;
+	sdk_value h;
 
-	h = sde_record_group_norm_silu(rec, x, &resnet->norm1, groups, NORM_EPS);
-	h = sde_record_conv(rec, h, &resnet->conv1);
-	h = sde_record_group_norm_silu(rec, h, &resnet->norm2, groups, NORM_EPS);
-	h = sde_record_conv(rec, h, &resnet->conv2);
-	if (resnet->conv_shortcut.weight)
-		x = sde_record_conv(rec, x, &resnet->conv_shortcut);
-	return sde_record_add(rec, x, h);
+	h = sde_record_group_norm_silu(plan, x, &resnet->norm1, groups, NORM_EPS);
+	h = sde_record_conv(plan, h, &resnet->conv1);
+	h = sde_record_group_norm_silu(plan, h, &resnet->norm2, groups, NORM_EPS);
+	h = sde_record_conv(plan, h, &resnet->conv2);
+	if (resnet->conv_shortcut.weight.data)
+		x = sde_record_conv(plan, x, &resnet->conv_shortcut);
+	return sdk_add(plan, x, h);
 }
 
-static sde_value record_attention(struct sde_recorder *rec, const struct sde_kl_config *config,
-				  const struct sde_kl_attention *attention, sde_value x)
+static sdk_value record_attention(struct sdk_plan *plan, const struct sde_kl_config *config,
+				  const struct sde_kl_attention *attention, sdk_value x)
 {
-	sde_value h, q, k, v;
+	sdk_value h, q, k, v;
 
-	h = sde_record_group_norm(rec, x, &attention->group_norm, config->norm_num_groups,
+	h = sde_record_group_norm(plan, x, &attention->group_norm, config->norm_num_groups,
 				  NORM_EPS);
-	h = sde_record_image_to_tokens(rec, h);
-	q = sde_record_linear(rec, h, &attention->to_q);
-	k = sde_record_linear(rec, h, &attention->to_k);
-	v = sde_record_linear(rec, h, &attention->to_v);
-	h = sde_record_attention(rec, q, k, v, 1, false);
-	h = sde_record_linear(rec, h, &attention->to_out);
-	return sde_record_add(rec, x, sde_record_tokens_to_image(rec, h, x));
+	h = sde_record_image_to_tokens(plan, h);
+	q = sde_record_linear(plan, h, &attention->to_q);
+	k = sde_record_linear(plan, h, &attention->to_k);
+	v = sde_record_linear(plan, h, &attention->to_v);
+	h = sde_record_attention(plan, q, k, v, 1, false);
+	h = sde_record_linear(plan, h, &attention->to_out);
+	return sdk_add(plan, x, sde_record_tokens_to_image(plan, h, x));
 }
 
-static sde_value record_mid(struct sde_recorder *rec, const struct sde_kl_config *config,
-			    const struct sde_kl_half *half, sde_value x)
+static sdk_value record_mid(struct sdk_plan *plan, const struct sde_kl_config *config,
+			    const struct sde_kl_half *half, sdk_value x)
 {
-	x = record_resnet(rec, config, &half->mid_resnets[0], x);
+	x = record_resnet(plan, config, &half->mid_resnets[0], x);
 	if (config->mid_block_add_attention)
-		x = record_attention(rec, config, &half->mid_attention, x);
-	return record_resnet(rec, config, &half->mid_resnets[1], x);
+		x = record_attention(plan, config, &half->mid_attention, x);
+	return record_resnet(plan, config, &half->mid_resnets[1], x);
 }
 
-static sde_value record_out(struct sde_recorder *rec, const struct sde_kl_config *config,
-			    const struct sde_kl_half *half, sde_value x)
+static sdk_value record_out(struct sdk_plan *plan, const struct sde_kl_config *config,
+			    const struct sde_kl_half *half, sdk_value x)
 {
-	x = sde_record_group_norm_silu(rec, x, &half->conv_norm_out, config->norm_num_groups,
+	x = sde_record_group_norm_silu(plan, x, &half->conv_norm_out, config->norm_num_groups,
 				       NORM_EPS);
-	return sde_record_conv(rec, x, &half->conv_out);
+	return sde_record_conv(plan, x, &half->conv_out);
 }
 
-sde_value sde_kl_record_encode(struct sde_recorder *rec, const struct sde_kl *kl, sde_value image)
+sdk_value sde_kl_record_encode(struct sdk_plan *plan, const struct sde_kl *kl, sdk_value image)
 {
 	const struct sde_kl_half *half = &kl->encoder;
-	sde_value x = sde_record_conv(rec, image, &half->conv_in);
+	sdk_value x = sde_record_conv(plan, image, &half->conv_in);
 
 	for (size_t i = 0; i < kl->config.n_levels; i++) {
 		const struct sde_kl_block *block = &half->blocks[i];
 
 		for (int j = 0; j < block->n_resnets; j++)
-			x = record_resnet(rec, &kl->config, &block->resnets[j], x);
-		if (block->resample.weight)
-			x = sde_record_conv_down_asymmetric(rec, x, &block->resample);
+			x = record_resnet(plan, &kl->config, &block->resnets[j], x);
+		if (block->resample.weight.data)
+			x = sdk_conv2d(plan, x, &block->resample.weight, &block->resample.bias, 2,
+				       0, 0, 1, 1);
 	}
-	x = record_mid(rec, &kl->config, half, x);
-	x = record_out(rec, &kl->config, half, x);
-	return kl->config.use_quant_conv ? sde_record_linear(rec, x, &kl->quant_conv) : x;
+	x = record_mid(plan, &kl->config, half, x);
+	x = record_out(plan, &kl->config, half, x);
+	return kl->config.use_quant_conv ? sde_record_linear(plan, x, &kl->quant_conv) : x;
 }
 
-sde_value sde_kl_record_decode(struct sde_recorder *rec, const struct sde_kl *kl, sde_value z)
+sdk_value sde_kl_record_decode(struct sdk_plan *plan, const struct sde_kl *kl, sdk_value z)
 {
 	const struct sde_kl_half *half = &kl->decoder;
-	sde_value x = z;
+	struct sdk_shape shape;
+	sdk_value x = z;
 
 	if (kl->config.use_post_quant_conv)
-		x = sde_record_linear(rec, x, &kl->post_quant_conv);
-	x = sde_record_conv(rec, x, &half->conv_in);
-	x = record_mid(rec, &kl->config, half, x);
+		x = sde_record_linear(plan, x, &kl->post_quant_conv);
+	x = sde_record_conv(plan, x, &half->conv_in);
+	x = record_mid(plan, &kl->config, half, x);
 	for (size_t i = 0; i < kl->config.n_levels; i++) {
 		const struct sde_kl_block *block = &half->blocks[i];
 
 		for (int j = 0; j < block->n_resnets; j++)
-			x = record_resnet(rec, &kl->config, &block->resnets[j], x);
-		if (block->resample.weight) {
-			x = sde_record_upsample_double(rec, x);
-			x = sde_record_conv(rec, x, &block->resample);
+			x = record_resnet(plan, &kl->config, &block->resnets[j], x);
+		if (block->resample.weight.data) {
+			shape = sdk_plan_shape(plan, x);
+			x = sdk_resize_nearest(plan, x, 2 * shape.h, 2 * shape.w);
+			x = sde_record_conv(plan, x, &block->resample);
 		}
 	}
-	return record_out(rec, &kl->config, half, x);
+	return record_out(plan, &kl->config, half, x);
 }

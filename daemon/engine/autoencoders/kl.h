@@ -16,7 +16,7 @@ struct sde_kl_resnet {
 	struct sde_conv conv1;
 	struct sde_norm norm2;
 	struct sde_conv conv2;
-	struct sde_conv conv_shortcut; /* weight NULL when in == out */
+	struct sde_conv conv_shortcut; /* weight.data NULL when in == out */
 };
 
 /* One head over all positions. */
@@ -28,7 +28,7 @@ struct sde_kl_attention {
 struct sde_kl_block {
 	int n_resnets;
 	struct sde_kl_resnet *resnets; /* owned */
-	struct sde_conv resample;      /* weight NULL when the block has none */
+	struct sde_conv resample;      /* weight.data NULL when the block has none */
 };
 
 /* Encoder and decoder have the same parts in another order. */
@@ -56,6 +56,6 @@ int sde_kl_bind(struct sde_kl *kl, const struct sde_kl_config *config, struct sd
 void sde_kl_clear(struct sde_kl *kl);
 
 /* image (batch, height, width, in_channels) in -1..1 -> moments (batch, height/f, width/f, 2 * latent_channels). */
-sde_value sde_kl_record_encode(struct sde_recorder *rec, const struct sde_kl *kl, sde_value image);
+sdk_value sde_kl_record_encode(struct sdk_plan *plan, const struct sde_kl *kl, sdk_value image);
 /* z (batch, h, w, latent_channels) -> image (batch, h * f, w * f, out_channels). */
-sde_value sde_kl_record_decode(struct sde_recorder *rec, const struct sde_kl *kl, sde_value z);
+sdk_value sde_kl_record_decode(struct sdk_plan *plan, const struct sde_kl *kl, sdk_value z);

@@ -7,71 +7,70 @@
 #define TRANSFORMER_GROUP_NORM_EPS 1e-6
 #define LAYER_NORM_EPS		   1e-5
 
-sde_value sde_unet_record_resnet(struct sde_recorder *rec, const struct sde_unet_config *config,
-				 const struct sde_unet_resnet *resnet, sde_value x, sde_value temb)
+sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_config *config,
+				 const struct sde_unet_resnet *resnet, sdk_value x, sdk_value temb)
 {
 	const int groups = config->norm_num_groups;
-	sde_value h, time;
+	sdk_value h, time;
 
-	h = sde_record_group_norm_silu(rec, x, &resnet->norm1, groups, config->norm_eps);
-	h = sde_record_conv(rec, h, &resnet->conv1);
-	time = sde_record_linear(rec, temb, &resnet->time_emb_proj);
-	h = sde_record_add_per_channel(rec, h, time);
-	h = sde_record_group_norm_silu(rec, h, &resnet->norm2, groups, config->norm_eps);
-	h = sde_record_conv(rec, h, &resnet->conv2);
-	if (resnet->conv_shortcut.weight)
-		x = sde_record_conv(rec, x, &resnet->conv_shortcut);
-	return sde_record_add(rec, x, h);
+	h = sde_record_group_norm_silu(plan, x, &resnet->norm1, groups, config->norm_eps);
+	h = sde_record_conv(plan, h, &resnet->conv1);
+	time = sde_record_linear(plan, temb, &resnet->time_emb_proj);
+	h = sdk_add(plan, h, time);
+	h = sde_record_group_norm_silu(plan, h, &resnet->norm2, groups, config->norm_eps);
+	h = sde_record_conv(plan, h, &resnet->conv2);
+	if (resnet->conv_shortcut.weight.data)
+		x = sde_record_conv(plan, x, &resnet->conv_shortcut);
+	return sdk_add(plan, x, h);
 }
 
-static sde_value record_attention(struct sde_recorder *rec, sde_value x, sde_value context,
+static sdk_value record_attention(struct sdk_plan *plan, sdk_value x, sdk_value context,
 				  const struct sde_linear *q, const struct sde_linear *k,
 				  const struct sde_linear *v, const struct sde_linear *out,
 				  int heads)
 {
-	sde_value query = sde_record_linear(rec, x, q);
-	sde_value key = sde_record_linear(rec, context, k);
-	sde_value value = sde_record_linear(rec, context, v);
+	sdk_value query = sde_record_linear(plan, x, q);
+	sdk_value key = sde_record_linear(plan, context, k);
+	sdk_value value = sde_record_linear(plan, context, v);
 
-	x = sde_record_attention(rec, query, key, value, heads, false);
-	return sde_record_linear(rec, x, out);
+	x = sde_record_attention(plan, query, key, value, heads, false);
+	return sde_record_linear(plan, x, out);
 }
 
-static sde_value record_transformer_layer(struct sde_recorder *rec,
+static sdk_value record_transformer_layer(struct sdk_plan *plan,
 					  const struct sde_unet_transformer_layer *layer, int heads,
-					  sde_value x, sde_value context)
+					  sdk_value x, sdk_value context)
 {
-	sde_value h;
+	sdk_value h;
 
-	h = sde_record_layer_norm(rec, x, &layer->norm1, LAYER_NORM_EPS);
-	h = record_attention(rec, h, h, &layer->q1, &layer->k1, &layer->v1, &layer->out1, heads);
-	x = sde_record_add(rec, x, h);
+	h = sde_record_layer_norm(plan, x, &layer->norm1, LAYER_NORM_EPS);
+	h = record_attention(plan, h, h, &layer->q1, &layer->k1, &layer->v1, &layer->out1, heads);
+	x = sdk_add(plan, x, h);
 
-	h = sde_record_layer_norm(rec, x, &layer->norm2, LAYER_NORM_EPS);
-	h = record_attention(rec, h, context, &layer->q2, &layer->k2, &layer->v2, &layer->out2,
+	h = sde_record_layer_norm(plan, x, &layer->norm2, LAYER_NORM_EPS);
+	h = record_attention(plan, h, context, &layer->q2, &layer->k2, &layer->v2, &layer->out2,
 			     heads);
-	x = sde_record_add(rec, x, h);
+	x = sdk_add(plan, x, h);
 
-	h = sde_record_layer_norm(rec, x, &layer->norm3, LAYER_NORM_EPS);
-	h = sde_record_geglu(rec, sde_record_linear(rec, h, &layer->ff_in));
-	return sde_record_add(rec, x, sde_record_linear(rec, h, &layer->ff_out));
+	h = sde_record_layer_norm(plan, x, &layer->norm3, LAYER_NORM_EPS);
+	h = sdk_geglu(plan, sde_record_linear(plan, h, &layer->ff_in));
+	return sdk_add(plan, x, sde_record_linear(plan, h, &layer->ff_out));
 }
 
-sde_value sde_unet_record_transformer(struct sde_recorder *rec,
-				      const struct sde_unet_config *config,
-				      const struct sde_unet_transformer *transformer, sde_value x,
-				      sde_value encoder_hidden_states)
+sdk_value sde_unet_record_transformer(struct sdk_plan *plan, const struct sde_unet_config *config,
+				      const struct sde_unet_transformer *transformer, sdk_value x,
+				      sdk_value encoder_hidden_states)
 {
-	sde_value h;
+	sdk_value h;
 
 	/* In NHWC a 1x1 convolution around the reshape and a Linear after it are the same thing. */
-	h = sde_record_group_norm(rec, x, &transformer->norm, config->norm_num_groups,
+	h = sde_record_group_norm(plan, x, &transformer->norm, config->norm_num_groups,
 				  TRANSFORMER_GROUP_NORM_EPS);
-	h = sde_record_image_to_tokens(rec, h);
-	h = sde_record_linear(rec, h, &transformer->proj_in);
+	h = sde_record_image_to_tokens(plan, h);
+	h = sde_record_linear(plan, h, &transformer->proj_in);
 	for (int i = 0; i < transformer->n_layers; i++)
-		h = record_transformer_layer(rec, &transformer->layers[i], transformer->heads, h,
+		h = record_transformer_layer(plan, &transformer->layers[i], transformer->heads, h,
 					     encoder_hidden_states);
-	h = sde_record_linear(rec, h, &transformer->proj_out);
-	return sde_record_add(rec, x, sde_record_tokens_to_image(rec, h, x));
+	h = sde_record_linear(plan, h, &transformer->proj_out);
+	return sdk_add(plan, x, sde_record_tokens_to_image(plan, h, x));
 }

@@ -15,30 +15,30 @@
 static const struct {
 	const char *key, *supported;
 } only[] = {
-	{ "act_fn", "\"silu\"" },
-	{ "attention_type", "\"default\"" },
-	{ "center_input_sample", "false" },
-	{ "class_embed_type", NULL },
-	{ "class_embeddings_concat", "false" },
-	{ "conv_in_kernel", "3" },
-	{ "conv_out_kernel", "3" },
-	{ "cross_attention_norm", NULL },
-	{ "downsample_padding", "1" },
-	{ "dual_cross_attention", "false" },
-	{ "encoder_hid_dim", NULL },
-	{ "encoder_hid_dim_type", NULL },
-	{ "mid_block_only_cross_attention", "false" },
-	{ "mid_block_scale_factor", "1" },
-	{ "mid_block_type", "\"UNetMidBlock2DCrossAttn\"" },
-	{ "num_attention_heads", NULL },
-	{ "num_class_embeds", NULL },
-	{ "only_cross_attention", "false" },
-	{ "resnet_out_scale_factor", "1" },
-	{ "resnet_skip_time_act", "false" },
-	{ "resnet_time_scale_shift", "\"default\"" },
-	{ "time_embedding_act_fn", NULL },
-	{ "time_embedding_type", "\"positional\"" },
-	{ "timestep_post_act", NULL },
+	{"act_fn", "\"silu\""},
+	{"attention_type", "\"default\""},
+	{"center_input_sample", "false"},
+	{"class_embed_type", NULL},
+	{"class_embeddings_concat", "false"},
+	{"conv_in_kernel", "3"},
+	{"conv_out_kernel", "3"},
+	{"cross_attention_norm", NULL},
+	{"downsample_padding", "1"},
+	{"dual_cross_attention", "false"},
+	{"encoder_hid_dim", NULL},
+	{"encoder_hid_dim_type", NULL},
+	{"mid_block_only_cross_attention", "false"},
+	{"mid_block_scale_factor", "1"},
+	{"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
+	{"num_attention_heads", NULL},
+	{"num_class_embeds", NULL},
+	{"only_cross_attention", "false"},
+	{"resnet_out_scale_factor", "1"},
+	{"resnet_skip_time_act", "false"},
+	{"resnet_time_scale_shift", "\"default\""},
+	{"time_embedding_act_fn", NULL},
+	{"time_embedding_type", "\"positional\""},
+	{"timestep_post_act", NULL},
 };
 
 static bool parse_block_type(struct sde_config_keys *keys, const char *key, size_t i, size_t n,
@@ -80,7 +80,8 @@ static void parse_added_conditions(struct sde_config_keys *keys, struct sde_unet
 	if (!type)
 		return;
 	if (strcmp(type, "text_time") != 0) {
-		sde_config_fail(keys, "'addition_embed_type' is '%.40s'; only text_time is supported",
+		sde_config_fail(keys,
+				"'addition_embed_type' is '%.40s'; only text_time is supported",
 				type);
 		return;
 	}
@@ -100,11 +101,14 @@ static void check_divisibility(struct sde_config_keys *keys, const struct sde_un
 		const int channels = config->block_out_channels[i];
 
 		if (channels % config->norm_num_groups != 0)
-			sde_config_fail(keys, "'block_out_channels' has %d, not a multiple of the %d groups",
-					channels, config->norm_num_groups);
+			sde_config_fail(
+				keys,
+				"'block_out_channels' has %d, not a multiple of the %d groups",
+				channels, config->norm_num_groups);
 		if (channels % config->heads[i] != 0)
-			sde_config_fail(keys, "'block_out_channels' has %d, not a multiple of the %d heads",
-					channels, config->heads[i]);
+			sde_config_fail(
+				keys, "'block_out_channels' has %d, not a multiple of the %d heads",
+				channels, config->heads[i]);
 	}
 	if (config->block_out_channels[0] % 2 != 0)
 		sde_config_fail(keys, "'block_out_channels' begins with an odd number; the time "
@@ -114,10 +118,10 @@ static void check_divisibility(struct sde_config_keys *keys, const struct sde_un
 int sde_unet_config_parse(const json_t *object, const char *what,
 			  struct sde_unet_config *ret_config, struct sde_error *error)
 {
-	struct sde_config_keys keys = { .object = object, .what = what, .error = error };
+	struct sde_config_keys keys = {.object = object, .what = what, .error = error};
 	struct sde_unet_config config = {
 		.n_levels = 4,
-		.block_out_channels = { 320, 640, 1280, 1280 },
+		.block_out_channels = {320, 640, 1280, 1280},
 	};
 	size_t n;
 
@@ -128,9 +132,9 @@ int sde_unet_config_parse(const json_t *object, const char *what,
 			    &config.n_levels, SDE_UNET_LEVELS_MAX, 1, CHANNELS_MAX);
 	n = config.n_levels;
 	for (size_t i = 0; i < n; i++) {
-		config.down_attention[i] = parse_block_type(&keys, "down_block_types", i, n,
-							    "DownBlock2D", "CrossAttnDownBlock2D",
-							    i + 1 < n);
+		config.down_attention[i] =
+			parse_block_type(&keys, "down_block_types", i, n, "DownBlock2D",
+					 "CrossAttnDownBlock2D", i + 1 < n);
 		config.up_attention[i] = parse_block_type(&keys, "up_block_types", i, n,
 							  "UpBlock2D", "CrossAttnUpBlock2D", i > 0);
 	}

@@ -11,8 +11,8 @@
 
 struct sde_error;
 
-#define SDE_UNET_LEVELS_MAX 8
-#define SDE_UNET_LAYERS_MAX 8
+#define SDE_UNET_LEVELS_MAX		8
+#define SDE_UNET_LAYERS_MAX		8
 #define SDE_UNET_TRANSFORMER_LAYERS_MAX 32
 
 struct sde_unet_config {
@@ -25,16 +25,16 @@ struct sde_unet_config {
 	int layers_per_block[SDE_UNET_LEVELS_MAX];   /* down-block order; up blocks have one more */
 	int transformer_layers[SDE_UNET_LEVELS_MAX]; /* down-block order */
 	int up_transformer_layers[SDE_UNET_LEVELS_MAX]; /* up-block order */
-	int heads[SDE_UNET_LEVELS_MAX];	   /* NUMBER of heads (attention_head_dim, a misnomer) */
-	int cross_attention_dim;	   /* channels of encoder_hidden_states */
-	bool use_linear_projection;	   /* proj_in/out are Linear, else 1x1 convolutions */
-	bool flip_sin_to_cos;		   /* [cos | sin] */
+	int heads[SDE_UNET_LEVELS_MAX]; /* NUMBER of heads (attention_head_dim, a misnomer) */
+	int cross_attention_dim;	/* channels of encoder_hidden_states */
+	bool use_linear_projection;	/* proj_in/out are Linear, else 1x1 convolutions */
+	bool flip_sin_to_cos;		/* [cos | sin] */
 	double freq_shift;
 	int norm_num_groups;
 	double norm_eps;
 	int time_embed_dim;
-	int time_cond_proj_dim;		 /* LCM's guidance embedding, 0 = none */
-	bool text_time;			 /* SDXL: pooled text and time ids join the time embedding */
+	int time_cond_proj_dim; /* LCM's guidance embedding, 0 = none */
+	bool text_time;		/* SDXL: pooled text and time ids join the time embedding */
 	int addition_time_embed_dim;
 	int projection_class_embeddings_input_dim;
 };

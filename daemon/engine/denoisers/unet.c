@@ -80,9 +80,7 @@ static const struct sde_field text_time_fields[] = {
 static void bind_resnet(struct sde_binder *binder, const struct sde_unet_config *config,
 			struct sde_unet_resnet *resnet, int in, int out, const char *prefix)
 {
-	const int dims[] = { [DIM_IN] = in,
-			     [DIM_OUT] = out,
-			     [DIM_TIME] = config->time_embed_dim };
+	const int dims[] = {[DIM_IN] = in, [DIM_OUT] = out, [DIM_TIME] = config->time_embed_dim};
 
 	SDE_BIND(binder, resnet_fields, dims, resnet, "%s", prefix);
 	if (in != out)
@@ -93,10 +91,10 @@ static void bind_transformer(struct sde_binder *binder, const struct sde_unet_co
 			     struct sde_unet_transformer *transformer, int channels, int heads,
 			     int n_layers, const char *prefix)
 {
-	const int dims[] = { [DIM_OUT] = channels,
-			     [DIM_CONTEXT] = config->cross_attention_dim,
-			     [DIM_GEGLU] = channels * 8,
-			     [DIM_FF] = channels * 4 };
+	const int dims[] = {[DIM_OUT] = channels,
+			    [DIM_CONTEXT] = config->cross_attention_dim,
+			    [DIM_GEGLU] = channels * 8,
+			    [DIM_FF] = channels * 4};
 
 	transformer->heads = heads;
 	transformer->layers = calloc((size_t)n_layers, sizeof(*transformer->layers));
@@ -117,8 +115,7 @@ static int block_new(struct sde_binder *binder, struct sde_unet_block *block, in
 {
 	block->resnets = calloc((size_t)n_resnets, sizeof(*block->resnets));
 	if (n_transformers > 0)
-		block->transformers =
-			calloc((size_t)n_transformers, sizeof(*block->transformers));
+		block->transformers = calloc((size_t)n_transformers, sizeof(*block->transformers));
 	if (!block->resnets || (n_transformers > 0 && !block->transformers)) {
 		if (binder->r >= 0)
 			binder->r = sde_error_set(binder->error, -ENOMEM, "no memory for a U-Net");
@@ -135,7 +132,7 @@ static void bind_down_block(struct sde_binder *binder, struct sde_unet *unet, si
 	struct sde_unet_block *block = &unet->down[level];
 	const int out = config->block_out_channels[level];
 	const int layers = config->layers_per_block[level];
-	const int dims[] = { [DIM_OUT] = out };
+	const int dims[] = {[DIM_OUT] = out};
 	int in = config->block_out_channels[level > 0 ? level - 1 : 0];
 	char prefix[64];
 
@@ -147,8 +144,8 @@ static void bind_down_block(struct sde_binder *binder, struct sde_unet *unet, si
 		if (!block->transformers)
 			continue;
 		snprintf(prefix, sizeof(prefix), "down_blocks.%zu.attentions.%d.", level, i);
-		bind_transformer(binder, config, &block->transformers[i], out,
-				 config->heads[level], config->transformer_layers[level], prefix);
+		bind_transformer(binder, config, &block->transformers[i], out, config->heads[level],
+				 config->transformer_layers[level], prefix);
 	}
 	if (level + 1 < config->n_levels)
 		SDE_BIND(binder, downsampler_fields, dims, block, "down_blocks.%zu.", level);
@@ -182,7 +179,7 @@ static void bind_up_block(struct sde_binder *binder, struct sde_unet *unet, size
 	const int out = config->block_out_channels[level];
 	const int layers = config->layers_per_block[level] + 1;
 	const int last_skip = config->block_out_channels[level > 0 ? level - 1 : 0];
-	const int dims[] = { [DIM_OUT] = out };
+	const int dims[] = {[DIM_OUT] = out};
 	int in = config->block_out_channels[u > 0 ? level + 1 : level];
 	char prefix[64];
 
@@ -195,8 +192,8 @@ static void bind_up_block(struct sde_binder *binder, struct sde_unet *unet, size
 		if (!block->transformers)
 			continue;
 		snprintf(prefix, sizeof(prefix), "up_blocks.%zu.attentions.%d.", u, i);
-		bind_transformer(binder, config, &block->transformers[i], out,
-				 config->heads[level], config->up_transformer_layers[u], prefix);
+		bind_transformer(binder, config, &block->transformers[i], out, config->heads[level],
+				 config->up_transformer_layers[u], prefix);
 	}
 	if (level > 0)
 		SDE_BIND(binder, upsampler_fields, dims, block, "up_blocks.%zu.", u);
@@ -213,8 +210,8 @@ int sde_unet_bind(struct sde_unet *unet, const struct sde_unet_config *config,
 		[DIM_COND] = config->time_cond_proj_dim,
 		[DIM_ADDED] = config->projection_class_embeddings_input_dim,
 	};
-	struct sde_binder binder = { .weights = weights, .error = error };
-	struct sde_unet new = { .config = *config };
+	struct sde_binder binder = {.weights = weights, .error = error};
+	struct sde_unet new = {.config = *config};
 	int r;
 
 	SDE_BIND(&binder, stem_fields, dims, &new, "%s", "");
@@ -251,77 +248,78 @@ void sde_unet_clear(struct sde_unet *unet)
 		block_clear(&unet->up[i]);
 	}
 	block_clear(&unet->mid);
-	*unet = (struct sde_unet){ 0 };
+	*unet = (struct sde_unet){0};
 }
 
 /* SiLU of the time embedding: every residual block projects this. */
-static sde_value record_time_embedding(struct sde_recorder *rec, const struct sde_unet *unet,
+static sdk_value record_time_embedding(struct sdk_plan *plan, const struct sde_unet *unet,
 				       const struct sde_unet_inputs *inputs)
 {
-	sde_value h = inputs->time_sinusoid, added;
+	sdk_value h = inputs->time_sinusoid, added;
 
 	if (unet->config.time_cond_proj_dim > 0)
-		h = sde_record_add(rec, h,
-				   sde_record_linear(rec, inputs->timestep_cond,
-						     &unet->time_cond_proj));
-	h = sde_record_silu(rec, sde_record_linear(rec, h, &unet->time_linear_1));
-	h = sde_record_linear(rec, h, &unet->time_linear_2);
+		h = sdk_add(plan, h,
+			    sde_record_linear(plan, inputs->timestep_cond, &unet->time_cond_proj));
+	h = sdk_activate(plan, sde_record_linear(plan, h, &unet->time_linear_1), SDK_SILU);
+	h = sde_record_linear(plan, h, &unet->time_linear_2);
 	if (unet->config.text_time) {
-		added = sde_record_linear(rec, inputs->added, &unet->add_linear_1);
-		added = sde_record_linear(rec, sde_record_silu(rec, added), &unet->add_linear_2);
-		h = sde_record_add(rec, h, added);
+		added = sde_record_linear(plan, inputs->added, &unet->add_linear_1);
+		added = sde_record_linear(plan, sdk_activate(plan, added, SDK_SILU),
+					  &unet->add_linear_2);
+		h = sdk_add(plan, h, added);
 	}
-	return sde_record_silu(rec, h);
+	return sdk_activate(plan, h, SDK_SILU);
 }
 
 /* conv_in, and per level its resnets and a downsampler */
 #define SKIPS_MAX (1 + SDE_UNET_LEVELS_MAX * (SDE_UNET_LAYERS_MAX + 1))
 
-sde_value sde_unet_record(struct sde_recorder *rec, const struct sde_unet *unet,
+sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 			  const struct sde_unet_inputs *inputs)
 {
 	const struct sde_unet_config *config = &unet->config;
-	const sde_value context = inputs->encoder_hidden_states;
-	sde_value skips[SKIPS_MAX], temb, x;
+	const sdk_value context = inputs->encoder_hidden_states;
+	sdk_value skips[SKIPS_MAX], temb, x;
 	size_t n_skips = 0;
 
-	temb = record_time_embedding(rec, unet, inputs);
-	x = sde_record_conv(rec, inputs->sample, &unet->conv_in);
+	temb = record_time_embedding(plan, unet, inputs);
+	x = sde_record_conv(plan, inputs->sample, &unet->conv_in);
 	skips[n_skips++] = x;
 	for (size_t level = 0; level < config->n_levels; level++) {
 		const struct sde_unet_block *block = &unet->down[level];
 
 		for (int i = 0; i < block->n_resnets; i++) {
-			x = sde_unet_record_resnet(rec, config, &block->resnets[i], x, temb);
+			x = sde_unet_record_resnet(plan, config, &block->resnets[i], x, temb);
 			if (block->transformers)
-				x = sde_unet_record_transformer(rec, config,
-								&block->transformers[i], x, context);
+				x = sde_unet_record_transformer(
+					plan, config, &block->transformers[i], x, context);
 			skips[n_skips++] = x;
 		}
-		if (block->resample.weight) {
-			x = sde_record_conv_down(rec, x, &block->resample);
+		if (block->resample.weight.data) {
+			x = sdk_conv2d(plan, x, &block->resample.weight, &block->resample.bias, 2,
+				       1, 1, 1, 1);
 			skips[n_skips++] = x;
 		}
 	}
-	x = sde_unet_record_resnet(rec, config, &unet->mid.resnets[0], x, temb);
-	x = sde_unet_record_transformer(rec, config, &unet->mid.transformers[0], x, context);
-	x = sde_unet_record_resnet(rec, config, &unet->mid.resnets[1], x, temb);
+	x = sde_unet_record_resnet(plan, config, &unet->mid.resnets[0], x, temb);
+	x = sde_unet_record_transformer(plan, config, &unet->mid.transformers[0], x, context);
+	x = sde_unet_record_resnet(plan, config, &unet->mid.resnets[1], x, temb);
 	for (size_t u = 0; u < config->n_levels; u++) {
 		const struct sde_unet_block *block = &unet->up[u];
 
 		for (int i = 0; i < block->n_resnets; i++) {
-			x = sde_record_concat(rec, x, skips[--n_skips]);
-			x = sde_unet_record_resnet(rec, config, &block->resnets[i], x, temb);
+			x = sdk_concat(plan, x, skips[--n_skips]);
+			x = sde_unet_record_resnet(plan, config, &block->resnets[i], x, temb);
 			if (block->transformers)
-				x = sde_unet_record_transformer(rec, config,
-								&block->transformers[i], x, context);
+				x = sde_unet_record_transformer(
+					plan, config, &block->transformers[i], x, context);
 		}
-		if (block->resample.weight) {
-			x = sde_record_upsample_like(rec, x, skips[n_skips - 1]);
-			x = sde_record_conv(rec, x, &block->resample);
+		if (block->resample.weight.data) {
+			x = sde_record_upsample_like(plan, x, skips[n_skips - 1]);
+			x = sde_record_conv(plan, x, &block->resample);
 		}
 	}
-	x = sde_record_group_norm_silu(rec, x, &unet->conv_norm_out, config->norm_num_groups,
+	x = sde_record_group_norm_silu(plan, x, &unet->conv_norm_out, config->norm_num_groups,
 				       config->norm_eps);
-	return sde_record_conv(rec, x, &unet->conv_out);
+	return sde_record_conv(plan, x, &unet->conv_out);
 }

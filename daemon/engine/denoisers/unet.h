@@ -19,7 +19,7 @@ struct sde_unet_resnet {
 	struct sde_linear time_emb_proj;
 	struct sde_norm norm2;
 	struct sde_conv conv2;
-	struct sde_conv conv_shortcut; /* weight NULL when in == out */
+	struct sde_conv conv_shortcut; /* weight.data NULL when in == out */
 };
 
 /* BasicTransformerBlock: self-attention, cross-attention, GEGLU feed-forward, each pre-normed with a residual. */
@@ -42,10 +42,11 @@ struct sde_unet_transformer {
 
 /* A down, mid or up block. */
 struct sde_unet_block {
-	int n_resnets, n_transformers; /* the mid block has one transformer less than resnets */
-	struct sde_unet_resnet *resnets;	   /* owned */
+	int n_resnets, n_transformers;	 /* the mid block has one transformer less than resnets */
+	struct sde_unet_resnet *resnets; /* owned */
 	struct sde_unet_transformer *transformers; /* owned, NULL without cross-attention */
-	struct sde_conv resample; /* downsampler or upsampler, weight NULL when the block has none */
+	struct sde_conv
+		resample; /* downsampler or upsampler, weight.data NULL when the block has none */
 };
 
 struct sde_unet {
@@ -68,21 +69,21 @@ void sde_unet_clear(struct sde_unet *unet);
 
 /* What a forward pass takes. Values that the config does not use are not read. */
 struct sde_unet_inputs {
-	sde_value sample;		 /* (batch, height, width, in_channels) */
-	sde_value time_sinusoid;	 /* (batch, block_out_channels[0]), see sde_timestep_embedding */
-	sde_value encoder_hidden_states; /* (batch, tokens, cross_attention_dim) */
-	sde_value timestep_cond;	 /* (batch, time_cond_proj_dim) */
-	sde_value added;		 /* (batch, projection_class_embeddings_input_dim) */
+	sdk_value sample; /* (batch, height, width, in_channels) */
+	sdk_value
+		time_sinusoid; /* (batch, 1, 1, block_out_channels[0]), see sde_timestep_embedding */
+	sdk_value encoder_hidden_states; /* (batch, 1, tokens, cross_attention_dim) */
+	sdk_value timestep_cond;	 /* (batch, 1, 1, time_cond_proj_dim) */
+	sdk_value added;		 /* (batch, 1, 1, projection_class_embeddings_input_dim) */
 };
 
 /* Record one forward pass: (batch, height, width, out_channels). Any latent size; odd ones follow the skips' sizes. */
-sde_value sde_unet_record(struct sde_recorder *rec, const struct sde_unet *unet,
+sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 			  const struct sde_unet_inputs *inputs);
 
-/* Blocks, in unet-blocks.c; temb is SiLU(time embedding), (batch, time_embed_dim). */
-sde_value sde_unet_record_resnet(struct sde_recorder *rec, const struct sde_unet_config *config,
-				 const struct sde_unet_resnet *resnet, sde_value x, sde_value temb);
-sde_value sde_unet_record_transformer(struct sde_recorder *rec,
-				      const struct sde_unet_config *config,
-				      const struct sde_unet_transformer *transformer, sde_value x,
-				      sde_value encoder_hidden_states);
+/* Blocks, in unet-blocks.c; temb is SiLU(time embedding), (batch, 1, 1, time_embed_dim). */
+sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_config *config,
+				 const struct sde_unet_resnet *resnet, sdk_value x, sdk_value temb);
+sdk_value sde_unet_record_transformer(struct sdk_plan *plan, const struct sde_unet_config *config,
+				      const struct sde_unet_transformer *transformer, sdk_value x,
+				      sdk_value encoder_hidden_states);

@@ -13,8 +13,9 @@ struct sde_error;
 struct sde_noise {
 	struct sde_rng *rngs; /* borrowed: one for all, or one per image */
 	int n_rngs;
-	const float *stream; /* when not NULL: recorded draws, one behind the other, instead of rngs */
-	size_t stream_left;  /* floats */
+	const float
+		*stream; /* when not NULL: recorded draws, one behind the other, instead of rngs */
+	size_t stream_left; /* floats */
 };
 
 /*

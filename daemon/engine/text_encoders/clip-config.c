@@ -14,8 +14,10 @@ static const struct {
 	const char *name;
 	enum sde_clip_activation activation;
 } activations[] = {
-	{ "quick_gelu", SDE_CLIP_QUICK_GELU },	  { "gelu", SDE_CLIP_GELU },
-	{ "gelu_new", SDE_CLIP_GELU_TANH },	  { "gelu_pytorch_tanh", SDE_CLIP_GELU_TANH },
+	{"quick_gelu", SDE_CLIP_QUICK_GELU},
+	{"gelu", SDE_CLIP_GELU},
+	{"gelu_new", SDE_CLIP_GELU_TANH},
+	{"gelu_pytorch_tanh", SDE_CLIP_GELU_TANH},
 };
 
 static enum sde_clip_activation parse_activation(struct sde_config_keys *keys)
@@ -25,8 +27,8 @@ static enum sde_clip_activation parse_activation(struct sde_config_keys *keys)
 	for (size_t i = 0; i < sizeof(activations) / sizeof(activations[0]); i++)
 		if (strcmp(name, activations[i].name) == 0)
 			return activations[i].activation;
-	sde_config_fail(keys, "'hidden_act' is '%.40s'; quick_gelu, gelu and gelu_new are supported",
-			name);
+	sde_config_fail(
+		keys, "'hidden_act' is '%.40s'; quick_gelu, gelu and gelu_new are supported", name);
 	return SDE_CLIP_QUICK_GELU;
 }
 
@@ -34,10 +36,9 @@ int sde_clip_config_parse(const json_t *object, const char *what,
 			  struct sde_clip_config *ret_config, struct sde_error *error)
 {
 	const json_t *text_config = json_object_get(object, "text_config");
-	struct sde_config_keys keys = { .object = json_is_object(text_config) ? text_config :
-										object,
-					.what = what,
-					.error = error };
+	struct sde_config_keys keys = {.object = json_is_object(text_config) ? text_config : object,
+				       .what = what,
+				       .error = error};
 	struct sde_clip_config config = {
 		.vocab_size = sde_config_int(&keys, "vocab_size", 49408, 1, 1 << 24),
 		.hidden_size = sde_config_int(&keys, "hidden_size", 512, 1, CHANNELS_MAX),

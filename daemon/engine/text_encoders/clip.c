@@ -1,12 +1,11 @@
 /*
- * The CLIP text transformer: tensor table, host-side embedding look-up and the recorded layers. Pre-norm residual blocks;
- * the attention has biases everywhere.
+ * The CLIP text transformer: tensor table and recorded layers. Pre-norm residual blocks; the attention has biases
+ * everywhere.
  */
 #include "daemon/engine/text_encoders/clip.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/engine/bind.h"
 #include "daemon/engine/error.h"
@@ -49,8 +48,8 @@ int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
 		[DIM_POSITIONS] = config->max_position_embeddings,
 		[DIM_PROJECTION] = config->projection_dim,
 	};
-	struct sde_binder binder = { .weights = weights, .error = error };
-	struct sde_clip new = { .config = *config };
+	struct sde_binder binder = {.weights = weights, .error = error};
+	struct sde_clip new = {.config = *config};
 	int r;
 
 	new.layers = calloc((size_t)config->num_hidden_layers, sizeof(*new.layers));
@@ -77,103 +76,73 @@ int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
 void sde_clip_clear(struct sde_clip *clip)
 {
 	free(clip->layers);
-	*clip = (struct sde_clip){ 0 };
+	*clip = (struct sde_clip){0};
 }
 
-static sde_value record_layer(struct sde_recorder *rec, const struct sde_clip_config *config,
-			      const struct sde_clip_layer *layer, sde_value x)
+static enum sdk_activation activation_of(enum sde_clip_activation activation)
 {
-	const double eps = config->layer_norm_eps;
-	sde_value h, q, k, v;
-
-	h = sde_record_layer_norm(rec, x, &layer->layer_norm1, eps);
-	q = sde_record_linear(rec, h, &layer->q_proj);
-	k = sde_record_linear(rec, h, &layer->k_proj);
-	v = sde_record_linear(rec, h, &layer->v_proj);
-	h = sde_record_attention(rec, q, k, v, config->num_attention_heads, true);
-	x = sde_record_add(rec, x, sde_record_linear(rec, h, &layer->out_proj));
-
-	h = sde_record_layer_norm(rec, x, &layer->layer_norm2, eps);
-	h = sde_record_linear(rec, h, &layer->fc1);
-	switch (config->hidden_act) {
-	case SDE_CLIP_QUICK_GELU:
-		h = sde_record_quick_gelu(rec, h);
-		break;
+	switch (activation) {
 	case SDE_CLIP_GELU:
-		h = sde_record_gelu(rec, h);
-		break;
+		return SDK_GELU;
 	case SDE_CLIP_GELU_TANH:
-		h = sde_record_gelu_tanh(rec, h);
+		return SDK_GELU_TANH;
+	case SDE_CLIP_QUICK_GELU:
 		break;
 	}
-	return sde_record_add(rec, x, sde_record_linear(rec, h, &layer->fc2));
+	return SDK_QUICK_GELU;
 }
 
-void sde_clip_record(struct sde_recorder *rec, const struct sde_clip *clip, sde_value embeddings,
-		     int layers, sde_value *ret_hidden)
+static sdk_value record_layer(struct sdk_plan *plan, const struct sde_clip_config *config,
+			      const struct sde_clip_layer *layer, sdk_value x)
 {
-	ret_hidden[0] = embeddings;
+	const double eps = config->layer_norm_eps;
+	sdk_value h, q, k, v;
+
+	h = sde_record_layer_norm(plan, x, &layer->layer_norm1, eps);
+	q = sde_record_linear(plan, h, &layer->q_proj);
+	k = sde_record_linear(plan, h, &layer->k_proj);
+	v = sde_record_linear(plan, h, &layer->v_proj);
+	h = sde_record_attention(plan, q, k, v, config->num_attention_heads, true);
+	x = sdk_add(plan, x, sde_record_linear(plan, h, &layer->out_proj));
+
+	h = sde_record_layer_norm(plan, x, &layer->layer_norm2, eps);
+	h = sde_record_linear(plan, h, &layer->fc1);
+	h = sdk_activate(plan, h, activation_of(config->hidden_act));
+	return sdk_add(plan, x, sde_record_linear(plan, h, &layer->fc2));
+}
+
+void sde_clip_record(struct sdk_plan *plan, const struct sde_clip *clip, sdk_value ids, int layers,
+		     sdk_value *ret_hidden)
+{
+	sdk_value x = sdk_embedding(plan, ids, &clip->token_embedding.weight);
+
+	ret_hidden[0] = sdk_add_rows(plan, x, &clip->position_embedding.weight);
 	for (int i = 0; i < layers; i++)
 		ret_hidden[i + 1] =
-			record_layer(rec, &clip->config, &clip->layers[i], ret_hidden[i]);
+			record_layer(plan, &clip->config, &clip->layers[i], ret_hidden[i]);
 }
 
-sde_value sde_clip_record_final_norm(struct sde_recorder *rec, const struct sde_clip *clip,
-				     sde_value hidden)
+sdk_value sde_clip_record_final_norm(struct sdk_plan *plan, const struct sde_clip *clip,
+				     sdk_value hidden)
 {
-	return sde_record_layer_norm(rec, hidden, &clip->final_layer_norm,
+	return sde_record_layer_norm(plan, hidden, &clip->final_layer_norm,
 				     clip->config.layer_norm_eps);
 }
 
-/* Add row `row` of a table to out; rows are widened one at a time, the vocabulary stays as it is in the file. */
-static int add_row(const struct sde_table *table, int row, float *scratch, float *out,
-		   struct sde_error *error)
+int sde_clip_check_ids(const struct sde_clip *clip, const int32_t *ids, int batch, int tokens,
+		       struct sde_error *error)
 {
-	const size_t columns = (size_t)table->columns;
-	struct sde_tensor view = *table->weight;
-	int r;
-
-	view.bytes = columns * sde_dtype_size(view.dtype);
-	view.data = (const char *)view.data + (size_t)row * view.bytes;
-	view.count = columns;
-	r = sde_tensor_to_f32(&view, scratch, error);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < columns; i++)
-		out[i] += scratch[i];
-	return 0;
-}
-
-int sde_clip_embed(const struct sde_clip *clip, const int32_t *ids, int batch, int tokens,
-		   float *ret_embeddings, struct sde_error *error)
-{
-	const size_t width = (size_t)clip->config.hidden_size;
-	float *scratch;
-	int r = 0;
-
 	if (tokens > clip->config.max_position_embeddings)
 		return sde_error_set(error, -EINVAL, "%d tokens; the text encoder takes at most %d",
 				     tokens, clip->config.max_position_embeddings);
-	scratch = malloc(width * sizeof(float));
-	if (!scratch)
-		return sde_error_set(error, -ENOMEM, "no memory for an embedding");
-	memset(ret_embeddings, 0, (size_t)batch * (size_t)tokens * width * sizeof(float));
-	for (int i = 0; r >= 0 && i < batch * tokens; i++) {
-		float *out = ret_embeddings + (size_t)i * width;
-
-		if (ids[i] < 0 || ids[i] >= clip->config.vocab_size) {
-			r = sde_error_set(error, -EINVAL,
-					  "token %d is outside the text encoder's vocabulary of %d: "
-					  "tokenizer and text encoder do not belong together",
-					  (int)ids[i], clip->config.vocab_size);
-			break;
-		}
-		r = add_row(&clip->token_embedding, ids[i], scratch, out, error);
-		if (r >= 0)
-			r = add_row(&clip->position_embedding, i % tokens, scratch, out, error);
-	}
-	free(scratch);
-	return r;
+	for (int i = 0; i < batch * tokens; i++)
+		if (ids[i] < 0 || ids[i] >= clip->config.vocab_size)
+			return sde_error_set(
+				error, -EINVAL,
+				"token %d is outside the text encoder's vocabulary of %d: "
+				"tokenizer and text encoder do not belong together",
+				(int)ids[i], clip->config.vocab_size);
+	return 0;
 }
 
 int sde_clip_pooled_position(const struct sde_clip *clip, const int32_t *ids, int tokens)

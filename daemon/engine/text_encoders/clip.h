@@ -26,7 +26,7 @@ struct sde_clip {
 	struct sde_table position_embedding; /* (max_position_embeddings, hidden_size) */
 	struct sde_clip_layer *layers;	     /* config.num_hidden_layers, owned */
 	struct sde_norm final_layer_norm;
-	struct sde_linear text_projection; /* weight NULL when the file has none */
+	struct sde_linear text_projection; /* weight.data NULL when the file has none */
 };
 
 /*
@@ -38,21 +38,18 @@ int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
 void sde_clip_clear(struct sde_clip *clip);
 
 /*
- * Record a forward pass over embeddings (batch, tokens, hidden_size), i.e. the sum that sde_clip_embed makes.
- * hidden: num_hidden_layers + 1 values, transformers' hidden_states: [0] the embeddings, [i] after layer i, before the
- * final norm. Layers after `layers` (0..num_hidden_layers) are not run and their entries not written.
+ * Record a forward pass over ids (batch, tokens). hidden: room for num_hidden_layers + 1 values, transformers'
+ * hidden_states: [0] the embeddings, [i] after layer i, before the final norm. Layers after `layers`
+ * (0..num_hidden_layers) are not run and their entries not written.
  */
-void sde_clip_record(struct sde_recorder *rec, const struct sde_clip *clip, sde_value embeddings,
-		     int layers, sde_value *ret_hidden);
-sde_value sde_clip_record_final_norm(struct sde_recorder *rec, const struct sde_clip *clip,
-				     sde_value hidden);
+void sde_clip_record(struct sdk_plan *plan, const struct sde_clip *clip, sdk_value ids, int layers,
+		     sdk_value *ret_hidden);
+sdk_value sde_clip_record_final_norm(struct sdk_plan *plan, const struct sde_clip *clip,
+				     sdk_value hidden);
 
-/*
- * Token plus position embeddings, (batch, tokens, hidden_size) float32, computed on the host. -EINVAL for an id outside
- * the vocabulary or for more tokens than positions.
- */
-int sde_clip_embed(const struct sde_clip *clip, const int32_t *ids, int batch, int tokens,
-		   float *ret_embeddings, struct sde_error *error);
+/* -EINVAL for an id outside the vocabulary or for more tokens than positions. */
+int sde_clip_check_ids(const struct sde_clip *clip, const int32_t *ids, int batch, int tokens,
+		       struct sde_error *error);
 
 /*
  * The token that is pooled: config.eos_token_id 2 (files of 2022) means the first largest id, otherwise the first

@@ -24,7 +24,7 @@ STAGES = [
     ("plain", "build-check", ["-Dwerror=true"], [], 1),
     ("asan+ubsan", "build-asan",
      ["-Dengine=false", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "fuzz", "integration"], 4),
-    ("tsan", "build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"], ["threads"], 6),
+    ("tsan", "build-tsan", ["-Dengine=false", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit"], 6),
 ]
 
 

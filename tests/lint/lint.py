@@ -88,7 +88,7 @@ def length():
 def headers():
     for path in sources(".c", ".h"):
         text = (ROOT / path).read_text()
-        if not re.match(r"(/\*.*?\*/)", text, re.S) or len(text.split("*/")[0]) < 40:
+        if not re.match(r"(/\*.*?\*/)", text, re.S) or len(text.split("*/")[0]) < 30:
             yield f"{path}: begins without a comment that says why the file exists"
 
 
@@ -101,7 +101,7 @@ def clang_format():
 
 
 def words():
-    forbidden = re.compile("|".join([r"/wo" r"rk/", r"\.lib" r"rary", r"pypi\." "org", r"python" "hosted", r"deb\.deb" "ian",
+    forbidden = re.compile("|".join([r"/wo" r"rk/", r"/\.lib" r"rary", r"pypi\." "org", r"python" "hosted", r"deb\.deb" "ian",
                                      r"farm" "-bench"]))
     for path in sources(".c", ".h", ".py", ".sh", ".md", ".txt", ".build", ".json", ".in", "Makefile"):
         text = (ROOT / path).read_text(errors="replace")

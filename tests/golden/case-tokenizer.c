@@ -87,7 +87,11 @@ int golden_tokenizer(struct golden_case *c)
 	if (r < 0)
 		return golden_fail_error(c, "loading", &error);
 	w.pad = (int32_t)golden_param_int(c, "pad", sde_clip_tokenizer_pad(w.tokenizer));
-	r = sde_ids_append(&w.offsets, 0);
+	r = sde_clip_tokenizer_set_pad(w.tokenizer, w.pad);
+	if (r < 0)
+		sde_error_set(&error, r, "no padding token %d", w.pad);
+	else
+		r = sde_ids_append(&w.offsets, 0);
 	json_array_foreach (golden_param(c, "texts"), i, text) {
 		if (r >= 0)
 			r = encode_text(&w, json_string_value(text), json_string_length(text),

@@ -28,6 +28,8 @@ static const char pieces_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d|\\p{L}+|\\p{N}|[^ 
 struct sde_clip_tokenizer {
 	int32_t bos, eos, pad, comma, vocab_size;
 	int32_t inner[256], last[256]; /* symbols of a byte inside and at the end of a piece */
+	char pad_text
+		[32]; /* a special token like the other two: "!" typed in a text is padding's id */
 	struct sde_merges *merges;
 	pcre2_code *pieces;
 };
@@ -253,6 +255,29 @@ static const char *pad_token(const json_t *config)
 	return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
 }
 
+static int set_pad(struct sde_clip_tokenizer *tokenizer, const char *text, int32_t id)
+{
+	if (id < 0 || strlen(text) >= sizeof(tokenizer->pad_text))
+		return -EINVAL;
+	tokenizer->pad = id;
+	strcpy(tokenizer->pad_text, text);
+	return 0;
+}
+
+int sde_clip_tokenizer_set_pad(struct sde_clip_tokenizer *tokenizer, int32_t id)
+{
+	char symbol[4];
+
+	if (id == tokenizer->eos)
+		return set_pad(tokenizer, "", id);
+	for (int byte = '!'; byte <= '~'; byte++)
+		if (tokenizer->inner[byte] == id) {
+			symbol[put_byte_symbol(byte, symbol)] = '\0';
+			return set_pad(tokenizer, symbol, id);
+		}
+	return -EINVAL;
+}
+
 static int read_pad(struct sde_clip_tokenizer *tokenizer, const char *folder, const char *vocab,
 		    size_t vocab_size, struct sde_error *error)
 {
@@ -275,8 +300,8 @@ static int read_pad(struct sde_clip_tokenizer *tokenizer, const char *folder, co
 			r = sde_json_parse(vocab, vocab_size, folder, &object, error);
 		if (r < 0)
 			return r;
-		tokenizer->pad = vocab_id(object, pad_token(config));
-		if (tokenizer->pad < 0)
+		r = set_pad(tokenizer, pad_token(config), vocab_id(object, pad_token(config)));
+		if (r < 0)
 			return sde_error_set(error, -EBADMSG,
 					     "%s: pad_token '%s' is not in the vocabulary", path,
 					     pad_token(config));
@@ -388,27 +413,49 @@ static int encode_plain(const struct sde_clip_tokenizer *tokenizer, const char *
 	return 0;
 }
 
+/* The first special token typed at or behind text; NULL if there is none. */
+static const char *find_special(const struct sde_clip_tokenizer *tokenizer, const char *text,
+				const char *end, size_t *ret_length, int32_t *ret_id)
+{
+	const struct {
+		const char *text;
+		int32_t id;
+	} specials[] = {
+		{BOS_TEXT, tokenizer->bos},
+		{EOS_TEXT, tokenizer->eos},
+		{tokenizer->pad_text, tokenizer->pad},
+	};
+
+	for (; text < end; text++)
+		for (size_t i = 0; i < sizeof(specials) / sizeof(specials[0]); i++) {
+			size_t length = strlen(specials[i].text);
+
+			if (length && length <= (size_t)(end - text) &&
+			    !memcmp(text, specials[i].text, length)) {
+				*ret_length = length;
+				*ret_id = specials[i].id;
+				return text;
+			}
+		}
+	return NULL;
+}
+
 /* Special tokens typed in the text are cut out before anything else, wherever they stand. */
 static int encode_normalized(const struct sde_clip_tokenizer *tokenizer, const char *text,
 			     size_t length, pcre2_match_data *match, struct sde_ids *ids)
 {
-	const char *end = text + length, *special = text;
+	const char *end = text + length, *special;
+	size_t special_length;
+	int32_t id;
 	int r;
 
-	while ((special = memmem(special, (size_t)(end - special), "<|", 2))) {
-		bool is_bos = !strncmp(special, BOS_TEXT, strlen(BOS_TEXT));
-		bool is_eos = !strncmp(special, EOS_TEXT, strlen(EOS_TEXT));
-
-		if (!is_bos && !is_eos) {
-			special += 2;
-			continue;
-		}
+	while ((special = find_special(tokenizer, text, end, &special_length, &id))) {
 		r = encode_plain(tokenizer, text, (size_t)(special - text), match, ids);
 		if (r >= 0)
-			r = sde_ids_append(ids, is_bos ? tokenizer->bos : tokenizer->eos);
+			r = sde_ids_append(ids, id);
 		if (r < 0)
 			return r;
-		text = special += strlen(is_bos ? BOS_TEXT : EOS_TEXT);
+		text = special + special_length;
 	}
 	return encode_plain(tokenizer, text, (size_t)(end - text), match, ids);
 }

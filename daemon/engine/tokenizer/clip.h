@@ -43,6 +43,12 @@ int32_t sde_clip_tokenizer_comma(const struct sde_clip_tokenizer *tokenizer);
 int32_t sde_clip_tokenizer_vocab_size(const struct sde_clip_tokenizer *tokenizer);
 
 /*
+ * Use another padding token than the folder says: the end token, or one of a single ASCII character ("!" of SD 2 and of SDXL's
+ * second encoder). As a special token it is also found where it is typed in a text. -EINVAL for any other id.
+ */
+int sde_clip_tokenizer_set_pad(struct sde_clip_tokenizer *tokenizer, int32_t id);
+
+/*
  * Append the ids of a UTF-8 text of length bytes (U+0000 allowed), without start and end tokens and uncut, to *ids. -EILSEQ if
  * it is not UTF-8, -E2BIG above SDE_CLIP_TEXT_MAX; *ids may then hold a part.
  */

@@ -1,0 +1,179 @@
+/*
+ * Tokenizer and prompts beyond the golden cases: hostile vocabularies, very long words, chunks that lose nothing.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/file.h"
+#include "daemon/engine/prompt/prompt.h"
+
+static struct sde_clip_tokenizer *tokenizer;
+static char *vocab, *merges;
+static size_t vocab_size, merges_size;
+
+static int group_setup(void **state)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/models/tokenizers/clip_tiny", getenv("SDD_GOLDEN_DATA"));
+	if (sde_clip_tokenizer_load(path, &tokenizer, NULL) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "%s/models/tokenizers/clip_tiny/vocab.json",
+		 getenv("SDD_GOLDEN_DATA"));
+	if (sde_file_read(path, 1 << 20, &vocab, &vocab_size, NULL) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "%s/models/tokenizers/clip_tiny/merges.txt",
+		 getenv("SDD_GOLDEN_DATA"));
+	return sde_file_read(path, 1 << 20, &merges, &merges_size, NULL);
+}
+
+static int group_teardown(void **state)
+{
+	sde_clip_tokenizer_free(tokenizer);
+	free(vocab);
+	free(merges);
+	return 0;
+}
+
+static int load(const char *v, size_t v_size, const char *m, struct sde_error *error)
+{
+	struct sde_clip_tokenizer *loaded;
+	int r = sde_clip_tokenizer_new(v, v_size, "vocab.json", m, strlen(m), "merges.txt", &loaded,
+				       error);
+
+	if (r >= 0)
+		sde_clip_tokenizer_free(loaded);
+	return r;
+}
+
+static void test_hostile_files(void **state)
+{
+	struct sde_error error;
+
+	assert_int_equal(load(vocab, vocab_size, "#version: 0.2\nq \xc3\xa9x\n", &error), -EBADMSG);
+	assert_non_null(strstr(error.message, "merges.txt:2"));
+	assert_int_equal(load(vocab, vocab_size, "#version\ni n\ni n\n", &error), -EBADMSG);
+	assert_non_null(strstr(error.message, "merges.txt:3: this pair is listed twice"));
+	assert_int_equal(load(vocab, vocab_size, "i n x\n", &error), -EBADMSG);
+	assert_non_null(strstr(error.message, "merges.txt:1"));
+	assert_int_equal(load("{}", 2, "", &error), -EBADMSG);
+	assert_non_null(strstr(error.message, "vocab.json"));
+	assert_int_equal(load("{\"a\": -1}", 9, "", &error), -EBADMSG);
+	assert_int_equal(load("{\"a\": 1e9}", 10, "", &error), -EBADMSG);
+	assert_int_equal(load("[", 1, "", &error), -EBADMSG);
+	assert_int_equal(load(vocab, vocab_size, "", &error), 0);
+}
+
+static void test_bad_text(void **state)
+{
+	struct sde_ids ids = {0};
+	struct sde_error error;
+
+	assert_int_equal(sde_clip_tokenizer_encode(tokenizer, "ab\xff", 3, &ids, &error), -EILSEQ);
+	assert_non_null(strstr(error.message, "byte 2"));
+	assert_int_equal(
+		sde_clip_tokenizer_encode(tokenizer, "", SDE_CLIP_TEXT_MAX + 1, &ids, &error),
+		-E2BIG);
+	sde_ids_clear(&ids);
+}
+
+/* A quadratic merge would need minutes for this word. */
+static void test_long_word(void **state)
+{
+	const size_t size = 300000;
+	_cleanup_free_ char *word = malloc(size);
+	struct sde_ids ids = {0};
+	clock_t start = clock();
+
+	for (size_t i = 0; i < size; i++)
+		word[i] = "in the an"[i % 9 == 2 || i % 9 == 6 ? 0 : i % 9];
+	assert_int_equal(sde_clip_tokenizer_encode(tokenizer, word, size, &ids, NULL), 0);
+	assert_in_range(ids.count, size / 16, size);
+	assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 10);
+	sde_ids_clear(&ids);
+}
+
+static void test_nothing_is_cut(void **state)
+{
+	_cleanup_free_ char *text = calloc(1, 1 << 16);
+	struct sde_prompt prompt = {0};
+	struct sde_ids ids = {0};
+	size_t seen = 0, length;
+
+	for (int i = 0; i < 900; i++)
+		strcat(text, i % 17 == 3 ? "a cat, " : "a red house ");
+	length = strlen(text);
+	assert_int_equal(sde_clip_tokenizer_encode(tokenizer, text, length, &ids, NULL), 0);
+	assert_int_equal(sde_prompt_weighted(tokenizer, 7, text, length, &prompt, NULL), 0);
+	assert_int_equal(prompt.tokens, ids.count);
+	for (size_t c = 0; c < prompt.count; c++) {
+		const struct sde_prompt_chunk *chunk = &prompt.chunks[c];
+
+		assert_int_equal(chunk->ids[0], sde_clip_tokenizer_bos(tokenizer));
+		assert_int_equal(chunk->ids[chunk->tokens + 1], sde_clip_tokenizer_eos(tokenizer));
+		for (int i = chunk->tokens + 2; i < SDE_PROMPT_LENGTH; i++)
+			assert_int_equal(chunk->ids[i], 7);
+		for (int i = 1; i <= chunk->tokens; i++)
+			assert_int_equal(chunk->ids[i], ids.ids[seen++]);
+	}
+	assert_int_equal(seen, ids.count);
+	assert_int_equal(sde_prompt_extend(&prompt, tokenizer, 7, prompt.count + 2, NULL), 0);
+	assert_int_equal(prompt.chunks[prompt.count - 1].tokens, 0);
+	sde_prompt_clear(&prompt);
+	sde_ids_clear(&ids);
+}
+
+static void test_break_and_comma(void **state)
+{
+	struct sde_prompt prompt = {0};
+	char text[512] = "";
+
+	assert_int_equal(sde_prompt_weighted(tokenizer, 0, "a BREAK (b:1.5)", 15, &prompt, NULL),
+			 0);
+	assert_int_equal(prompt.count, 2);
+	assert_int_equal(prompt.tokens, 2);
+	assert_true(prompt.chunks[1].weights[1] == 1.5f && prompt.chunks[1].weights[2] == 1.0f);
+	sde_prompt_clear(&prompt);
+	for (int i = 0; i < 80; i++)
+		strcat(text, i == 70 ? "a," : "a ");
+	assert_int_equal(sde_prompt_weighted(tokenizer, 0, text, strlen(text), &prompt, NULL), 0);
+	assert_int_equal(prompt.chunks[0].tokens, 72);
+	sde_prompt_clear(&prompt);
+	assert_int_equal(sde_prompt_plain(tokenizer, 0, text, strlen(text), &prompt, NULL), 0);
+	assert_int_equal(prompt.chunks[0].tokens, 75);
+	sde_prompt_clear(&prompt);
+}
+
+static void test_bad_weight(void **state)
+{
+	struct sde_prompt_segments segments;
+	struct sde_error error;
+
+	assert_int_equal(sde_prompt_parse("(a:1.1.1)", 9, &segments, &error), -EINVAL);
+	assert_non_null(strstr(error.message, "1.1.1"));
+	assert_int_equal(sde_prompt_parse("a\xc3", 2, &segments, &error), -EILSEQ);
+	assert_int_equal(sde_prompt_parse("a:1.1.1) \\", 10, &segments, &error), 0);
+	assert_string_equal(segments.items[0].text, "a:1.1.1) ");
+	sde_prompt_segments_clear(&segments);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hostile_files),	cmocka_unit_test(test_bad_text),
+		cmocka_unit_test(test_long_word),	cmocka_unit_test(test_nothing_is_cut),
+		cmocka_unit_test(test_break_and_comma), cmocka_unit_test(test_bad_weight),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

@@ -1,0 +1,66 @@
+/*
+ * The A1111 text line and source fingerprints; see metadata.h.
+ */
+#include "client/sdctl/metadata.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *text_of(const json_t *request, const char *key)
+{
+	const char *text = json_string_value(json_object_get(request, key));
+
+	return text ? text : "";
+}
+
+char *metadata_a1111(const json_t *request, uint64_t seed)
+{
+	const char *negative = text_of(request, "negative_prompt");
+	const json_t *strength = json_object_get(request, "strength");
+	const json_t *clip_skip = json_object_get(request, "clip_skip");
+	char *text = NULL;
+	size_t size;
+	FILE *out;
+
+	out = open_memstream(&text, &size);
+	if (!out)
+		return NULL;
+	fprintf(out, "%s\n", text_of(request, "prompt"));
+	if (*negative)
+		fprintf(out, "Negative prompt: %s\n", negative);
+	fprintf(out, "Steps: %lld, Sampler: %s, CFG scale: %g, Seed: %" PRIu64,
+		(long long)json_integer_value(json_object_get(request, "steps")), text_of(request, "sampler"),
+		json_number_value(json_object_get(request, "guidance_scale")), seed);
+	fprintf(out, ", Size: %lldx%lld, Model: %s",
+		(long long)json_integer_value(json_object_get(request, "width")),
+		(long long)json_integer_value(json_object_get(request, "height")), text_of(request, "model"));
+	if (json_is_number(strength) && strcmp(text_of(request, "kind"), "txt2img") != 0)
+		fprintf(out, ", Denoising strength: %g", json_number_value(strength));
+	if (json_integer_value(clip_skip) > 0) /* A1111 counts one more than diffusers */
+		fprintf(out, ", Clip skip: %lld", (long long)json_integer_value(clip_skip) + 1);
+	fprintf(out, ", Version: sdd %s", SDD_VERSION);
+	if (fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static uint64_t fnv1a64(uint64_t hash, const void *data, size_t size)
+{
+	const uint8_t *bytes = data;
+
+	for (size_t i = 0; i < size; i++)
+		hash = (hash ^ bytes[i]) * 0x100000001b3u;
+	return hash;
+}
+
+uint64_t metadata_fingerprint(const struct picture *picture)
+{
+	const int32_t shape[4] = {picture->width, picture->height, picture->channels, (int32_t)picture->type};
+	const size_t size = (size_t)picture->width * (size_t)picture->height * (size_t)picture->channels *
+			    picture_type_size(picture->type);
+
+	return fnv1a64(fnv1a64(0xcbf29ce484222325u, shape, sizeof(shape)), picture->data, size);
+}

@@ -1,0 +1,21 @@
+/*
+ * What a written PNG says about its making: "parameters" in the line format that A1111 began and other tools read,
+ * and "sdd", a JSON object complete enough for `sdctl replay` to ask for the same bytes again.
+ *
+ * The JSON object: {"sdd": 1, "request": {the effective job.submit fields, pixels left out}, "layer": n,
+ * "image": {"path", "fnv1a64"}, "mask": {...}, "output": "layer" | "picture"}.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "client/sdctl/picture.h"
+
+#define METADATA_KEY "sdd"
+#define METADATA_VERSION 1
+
+/* request: the effective parameters of the job. Returns malloc'ed text, or NULL when out of memory. */
+char *metadata_a1111(const json_t *request, uint64_t seed);
+
+/* FNV-1a 64 over size, type and pixels: tells whether a source picture is still the one a job was made from. */
+uint64_t metadata_fingerprint(const struct picture *picture);

@@ -30,11 +30,13 @@ char *metadata_a1111(const json_t *request, uint64_t seed)
 	if (*negative)
 		fprintf(out, "Negative prompt: %s\n", negative);
 	fprintf(out, "Steps: %lld, Sampler: %s, CFG scale: %g, Seed: %" PRIu64,
-		(long long)json_integer_value(json_object_get(request, "steps")), text_of(request, "sampler"),
+		(long long)json_integer_value(json_object_get(request, "steps")),
+		text_of(request, "sampler"),
 		json_number_value(json_object_get(request, "guidance_scale")), seed);
 	fprintf(out, ", Size: %lldx%lld, Model: %s",
 		(long long)json_integer_value(json_object_get(request, "width")),
-		(long long)json_integer_value(json_object_get(request, "height")), text_of(request, "model"));
+		(long long)json_integer_value(json_object_get(request, "height")),
+		text_of(request, "model"));
 	if (json_is_number(strength) && strcmp(text_of(request, "kind"), "txt2img") != 0)
 		fprintf(out, ", Denoising strength: %g", json_number_value(strength));
 	if (json_integer_value(clip_skip) > 0) /* A1111 counts one more than diffusers */
@@ -58,9 +60,10 @@ static uint64_t fnv1a64(uint64_t hash, const void *data, size_t size)
 
 uint64_t metadata_fingerprint(const struct picture *picture)
 {
-	const int32_t shape[4] = {picture->width, picture->height, picture->channels, (int32_t)picture->type};
-	const size_t size = (size_t)picture->width * (size_t)picture->height * (size_t)picture->channels *
-			    picture_type_size(picture->type);
+	const int32_t shape[4] = {picture->width, picture->height, picture->channels,
+				  (int32_t)picture->type};
+	const size_t size = (size_t)picture->width * (size_t)picture->height *
+			    (size_t)picture->channels * picture_type_size(picture->type);
 
 	return fnv1a64(fnv1a64(0xcbf29ce484222325u, shape, sizeof(shape)), picture->data, size);
 }

@@ -11,7 +11,7 @@
 
 #include "client/sdctl/picture.h"
 
-#define METADATA_KEY "sdd"
+#define METADATA_KEY	 "sdd"
 #define METADATA_VERSION 1
 
 /* request: the effective parameters of the job. Returns malloc'ed text, or NULL when out of memory. */

@@ -1,0 +1,543 @@
+/*
+ * The verbs that make pictures: txt2img, img2img, inpaint, outpaint, and replay of a picture made before.
+ */
+#include "client/sdctl/sdctl.h"
+
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/sdctl/layers.h"
+#include "client/sdctl/metadata.h"
+#include "client/sdctl/progress.h"
+
+#define OUTPAINT_STEP "128"
+
+/* Options that are fields of job.submit; the library checks their values by the protocol's own tables. */
+enum { OPTION_FIELD = 256, OPTION_DETACH, OPTION_LAYER, OPTION_SHEET };
+
+static const struct option options[] = {
+	{"model", required_argument, NULL, OPTION_FIELD},
+	{"negative", required_argument, NULL, OPTION_FIELD},
+	{"sampler", required_argument, NULL, OPTION_FIELD},
+	{"seed", required_argument, NULL, OPTION_FIELD},
+	{"steps", required_argument, NULL, OPTION_FIELD},
+	{"guidance", required_argument, NULL, OPTION_FIELD},
+	{"strength", required_argument, NULL, OPTION_FIELD},
+	{"clip-skip", required_argument, NULL, OPTION_FIELD},
+	{"width", required_argument, NULL, OPTION_FIELD},
+	{"height", required_argument, NULL, OPTION_FIELD},
+	{"count", required_argument, NULL, OPTION_FIELD},
+	{"select", required_argument, NULL, OPTION_FIELD},
+	{"feather", required_argument, NULL, OPTION_FIELD},
+	{"grow", required_argument, NULL, OPTION_FIELD},
+	{"padding", required_argument, NULL, OPTION_FIELD},
+	{"context", required_argument, NULL, OPTION_FIELD},
+	{"fill", required_argument, NULL, OPTION_FIELD},
+	{"color-match", required_argument, NULL, OPTION_FIELD},
+	{"left", required_argument, NULL, OPTION_FIELD},
+	{"right", required_argument, NULL, OPTION_FIELD},
+	{"top", required_argument, NULL, OPTION_FIELD},
+	{"bottom", required_argument, NULL, OPTION_FIELD},
+	{"image", required_argument, NULL, 'i'},
+	{"mask", required_argument, NULL, 'm'},
+	{"output", required_argument, NULL, 'o'},
+	{"sheet", required_argument, NULL, OPTION_SHEET},
+	{"layer", no_argument, NULL, OPTION_LAYER},
+	{"detach", no_argument, NULL, OPTION_DETACH},
+	{"help", no_argument, NULL, 'h'},
+	{0},
+};
+
+struct generation {
+	sdc_request *request;
+	const char *image_path, *mask_path, *output, *sheet;
+	bool as_layer, detach, any_side;
+	struct picture image, mask;
+};
+
+static void generation_clear(struct generation *generation)
+{
+	sdc_request_free(generation->request);
+	picture_clear(&generation->image);
+	picture_clear(&generation->mask);
+}
+
+static const struct verb *self(const char *name)
+{
+	const struct verb *verb = generate_verbs;
+
+	while (strcmp(verb->name, name) != 0)
+		verb++;
+	return verb;
+}
+
+static int print_options(const struct verb *verb)
+{
+	printf("usage: sdctl %s %s\n%s\n\noptions:", verb->name, verb->arguments, verb->help);
+	for (const struct option *option = options; option->name; option++)
+		printf(" --%s%s", option->name, option->has_arg ? " VALUE" : "");
+	printf("\nsdctl(1) says which verb takes which and what they mean.\n");
+	return EXIT_OK;
+}
+
+/* "--clip-skip" -> "clip_skip", and the two short forms people type. */
+static void field_name(char *field, size_t size, const char *option)
+{
+	if (strcmp(option, "negative") == 0)
+		option = "negative_prompt";
+	else if (strcmp(option, "guidance") == 0)
+		option = "guidance_scale";
+	snprintf(field, size, "%s", option);
+	for (char *c = field; *c; c++) {
+		if (*c == '-')
+			*c = '_';
+	}
+}
+
+static int set_field(struct generation *generation, const char *option, const char *value)
+{
+	sdc_error error = {0};
+	char field[32];
+
+	field_name(field, sizeof(field), option);
+	if (strcmp(field, "left") == 0 || strcmp(field, "right") == 0 ||
+	    strcmp(field, "top") == 0 || strcmp(field, "bottom") == 0)
+		generation->any_side = true;
+	return sdc_request_set_text(generation->request, field, value, &error) < 0 ? fail(&error)
+										   : EXIT_OK;
+}
+
+/* Luminance times alpha in a picture's own type: what a painted mask means. */
+static int make_mask(struct picture *picture)
+{
+	const size_t size = picture_type_size(picture->type);
+	const size_t n = (size_t)picture->width * (size_t)picture->height;
+	const int channels = picture->channels;
+	struct picture mask;
+
+	if (channels == 1)
+		return EXIT_OK;
+	if (picture_new(picture->width, picture->height, 1, picture->type, &mask) < 0) {
+		complain("out of memory");
+		return EXIT_FAILED;
+	}
+	for (size_t i = 0; i < n; i++) {
+		float value[4], grey, alpha;
+
+		for (int c = 0; c < channels; c++) {
+			const size_t at = (i * (size_t)channels + (size_t)c) * size;
+
+			if (picture->type == PICTURE_U8)
+				value[c] = (float)picture->data[at] / 255.0f;
+			else if (picture->type == PICTURE_U16)
+				value[c] =
+					(float)*(const uint16_t *)(picture->data + at) / 65535.0f;
+			else
+				value[c] = *(const float *)(picture->data + at);
+		}
+		grey = channels >= 3 ? 0.299f * value[0] + 0.587f * value[1] + 0.114f * value[2]
+				     : value[0];
+		alpha = channels % 2 == 0 ? value[channels - 1] : 1.0f;
+		if (picture->type == PICTURE_U8)
+			mask.data[i] = (uint8_t)(grey * alpha * 255.0f + 0.5f);
+		else if (picture->type == PICTURE_U16)
+			((uint16_t *)mask.data)[i] = (uint16_t)(grey * alpha * 65535.0f + 0.5f);
+		else
+			((float *)mask.data)[i] = grey * alpha;
+	}
+	picture_clear(picture);
+	*picture = mask;
+	return EXIT_OK;
+}
+
+static int attach(struct generation *generation, const char *field, const struct picture *picture)
+{
+	const int type = picture->type == PICTURE_U8	? SDC_U8
+			 : picture->type == PICTURE_U16 ? SDC_U16
+							: SDC_F32;
+	const sdc_image image = {.width = picture->width,
+				 .height = picture->height,
+				 .channels = picture->channels,
+				 .type = type,
+				 .data = picture->data,
+				 .icc = picture->icc,
+				 .icc_size = picture->icc_size};
+	sdc_error error = {0};
+
+	return sdc_request_set_image(generation->request, field, &image, &error) < 0 ? fail(&error)
+										     : EXIT_OK;
+}
+
+static int load_pictures(struct generation *generation)
+{
+	char message[512];
+	int r = EXIT_OK;
+
+	if (generation->image_path) {
+		if (picture_load(generation->image_path, &generation->image, message,
+				 sizeof(message)) < 0) {
+			complain("%s", message);
+			return EXIT_USAGE;
+		}
+		r = attach(generation, "image", &generation->image);
+	}
+	if (r == EXIT_OK && generation->mask_path) {
+		if (picture_load(generation->mask_path, &generation->mask, message,
+				 sizeof(message)) < 0) {
+			complain("%s", message);
+			return EXIT_USAGE;
+		}
+		r = make_mask(&generation->mask);
+		if (r == EXIT_OK)
+			r = attach(generation, "mask", &generation->mask);
+	}
+	return r;
+}
+
+static volatile sig_atomic_t interrupts;
+
+static void on_interrupt(int number)
+{
+	interrupts = interrupts + 1;
+}
+
+static void on_progress(sdc_job *job, const sdc_progress *now, void *userdata)
+{
+	static const char *const stages[] = {"loading", "encoding", "steps", "decoding"};
+
+	if (now->position >= 0)
+		progress_queued(userdata, now->position);
+	else if (now->stage >= 0 && now->stage <= SDC_STAGE_DECODE)
+		progress_step(userdata, stages[now->stage], now->step, now->total, now->eta_ms);
+}
+
+/* Until the job ends; the first ^C asks the daemon to cancel and waits for its word, the second leaves. */
+static int follow(sdc_client *client, sdc_job *job, struct progress *progress, sdc_error *error)
+{
+	bool asked = false;
+	int r;
+
+	signal(SIGINT, on_interrupt);
+	signal(SIGTERM, on_interrupt);
+	while ((r = sdc_job_wait(job, 100, error)) == SDC_E_TIMEOUT && !sdc_job_ended(job)) {
+		if (interrupts > 0 && !asked)
+			asked = sdc_job_cancel(job, NULL) == 0;
+		if (interrupts > 1) {
+			progress_clear(progress);
+			return SDC_E_CANCELLED;
+		}
+	}
+	progress_clear(progress);
+	return r;
+}
+
+static int print_warnings(const sdc_reply *reply)
+{
+	char path[32];
+
+	for (size_t i = 0; i < sdc_reply_count(reply, "warnings"); i++) {
+		const char *text = "";
+
+		snprintf(path, sizeof(path), "warnings.%zu", i);
+		sdc_reply_string(reply, path, &text);
+		complain("note: %s", text);
+	}
+	return EXIT_OK;
+}
+
+static int submit_detached(const struct context *context, sdc_client *client,
+			   struct generation *generation)
+{
+	sdc_reply *reply = NULL;
+	sdc_error error = {0};
+	int64_t job = 0;
+
+	sdc_request_set_bool(generation->request, "detach", 1, NULL);
+	if (sdc_call(client, generation->request, -1, &reply, &error) < 0)
+		return fail(&error);
+	sdc_reply_int(reply, "job", &job);
+	printf(context->json ? "{\"job\":%lld}\n" : "%lld\n", (long long)job);
+	sdc_reply_free(reply);
+	return EXIT_OK;
+}
+
+static int submit(const struct context *context, sdc_client *client, struct generation *generation)
+{
+	struct progress progress;
+	const sdc_job_handlers handlers = {.progress = on_progress, .userdata = &progress};
+	const struct layers_target target = {
+		.output = generation->output,
+		.sheet = generation->sheet,
+		.as_layer = generation->as_layer,
+		.base = generation->image.data ? &generation->image : NULL,
+		.base_path = generation->image_path,
+		.mask = generation->mask.data ? &generation->mask : NULL,
+		.mask_path = generation->mask_path};
+	sdc_error error = {0};
+	sdc_job *job;
+	int r;
+
+	progress_init(&progress, context->quiet || context->json);
+	if (sdc_job_submit(client, generation->request, &handlers, &job, &error) < 0)
+		return fail(&error);
+	r = follow(client, job, &progress, &error);
+	if (r == 0) {
+		print_warnings(sdc_job_result(job));
+		r = layers_save(context, sdc_job_result(job), &target);
+	} else {
+		error.code = r;
+		r = fail(&error);
+	}
+	sdc_job_free(job);
+	return r;
+}
+
+static int run(const struct context *context, struct generation *generation)
+{
+	sdc_client *client;
+	int r;
+
+	if (!generation->output && !generation->detach) {
+		if (isatty(STDOUT_FILENO)) {
+			complain("give -o FILE, or pipe the picture somewhere");
+			return EXIT_USAGE;
+		}
+		generation->output = "-";
+	}
+	r = load_pictures(generation);
+	if (r == EXIT_OK)
+		r = reach_daemon(context, &client);
+	if (r != EXIT_OK)
+		return r;
+	r = generation->detach ? submit_detached(context, client, generation)
+			       : submit(context, client, generation);
+	sdc_client_free(client);
+	return r;
+}
+
+static int parse(struct generation *generation, const struct verb *verb, int argc, char **argv)
+{
+	int option, index, r = EXIT_OK;
+
+	while (r == EXIT_OK &&
+	       (option = getopt_long(argc, argv, "i:m:o:h", options, &index)) >= 0) {
+		switch (option) {
+		case OPTION_FIELD:
+			r = set_field(generation, options[index].name, optarg);
+			break;
+		case OPTION_DETACH:
+			generation->detach = true;
+			break;
+		case OPTION_LAYER:
+			generation->as_layer = true;
+			break;
+		case OPTION_SHEET:
+			generation->sheet = optarg;
+			break;
+		case 'i':
+			generation->image_path = optarg;
+			break;
+		case 'm':
+			generation->mask_path = optarg;
+			break;
+		case 'o':
+			generation->output = optarg;
+			break;
+		case 'h':
+			print_options(verb);
+			exit(EXIT_OK);
+		default:
+			r = usage(verb);
+		}
+	}
+	if (r == EXIT_OK && optind + 1 < argc) {
+		complain("one prompt, please; put it in quotes");
+		r = usage(verb);
+	}
+	if (r == EXIT_OK && optind < argc)
+		r = set_field(generation, "prompt", argv[optind]);
+	return r;
+}
+
+static int run_generate(const struct context *context, int argc, char **argv)
+{
+	static const char *const sides[] = {"left", "right", "top", "bottom"};
+	const bool needs_image = strcmp(argv[0], "txt2img") != 0;
+	struct generation generation = {0};
+	sdc_error error = {0};
+	int r;
+
+	generation.request = sdc_job_request_new(argv[0], &error);
+	if (!generation.request)
+		return fail(&error);
+	r = parse(&generation, self(argv[0]), argc, argv);
+	if (r == EXIT_OK && needs_image && !generation.image_path) {
+		if (isatty(STDIN_FILENO)) {
+			complain("%s needs a picture: give -i FILE, or pipe one in", argv[0]);
+			r = EXIT_USAGE;
+		}
+		generation.image_path = "-";
+	}
+	if (strcmp(argv[0], "outpaint") == 0 && !generation.any_side) {
+		for (size_t i = 0; i < 4 && r == EXIT_OK; i++)
+			r = set_field(&generation, sides[i], OUTPAINT_STEP);
+	}
+	if (r == EXIT_OK)
+		r = run(context, &generation);
+	generation_clear(&generation);
+	return r;
+}
+
+/* A JSON value as a command line would spell it. Empty for null. */
+static void spell(const json_t *value, char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	if (json_is_string(value))
+		snprintf(text, size, "%s", json_string_value(value));
+	else if (json_is_boolean(value))
+		snprintf(text, size, "%s", json_is_true(value) ? "true" : "false");
+	else if (json_is_integer(value))
+		snprintf(text, size, "%lld", (long long)json_integer_value(value));
+	else if (json_is_real(value))
+		snprintf(text, size, "%.17g", json_real_value(value));
+	for (size_t i = 0; json_is_array(value) && i < json_array_size(value) && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "," : "",
+					 (long long)json_integer_value(json_array_get(value, i)));
+}
+
+static int replay_fields(struct generation *generation, const json_t *entry)
+{
+	const json_t *request = json_object_get(entry, "request");
+	char text[16385];
+	const char *key;
+	json_t *value;
+	int r = EXIT_OK;
+
+	json_object_foreach ((json_t *)request, key, value) {
+		if (strcmp(key, "kind") == 0 || strcmp(key, "seed") == 0 ||
+		    strcmp(key, "count") == 0)
+			continue;
+		spell(value, text, sizeof(text));
+		if (r == EXIT_OK && text[0])
+			r = set_field(generation, key, text);
+	}
+	if (r == EXIT_OK)
+		r = set_field(generation, "seed",
+			      json_string_value(json_object_get(entry, "seed")));
+	return r;
+}
+
+/* The source a picture was made from must still be the same, else its bytes cannot come back. */
+static int check_source(const json_t *entry, const char *field, const struct picture *picture,
+			const char *path)
+{
+	const char *wanted =
+		json_string_value(json_object_get(json_object_get(entry, field), "fnv1a64"));
+	char hash[17];
+
+	if (!picture->data || !wanted)
+		return EXIT_OK;
+	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)metadata_fingerprint(picture));
+	if (strcmp(hash, wanted) == 0)
+		return EXIT_OK;
+	complain("%s is not the %s this was made from any more (its pixels changed); give the old "
+		 "one",
+		 path, field);
+	return EXIT_FAILED;
+}
+
+static int replay_entry(const struct context *context, struct generation *generation,
+			const json_t *entry)
+{
+	const char *kind =
+		json_string_value(json_object_get(json_object_get(entry, "request"), "kind"));
+	const char *image =
+		json_string_value(json_object_get(json_object_get(entry, "image"), "path"));
+	const char *mask =
+		json_string_value(json_object_get(json_object_get(entry, "mask"), "path"));
+	const char *output = json_string_value(json_object_get(entry, "output"));
+	struct picture picture;
+	char message[512];
+	sdc_error error = {0};
+	int r;
+
+	generation->request = sdc_job_request_new(kind ? kind : "", &error);
+	if (!generation->request)
+		return fail(&error);
+	generation->as_layer = output && strcmp(output, "layer") == 0;
+	if (!generation->image_path)
+		generation->image_path = image;
+	if (!generation->mask_path)
+		generation->mask_path = mask;
+	r = replay_fields(generation, entry);
+	if (r == EXIT_OK && generation->image_path && strcmp(generation->image_path, "-") != 0) {
+		if (picture_load(generation->image_path, &picture, message, sizeof(message)) < 0) {
+			complain("%s; give the source with -i FILE", message);
+			return EXIT_FAILED;
+		}
+		r = check_source(entry, "image", &picture, generation->image_path);
+		picture_clear(&picture);
+	}
+	return r == EXIT_OK ? run(context, generation) : r;
+}
+
+static int run_replay(const struct context *context, int argc, char **argv)
+{
+	struct generation generation = {0};
+	char message[512], *text;
+	int option, r;
+	json_t *entry;
+
+	while ((option = getopt_long(argc, argv, "i:m:o:h", options, NULL)) >= 0) {
+		if (option == 'i')
+			generation.image_path = optarg;
+		else if (option == 'm')
+			generation.mask_path = optarg;
+		else if (option == 'o')
+			generation.output = optarg;
+		else if (option == 'h')
+			return print_options(self("replay"));
+		else
+			return usage(self("replay"));
+	}
+	if (optind + 1 != argc)
+		return usage(self("replay"));
+	if (picture_png_text(argv[optind], METADATA_KEY, &text, message, sizeof(message)) < 0) {
+		complain("%s", message);
+		return EXIT_USAGE;
+	}
+	entry = json_loads(text, 0, NULL);
+	if (!entry)
+		entry = json_loads(text, JSON_DECODE_INT_AS_REAL, NULL);
+	free(text);
+	if (!entry || !json_is_string(json_object_get(entry, "seed"))) {
+		complain("%s: its \"%s\" entry is damaged", argv[optind], METADATA_KEY);
+		json_decref(entry);
+		return EXIT_USAGE;
+	}
+	r = replay_entry(context, &generation, entry);
+	generation_clear(&generation);
+	json_decref(entry);
+	return r;
+}
+
+const struct verb generate_verbs[] = {
+	{"txt2img", run_generate, "[options] [-o FILE] PROMPT", "make a picture from words"},
+	{"img2img", run_generate, "[options] -i FILE [-o FILE] PROMPT", "restyle a picture"},
+	{"inpaint", run_generate,
+	 "[options] -i FILE (--select X,Y,W,H | --mask FILE) [-o FILE] PROMPT",
+	 "repaint a selection, leave the rest alone"},
+	{"outpaint", run_generate,
+	 "[options] -i FILE [--left N] [--right N] [--top N] [--bottom N] [-o FILE] PROMPT",
+	 "grow a picture beyond its edges"},
+	{"replay", run_replay, "FILE.png -o FILE",
+	 "make a picture again from what it says about itself"},
+	{0},
+};

@@ -1,0 +1,200 @@
+/*
+ * From a reply to files; see layers.h. Each file carries the text entries of metadata.h.
+ */
+#include "client/sdctl/layers.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/sdctl/compose.h"
+#include "client/sdctl/metadata.h"
+
+/* Copy a returned picture out of the reply's mapping, rows packed. */
+static int take_picture(const sdc_reply *reply, size_t index, struct picture *ret)
+{
+	char path[48], message[256];
+	sdc_error error = {0};
+	enum picture_type type;
+	sdc_image image;
+	size_t row;
+
+	snprintf(path, sizeof(path), "images.%zu.pixels", index);
+	if (sdc_reply_image(reply, path, &image, &error) < 0)
+		return fail(&error);
+	if (image.type == SDC_F16) {
+		complain("the daemon sent 16-bit floats, which sdctl did not ask for");
+		return EXIT_FAILED;
+	}
+	type = image.type == SDC_U8    ? PICTURE_U8
+	       : image.type == SDC_U16 ? PICTURE_U16
+				       : PICTURE_F32;
+	if (picture_new(image.width, image.height, image.channels, type, ret) < 0) {
+		snprintf(message, sizeof(message), "%dx%d", image.width, image.height);
+		complain("cannot hold a picture of %s", message);
+		return EXIT_FAILED;
+	}
+	row = (size_t)image.width * (size_t)image.channels * picture_type_size(type);
+	for (int y = 0; y < image.height; y++)
+		memcpy(ret->data + row * (size_t)y,
+		       (const uint8_t *)image.data +
+			       (image.stride ? image.stride : row) * (size_t)y,
+		       row);
+	return EXIT_OK;
+}
+
+/* A picture without a source is opaque: its alpha says nothing, so it is dropped. */
+static int drop_alpha(const struct picture *layer, struct picture *ret)
+{
+	const size_t size = picture_type_size(layer->type);
+	const size_t n = (size_t)layer->width * (size_t)layer->height;
+
+	if (picture_new(layer->width, layer->height, 3, layer->type, ret) < 0)
+		return EXIT_FAILED;
+	for (size_t i = 0; i < n; i++)
+		memcpy(ret->data + i * 3 * size, layer->data + i * 4 * size, 3 * size);
+	return EXIT_OK;
+}
+
+static json_t *source_entry(const struct picture *picture, const char *path)
+{
+	char hash[17], *absolute = strcmp(path, "-") == 0 ? NULL : realpath(path, NULL);
+	json_t *entry;
+
+	snprintf(hash, sizeof(hash), "%016" PRIx64, metadata_fingerprint(picture));
+	entry = json_pack("{s:s, s:s}", "path", absolute ? absolute : path, "fnv1a64", hash);
+	free(absolute);
+	return entry;
+}
+
+static json_t *replay_entry(const struct layers_target *target, json_t *request, uint64_t seed)
+{
+	char text[24];
+	json_t *entry;
+
+	snprintf(text, sizeof(text), "%" PRIu64, seed);
+	entry = json_pack("{s:i, s:O, s:s, s:s}", METADATA_KEY, METADATA_VERSION, "request",
+			  request, "seed", text, "output", target->as_layer ? "layer" : "picture");
+	if (entry && target->base)
+		json_object_set_new(entry, "image", source_entry(target->base, target->base_path));
+	if (entry && target->mask)
+		json_object_set_new(entry, "mask", source_entry(target->mask, target->mask_path));
+	return entry;
+}
+
+/* "out.png" -> "out-2.png" for the second of several. */
+static void numbered_name(char *buffer, size_t size, const char *name, size_t index, size_t count)
+{
+	const char *slash = strrchr(name, '/'), *dot = strrchr(name, '.');
+
+	if (count == 1)
+		snprintf(buffer, size, "%s", name);
+	else if (dot && (!slash || dot > slash))
+		snprintf(buffer, size, "%.*s-%zu%s", (int)(dot - name), name, index + 1, dot);
+	else
+		snprintf(buffer, size, "%s-%zu", name, index + 1);
+}
+
+static int save_one(const struct context *context, const sdc_reply *reply,
+		    const struct layers_target *target, json_t *request, size_t index, size_t count)
+{
+	struct picture layer = {0}, whole = {0}, sheet = {0};
+	char path[48], name[4096], message[512] = "";
+	char *parameters, *replay = NULL;
+	int64_t x = 0, y = 0;
+	uint64_t seed = 0;
+	json_t *entry;
+	int r;
+
+	snprintf(path, sizeof(path), "images.%zu.x", index);
+	sdc_reply_int(reply, path, &x);
+	snprintf(path, sizeof(path), "images.%zu.y", index);
+	sdc_reply_int(reply, path, &y);
+	snprintf(path, sizeof(path), "images.%zu.seed", index);
+	sdc_reply_uint(reply, path, &seed);
+	r = take_picture(reply, index, &layer);
+	if (r != EXIT_OK)
+		return r;
+	if (target->as_layer)
+		r = EXIT_OK;
+	else if (!target->base)
+		r = drop_alpha(&layer, &whole);
+	else
+		r = compose_layer(target->base, &layer, (int)x, (int)y, &whole) < 0 ? EXIT_FAILED
+										    : EXIT_OK;
+	entry = replay_entry(target, request, seed);
+	if (entry)
+		replay = json_dumps(entry, JSON_COMPACT);
+	json_decref(entry);
+	parameters = metadata_a1111(request, seed);
+	numbered_name(name, sizeof(name), target->output, index, count);
+	if (r == EXIT_OK && replay && parameters) {
+		const struct picture_text texts[] = {{"parameters", parameters},
+						     {METADATA_KEY, replay}};
+
+		r = picture_save_png(name, target->as_layer ? &layer : &whole, texts, 2, message,
+				     sizeof(message)) < 0
+			    ? EXIT_FAILED
+			    : EXIT_OK;
+	} else if (r == EXIT_OK) {
+		r = EXIT_FAILED;
+	}
+	if (r == EXIT_OK && target->sheet && index == 0 && target->base && !target->as_layer) {
+		if (compose_side_by_side(target->base, &whole, 16, &sheet) < 0 ||
+		    picture_save_png(target->sheet, &sheet, NULL, 0, message, sizeof(message)) < 0)
+			r = EXIT_FAILED;
+	}
+	if (r != EXIT_OK)
+		complain("%s", message[0] ? message : "out of memory while writing the picture");
+	else if (!context->quiet && !context->json && strcmp(name, "-") != 0)
+		fprintf(stderr, "wrote %s (seed %" PRIu64 ", at %" PRIi64 ",%" PRIi64 ")\n", name,
+			seed, x, y);
+	free(parameters);
+	free(replay);
+	picture_clear(&layer);
+	picture_clear(&whole);
+	picture_clear(&sheet);
+	return r;
+}
+
+static json_t *effective_request(const sdc_reply *reply)
+{
+	char *text = sdc_reply_json(reply, "parameters");
+	json_t *request = NULL;
+
+	if (text)
+		request = json_loads(text, 0, NULL);
+	if (text && !request) /* a seed beyond 2^63 - 1 */
+		request = json_loads(text, JSON_DECODE_INT_AS_REAL, NULL);
+	free(text);
+	return request;
+}
+
+int layers_save(const struct context *context, const sdc_reply *reply,
+		const struct layers_target *target)
+{
+	const size_t count = sdc_reply_count(reply, "images");
+	json_t *request;
+	int r = EXIT_OK;
+
+	if (count > 1 && strcmp(target->output, "-") == 0) {
+		complain("%zu pictures cannot go to standard output; give -o FILE", count);
+		return EXIT_USAGE;
+	}
+	request = effective_request(reply);
+	if (!request) {
+		complain("the daemon's reply carries no parameters");
+		return EXIT_FAILED;
+	}
+	for (size_t i = 0; i < count && r == EXIT_OK; i++)
+		r = save_one(context, reply, target, request, i, count);
+	json_decref(request);
+	if (r == EXIT_OK && context->json) {
+		char *json = sdc_reply_json(reply, "");
+
+		fprintf(strcmp(target->output, "-") == 0 ? stderr : stdout, "%s\n",
+			json ? json : "null");
+		free(json);
+	}
+	return r;
+}

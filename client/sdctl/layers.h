@@ -1,0 +1,24 @@
+/*
+ * Writing what a job returned: layers as they are, or laid over the picture they were made from.
+ */
+#pragma once
+
+#include "client/sdctl/picture.h"
+#include "client/sdctl/sdctl.h"
+
+struct layers_target {
+	const char *output;	    /* file, or "-" = standard output (a single picture only) */
+	const char *sheet;	    /* before/after sheet of the first picture, or NULL */
+	bool as_layer;		    /* write the RGBA layer instead of the whole picture */
+	const struct picture *base; /* the source picture, or NULL (txt2img) */
+	const char *base_path;	    /* for the replay entry; NULL without a source */
+	const struct picture *mask; /* or NULL */
+	const char *mask_path;
+};
+
+/*
+ * Save every picture of reply (a job_result): one goes to output itself, several get "-1", "-2", ... before the suffix.
+ * Prints the names unless told to be quiet, or the reply as JSON with --json. Returns an exit code.
+ */
+int layers_save(const struct context *context, const sdc_reply *reply,
+		const struct layers_target *target);

@@ -1,0 +1,377 @@
+/*
+ * The verbs that look or steer: models, load, unload, jobs, get, cancel, status, watch, api.
+ */
+#include "client/sdctl/sdctl.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/sdctl/layers.h"
+
+/* Parse `sdctl VERB [ARGUMENT]` with no options but --help; -1 = go on, else an exit code. */
+static int plain_arguments(const struct verb *verb, int argc, char **argv, int least, int most)
+{
+	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+		printf("usage: sdctl %s %s\n%s\n", verb->name, verb->arguments, verb->help);
+		return EXIT_OK;
+	}
+	if (argc - 1 < least || argc - 1 > most)
+		return usage(verb);
+	return -1;
+}
+
+static const struct verb *self(const char *name)
+{
+	const struct verb *verb = query_verbs;
+
+	while (strcmp(verb->name, name) != 0)
+		verb++;
+	return verb;
+}
+
+static int print_json(const sdc_reply *reply, const char *path)
+{
+	char *json = sdc_reply_json(reply, path);
+
+	if (!json) {
+		complain("out of memory");
+		return EXIT_FAILED;
+	}
+	puts(json);
+	free(json);
+	return EXIT_OK;
+}
+
+/* Connect, call method with at most one field, and hand the reply over. */
+static int ask(const struct context *context, const char *method, const char *field,
+	       const char *value, sdc_reply **ret_reply)
+{
+	sdc_request *request;
+	sdc_client *client;
+	sdc_error error = {0};
+	int r;
+
+	request = sdc_request_new(method, &error);
+	if (!request)
+		return fail(&error);
+	if (field && sdc_request_set_text(request, field, value, &error) < 0) {
+		sdc_request_free(request);
+		return fail(&error);
+	}
+	r = reach_daemon(context, &client);
+	if (r == EXIT_OK) {
+		if (sdc_call(client, request, -1, ret_reply, &error) < 0)
+			r = fail(&error);
+		sdc_client_free(client);
+	}
+	sdc_request_free(request);
+	return r;
+}
+
+static const char *string_at(const sdc_reply *reply, const char *path)
+{
+	const char *value = "";
+
+	sdc_reply_string(reply, path, &value);
+	return value;
+}
+
+static int64_t int_at(const sdc_reply *reply, const char *path)
+{
+	int64_t value = 0;
+
+	sdc_reply_int(reply, path, &value);
+	return value;
+}
+
+static uint64_t uint_at(const sdc_reply *reply, const char *path)
+{
+	uint64_t value = 0;
+
+	sdc_reply_uint(reply, path, &value);
+	return value;
+}
+
+/* "LIST.i.NAME" into a buffer of the caller. */
+static const char *path_of(char *buffer, size_t size, const char *list, size_t i, const char *name)
+{
+	snprintf(buffer, size, "%s.%zu.%s", list, i, name);
+	return buffer;
+}
+
+static void print_models(const sdc_reply *reply)
+{
+	char path[64];
+
+	printf("%-24s %-9s %-8s %6s %5s %9s\n", "NAME", "STATE", "FAMILY", "NATIVE", "STEPS",
+	       "MIB");
+	for (size_t i = 0; i < sdc_reply_count(reply, "models"); i++) {
+		int is_default = 0;
+
+		sdc_reply_bool(reply, path_of(path, sizeof(path), "models", i, "default"),
+			       &is_default);
+		printf("%-24s", string_at(reply, path_of(path, sizeof(path), "models", i, "name")));
+		printf(" %-9s",
+		       string_at(reply, path_of(path, sizeof(path), "models", i, "state")));
+		printf(" %-8s",
+		       string_at(reply, path_of(path, sizeof(path), "models", i, "family")));
+		printf(" %6" PRIi64,
+		       int_at(reply, path_of(path, sizeof(path), "models", i, "native_size")));
+		printf(" %5" PRIi64,
+		       int_at(reply, path_of(path, sizeof(path), "models", i, "default_steps")));
+		printf(" %9.1f%s\n",
+		       (double)uint_at(reply,
+				       path_of(path, sizeof(path), "models", i, "weight_bytes")) /
+			       1048576.0,
+		       is_default ? "  (default)" : "");
+	}
+}
+
+static void print_jobs(const sdc_reply *reply)
+{
+	char path[64];
+
+	printf("%6s %-9s %-8s %-24s %9s\n", "JOB", "STATE", "KIND", "MODEL", "STEP");
+	for (size_t i = 0; i < sdc_reply_count(reply, "jobs"); i++) {
+		printf("%6" PRIi64, int_at(reply, path_of(path, sizeof(path), "jobs", i, "job")));
+		printf(" %-9s", string_at(reply, path_of(path, sizeof(path), "jobs", i, "state")));
+		printf(" %-8s", string_at(reply, path_of(path, sizeof(path), "jobs", i, "kind")));
+		printf(" %-24s", string_at(reply, path_of(path, sizeof(path), "jobs", i, "model")));
+		printf(" %4" PRIi64, int_at(reply, path_of(path, sizeof(path), "jobs", i, "step")));
+		printf("/%-4" PRIi64 "\n",
+		       int_at(reply, path_of(path, sizeof(path), "jobs", i, "total")));
+	}
+}
+
+static void print_status(const sdc_reply *reply)
+{
+	const uint64_t uptime_s = uint_at(reply, "uptime_ms") / 1000;
+
+	printf("sdd %s, pid %" PRIi64 ", up %" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ", %" PRIu64
+	       " connections, %.1f MiB\n",
+	       string_at(reply, "version"), int_at(reply, "pid"), uptime_s / 3600,
+	       uptime_s / 60 % 60, uptime_s % 60, uint_at(reply, "connections"),
+	       (double)uint_at(reply, "rss_bytes") / 1048576.0);
+	printf("engine: %s, pid %" PRIi64 ", %" PRIu64 " restarts, %.1f MiB, %s\n",
+	       string_at(reply, "worker.state"), int_at(reply, "worker.pid"),
+	       uint_at(reply, "worker.restarts"),
+	       (double)uint_at(reply, "worker.rss_bytes") / 1048576.0,
+	       string_at(reply, "worker.engine"));
+	printf("jobs: %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " done, %" PRIu64
+	       " failed, %" PRIu64 " cancelled\n",
+	       uint_at(reply, "jobs.queued"), uint_at(reply, "jobs.running"),
+	       uint_at(reply, "jobs.done"), uint_at(reply, "jobs.failed"),
+	       uint_at(reply, "jobs.cancelled"));
+	if (sdc_reply_count(reply, "models") > 0)
+		print_models(reply);
+}
+
+static int show(const struct context *context, const char *method,
+		void (*print)(const sdc_reply *reply))
+{
+	sdc_reply *reply = NULL;
+	int r;
+
+	r = ask(context, method, NULL, NULL, &reply);
+	if (r != EXIT_OK)
+		return r;
+	if (context->json)
+		r = print_json(reply, "");
+	else
+		print(reply);
+	sdc_reply_free(reply);
+	return r;
+}
+
+static int run_models(const struct context *context, int argc, char **argv)
+{
+	const int r = plain_arguments(self("models"), argc, argv, 0, 0);
+
+	return r >= 0 ? r : show(context, "models.list", print_models);
+}
+
+static int run_jobs(const struct context *context, int argc, char **argv)
+{
+	const int r = plain_arguments(self("jobs"), argc, argv, 0, 0);
+
+	return r >= 0 ? r : show(context, "job.list", print_jobs);
+}
+
+static int run_status(const struct context *context, int argc, char **argv)
+{
+	const int r = plain_arguments(self("status"), argc, argv, 0, 0);
+
+	return r >= 0 ? r : show(context, "status", print_status);
+}
+
+/* load and unload: the same call with another name. */
+static int run_model_state(const struct context *context, int argc, char **argv)
+{
+	const bool load = strcmp(argv[0], "load") == 0;
+	sdc_reply *reply = NULL;
+	int r;
+
+	r = plain_arguments(self(argv[0]), argc, argv, 0, 1);
+	if (r >= 0)
+		return r;
+	r = ask(context, load ? "models.load" : "models.unload", argc > 1 ? "model" : NULL, argv[1],
+		&reply);
+	if (r != EXIT_OK)
+		return r;
+	if (context->json)
+		r = print_json(reply, "");
+	else if (!context->quiet && load)
+		printf("%s: loaded in %" PRIu64 " ms, %.1f MiB of weights\n",
+		       string_at(reply, "name"), uint_at(reply, "load_ms"),
+		       (double)uint_at(reply, "weight_bytes") / 1048576.0);
+	else if (!context->quiet)
+		printf("%s: unloaded\n", string_at(reply, "name"));
+	sdc_reply_free(reply);
+	return r;
+}
+
+static int run_cancel(const struct context *context, int argc, char **argv)
+{
+	sdc_reply *reply = NULL;
+	int r;
+
+	r = plain_arguments(self("cancel"), argc, argv, 1, 1);
+	if (r >= 0)
+		return r;
+	r = ask(context, "job.cancel", "job", argv[1], &reply);
+	if (r != EXIT_OK)
+		return r;
+	if (context->json)
+		r = print_json(reply, "");
+	else if (!context->quiet)
+		printf("job %s: %s\n", argv[1], string_at(reply, "state"));
+	sdc_reply_free(reply);
+	return r;
+}
+
+static int run_get(const struct context *context, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
+	const char *output = NULL, *state;
+	sdc_reply *reply = NULL;
+	int option, r;
+
+	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) >= 0) {
+		if (option == 'h')
+			return plain_arguments(self("get"), 2,
+					       (char *[]){argv[0], (char *)"--help"}, 0, 1);
+		if (option != 'o')
+			return EXIT_USAGE;
+		output = optarg;
+	}
+	if (optind + 1 != argc || !output)
+		return usage(self("get"));
+	r = ask(context, "job.get", "job", argv[optind], &reply);
+	if (r != EXIT_OK)
+		return r;
+	state = string_at(reply, "state");
+	if (strcmp(state, "done") != 0) {
+		complain("job %s is %s; `sdctl jobs` shows how far it is", argv[optind], state);
+		r = EXIT_FAILED;
+	} else {
+		r = layers_save(context, reply,
+				&(struct layers_target){.output = output, .as_layer = true});
+	}
+	sdc_reply_free(reply);
+	return r;
+}
+
+static int run_api(const struct context *context, int argc, char **argv)
+{
+	sdc_reply *reply = NULL;
+	int r;
+
+	r = plain_arguments(self("api"), argc, argv, 0, 0);
+	if (r >= 0)
+		return r;
+	r = ask(context, "api.info", NULL, NULL, &reply);
+	if (r != EXIT_OK)
+		return r;
+	puts(string_at(reply, "metadata"));
+	sdc_reply_free(reply);
+	return EXIT_OK;
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+	interrupted = 1;
+}
+
+static void print_event(sdc_client *client, const char *event, const sdc_reply *reply,
+			void *userdata)
+{
+	char *json = sdc_reply_json(reply, "");
+
+	printf("{\"event\":\"%s\",\"params\":%s}\n", event, json ? json : "null");
+	fflush(stdout);
+	free(json);
+}
+
+static int watch_events(sdc_client *client)
+{
+	sdc_error error = {0};
+	int r = EXIT_OK;
+
+	signal(SIGINT, on_interrupt);
+	while (!interrupted) {
+		struct pollfd pollfd = {sdc_client_fd(client), (short)sdc_client_events(client), 0};
+
+		if (poll(&pollfd, 1, 1000) > 0 && sdc_client_dispatch(client, &error) < 0) {
+			r = fail(&error);
+			break;
+		}
+	}
+	return r;
+}
+
+static int run_watch(const struct context *context, int argc, char **argv)
+{
+	sdc_request *request;
+	sdc_client *client;
+	sdc_error error = {0};
+	int r;
+
+	r = plain_arguments(self("watch"), argc, argv, 0, 0);
+	if (r >= 0)
+		return r;
+	request = sdc_request_new("events.subscribe", &error);
+	if (!request)
+		return fail(&error);
+	sdc_request_set_bool(request, "jobs", 1, NULL);
+	sdc_request_set_bool(request, "models", 1, NULL);
+	r = reach_daemon(context, &client);
+	if (r == EXIT_OK) {
+		sdc_client_on_event(client, print_event, NULL);
+		r = sdc_call(client, request, -1, NULL, &error) < 0 ? fail(&error)
+								    : watch_events(client);
+		sdc_client_free(client);
+	}
+	sdc_request_free(request);
+	return r;
+}
+
+const struct verb query_verbs[] = {
+	{"models", run_models, "", "list the models the daemon can use"},
+	{"load", run_model_state, "[MODEL]", "load a model ahead of its first job"},
+	{"unload", run_model_state, "[MODEL]", "take a model out of memory"},
+	{"jobs", run_jobs, "", "list your jobs"},
+	{"get", run_get, "JOB -o FILE", "fetch the result of a detached job"},
+	{"cancel", run_cancel, "JOB", "cancel a queued or running job"},
+	{"status", run_status, "", "how the daemon and its engine are"},
+	{"watch", run_watch, "", "print events as lines of JSON until ^C"},
+	{"api", run_api, "", "print the protocol's description as JSON"},
+	{0},
+};

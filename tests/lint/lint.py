@@ -101,7 +101,7 @@ def clang_format():
 
 
 def words():
-    forbidden = re.compile("|".join([r"/wo" r"rk/", r"/\.lib" r"rary", r"pypi\." "org", r"python" "hosted", r"deb\.deb" "ian",
+    forbidden = re.compile("|".join([r"/wo" r"rk/(main|wt|shared|train|\.)", r"/\.lib" r"rary", r"pypi\." "org", r"python" "hosted", r"deb\.deb" "ian",
                                      r"farm" "-bench"]))
     for path in sources(".c", ".h", ".py", ".sh", ".md", ".txt", ".build", ".json", ".in", "Makefile"):
         text = (ROOT / path).read_text(errors="replace")

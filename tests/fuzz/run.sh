@@ -4,7 +4,7 @@
 set -eu
 name=$1 seconds=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
-build=$root/build-fuzz corpus=$root/tests/fuzz/corpus/$name work=$root/build-fuzz/work/$name
+build=$root/build-fuzz corpus=$root/tests/fuzz/corpus/$name work=$root/build-fuzz/found/$name
 [ -f "$build/build.ninja" ] || CC=clang-14 CFLAGS=-fsanitize=fuzzer-no-link meson setup "$build" "$root" -Dengine=false -Dfuzzers=true \
 	-Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 ninja -C "$build" "tests/fuzz/$name" >/dev/null

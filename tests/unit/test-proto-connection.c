@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 
 #include "wire.h"
 
@@ -177,13 +178,23 @@ static void test_fds_left_over_later(void **state)
 	assert_int_equal(drain(f, &n), -EPROTO);
 }
 
+/* The kernel drops the second of two descriptors for want of room: the one that came would fit the message. */
 static void test_fds_truncated(void **state)
 {
 	struct fixture *f = *state;
+	struct rlimit limit, tight;
 	unsigned n;
 
-	send_raw(f->raw, ONE_FD, ONE_FD_SIZE, 200);
-	assert_int_equal(drain(f, &n), -EPROTO);
+	send_raw(f->raw, ONE_FD, ONE_FD_SIZE, 2);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	int next = dup(f->raw);
+	tight = (struct rlimit){(rlim_t)next + 1, limit.rlim_max};
+	close(next);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	int r = drain(f, &n);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(r, -EPROTO);
+	assert_int_equal(n, 0);
 }
 
 /* A descriptor with every byte of a message that never ends. */
@@ -310,6 +321,62 @@ static void test_slow_reader(void **state)
 	sdp_connection_free(peer);
 }
 
+static void queue_preview(struct sdp_connection *c, const uint8_t *data, int step)
+{
+	struct sdp_pixels p = {.width = 1000,
+			       .height = 1000,
+			       .channels = 1,
+			       .fd = -EBADF,
+			       .data = data,
+			       .size = 1000000,
+			       .stride = 1000};
+	struct sdp_writer w = {.inline_pixels = true};
+
+	sdp_writer_event(&w, "job.preview");
+	sdp_writer_int(&w, "job", 1);
+	sdp_writer_int(&w, "step", step);
+	sdp_writer_pixels(&w, "pixels", &p);
+	assert_int_equal(sdp_connection_queue(c, &w, 9), 0);
+}
+
+/* A frame that has begun to leave is finished; only what waits behind it is replaced. */
+static void test_half_sent(void **state)
+{
+	struct fixture *f = *state;
+	struct sdp_connection *peer;
+	struct sdp_error error;
+	struct sdp_message *m;
+	uint8_t *data = calloc(1000, 1000);
+	int steps[4] = {0}, n = 0;
+
+	assert_int_equal(sdp_connection_new(f->raw, &OPTIONS, &peer), 0);
+	f->raw = -1;
+	for (int i = 1; i <= 3; i++) {
+		queue_preview(f->c, data, i);
+		assert_int_equal(sdp_connection_write(f->c), 1);
+	}
+	while (n < 2) {
+		assert_true(sdp_connection_write(f->c) >= 0);
+		assert_true(sdp_connection_read(peer, &error) >= 0);
+		int r = sdp_connection_pop(peer, &m, &error);
+		assert_true(r >= 0);
+		if (r > 0) {
+			struct sdp_record *record;
+
+			assert_int_equal(sdp_record_decode(m, m->method->params, SDP_STRICT,
+							   &record, &error),
+					 0);
+			steps[n++] = sdp_record_int(record, SDP_JOB_PREVIEW_STEP);
+			sdp_message_free(m);
+		}
+	}
+	assert_int_equal(steps[0], 1);
+	assert_int_equal(steps[1], 3);
+	assert_int_equal(sdp_connection_write(f->c), 0);
+	sdp_connection_free(peer);
+	free(data);
+}
+
 /* Frames with descriptors that never leave are closed with the connection; a write to a dead peer is an error. */
 static void test_dead_peer(void **state)
 {
@@ -345,6 +412,7 @@ int main(void)
 		T(test_fds_hoarded),
 		T(test_pictures),
 		T(test_slow_reader),
+		T(test_half_sent),
 		T(test_dead_peer),
 	};
 

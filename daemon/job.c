@@ -1,5 +1,5 @@
 /*
- * The life of a job; see job.h.
+ * The life of a job: a state table and what it charges; see job.h.
  */
 #include "daemon/job.h"
 

@@ -81,6 +81,7 @@ static void take_ready(struct sdd_supervisor *supervisor, struct sdp_message *me
 	snprintf(supervisor->engine, sizeof(supervisor->engine), "%s",
 		 sdp_record_string(record, SDP_WORKER_READY_ENGINE));
 	supervisor->state = SDP_WORKER_STATE_IDLE;
+	supervisor->wanted = false;
 	supervisor->n_failures = 0;
 	set_timer(supervisor, 0);
 	log_about(supervisor, LOG_INFO, "worker ready");
@@ -198,7 +199,6 @@ static void worker_gone(struct sdd_supervisor *supervisor, const char *why)
 	if (supervisor->backoff_us > backoff_max_us)
 		supervisor->backoff_us = backoff_max_us;
 	supervisor->state = SDP_WORKER_STATE_WAITING;
-	supervisor->wanted = false;
 	set_timer(supervisor, supervisor->backoff_us);
 	if (was_starting && ++supervisor->n_failures >= SDD_SUPERVISOR_FAILURES_MAX)
 		supervisor->handlers.unusable(supervisor->handlers.userdata, why);

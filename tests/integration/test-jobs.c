@@ -1,0 +1,394 @@
+/*
+ * Jobs through the real sdd and the real worker: answers, cancels, detaching, limits, sharing, stopping.
+ */
+#include "tests/integration/harness.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LONG = 1000 }; /* steps of a job that will not end by itself in time */
+
+struct watcher {
+	int steps_seen, done, code;
+	int64_t last_eta;
+};
+
+static void on_progress(sdc_job *job, const sdc_progress *progress, void *userdata)
+{
+	struct watcher *watcher = userdata;
+
+	assert_true(progress->step >= watcher->steps_seen);
+	watcher->steps_seen = progress->step;
+	watcher->last_eta = progress->eta_ms;
+}
+
+static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *error, void *userdata)
+{
+	struct watcher *watcher = userdata;
+
+	watcher->done++;
+	watcher->code = error ? error->code : 0;
+}
+
+static sdc_job *submit(sdc_client *client, sdc_request *request, struct watcher *watcher)
+{
+	const sdc_job_handlers handlers = {
+		.progress = on_progress, .done = on_done, .userdata = watcher};
+	sdc_error error = {0};
+	sdc_job *job = NULL;
+
+	*watcher = (struct watcher){0};
+	if (sdc_job_submit(client, request, &handlers, &job, &error) < 0)
+		fail_msg("submit: %s", error.message);
+	sdc_request_free(request);
+	return job;
+}
+
+static void dispatch_for(sdc_client *client, int ms)
+{
+	const int64_t deadline = now_ms() + ms;
+	int left;
+
+	while ((left = (int)(deadline - now_ms())) > 0) {
+		struct pollfd fd = {sdc_client_fd(client), (short)sdc_client_events(client), 0};
+
+		poll(&fd, 1, left < 20 ? left : 20);
+		if (sdc_client_dispatch(client, NULL) < 0)
+			return;
+	}
+}
+
+static void await_steps(sdc_client *client, struct watcher *watcher, int steps)
+{
+	for (int i = 0; i < 3000 && watcher->steps_seen < steps && !watcher->done; i++)
+		dispatch_for(client, 5);
+	assert_true(watcher->steps_seen >= steps);
+}
+
+static void await_done(sdc_client *client, struct watcher *watcher)
+{
+	for (int i = 0; i < 3000 && !watcher->done; i++)
+		dispatch_for(client, 5);
+	assert_int_equal(watcher->done, 1);
+}
+
+static void test_paints(void **state)
+{
+	struct watcher watcher;
+	struct daemon daemon;
+	sdc_client *client;
+	const sdc_reply *result;
+	sdc_image image;
+	sdc_error error = {0};
+	const char *text;
+	sdc_job *job;
+	uint64_t seed;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	job = submit(client, txt2img(3, 5), &watcher);
+	assert_int_equal(sdc_job_wait(job, 60000, &error), 0);
+	assert_int_equal(watcher.done, 1);
+	assert_int_equal(watcher.steps_seen, 3);
+	result = sdc_job_result(job);
+	assert_int_equal(sdc_reply_string(result, "state", &text), 0);
+	assert_string_equal(text, "done");
+	assert_int_equal(sdc_reply_uint(result, "images.0.seed", &seed), 0);
+	assert_int_equal(seed, 5);
+	assert_int_equal(sdc_reply_string(result, "parameters.model", &text), 0);
+	assert_string_equal(text, HARNESS_MODEL);
+	assert_int_equal(sdc_reply_image(result, "images.0.pixels", &image, &error), 0);
+	assert_true(image.width > 0 && image.channels == 4);
+	sdc_job_free(job);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+/* The picture of this seed, malloc'd. */
+static uint8_t *paint(sdc_client *client, uint64_t seed, size_t *ret_size)
+{
+	struct watcher watcher;
+	sdc_job *job = submit(client, txt2img(2, seed), &watcher);
+	sdc_error error = {0};
+	sdc_image image;
+	uint8_t *copy;
+
+	if (sdc_job_wait(job, 60000, &error) < 0)
+		fail_msg("job: %s", error.message);
+	assert_int_equal(sdc_reply_image(sdc_job_result(job), "images.0.pixels", &image, &error),
+			 0);
+	*ret_size = (size_t)image.width * (size_t)image.height * 4;
+	copy = malloc(*ret_size);
+	assert_non_null(copy);
+	for (int y = 0; y < image.height; y++)
+		memcpy(copy + (size_t)y * (size_t)image.width * 4,
+		       (const uint8_t *)image.data + (size_t)y * image.stride,
+		       (size_t)image.width * 4);
+	sdc_job_free(job);
+	return copy;
+}
+
+static void test_inline_and_shared_model(void **state)
+{
+	struct daemon daemon;
+	sdc_client *with_fds, *inlined;
+	uint8_t *a, *b;
+	size_t a_size, b_size;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	with_fds = daemon_connect(&daemon);
+	inlined = daemon_connect_flags(&daemon, SDC_INLINE_PIXELS);
+	a = paint(with_fds, 9, &a_size);
+	b = paint(inlined, 9, &b_size);
+	assert_int_equal(a_size, b_size);
+	assert_memory_equal(a, b, a_size);
+	free(a);
+	free(b);
+	/* two clients, one load */
+	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 1);
+	sdc_client_free(with_fds);
+	sdc_client_free(inlined);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_cancel(void **state)
+{
+	struct watcher running, waiting;
+	sdc_job *first, *second;
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_error error = {0};
+	int64_t began;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	first = submit(client, txt2img(LONG, 1), &running);
+	await_steps(client, &running, 2);
+	second = submit(client, txt2img(LONG, 2), &waiting);
+	dispatch_for(client, 50);
+	assert_int_equal(sdc_job_progress(second).position, 1);
+	assert_int_equal(sdc_job_cancel(second, &error), 0);
+	await_done(client, &waiting);
+	assert_int_equal(waiting.code, SDC_E_CANCELLED);
+	assert_int_equal(running.done, 0);
+	began = now_ms();
+	assert_int_equal(sdc_job_cancel(first, &error), 0);
+	await_done(client, &running);
+	assert_int_equal(running.code, SDC_E_CANCELLED);
+	print_message("cancel answered after %lld ms, in step %d\n", (long long)(now_ms() - began),
+		      running.steps_seen);
+	dispatch_for(client, 100);
+	assert_int_equal(running.done, 1);
+	assert_int_equal(waiting.done, 1);
+	daemon_await_status(&daemon, "jobs.cancelled", 2);
+	sdc_job_free(first);
+	sdc_job_free(second);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_closing_cancels(void **state)
+{
+	struct watcher watcher[2];
+	struct daemon daemon;
+	sdc_client *client;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	sdc_job_free(NULL);
+	for (int i = 0; i < 2; i++)
+		(void)submit(client, txt2img(LONG, 1), &watcher[i]);
+	await_steps(client, &watcher[0], 1);
+	sdc_client_free(client);
+	daemon_await_status(&daemon, "jobs.cancelled", 2);
+	assert_int_equal(daemon_status_int(&daemon, "jobs.running"), 0);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static int64_t submit_detached(sdc_client *client, int steps)
+{
+	sdc_request *request = txt2img(steps, 3);
+	sdc_reply *reply = NULL;
+	sdc_error error = {0};
+	int64_t id = 0;
+
+	assert_int_equal(sdc_request_set_bool(request, "detach", 1, &error), 0);
+	if (sdc_call(client, request, 10000, &reply, &error) < 0)
+		fail_msg("detach: %s", error.message);
+	assert_int_equal(sdc_reply_int(reply, "job", &id), 0);
+	sdc_reply_free(reply);
+	sdc_request_free(request);
+	return id;
+}
+
+static void test_detach(void **state)
+{
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_reply *reply = NULL;
+	sdc_error error = {0};
+	const char *text;
+	int64_t id;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--result-ttl=2s", NULL);
+	client = daemon_connect(&daemon);
+	id = submit_detached(client, 2);
+	sdc_client_free(client);
+	daemon_await_status(&daemon, "jobs.done", 1);
+	client = daemon_connect(&daemon);
+	assert_int_equal(call_job(client, "job.get", id, &reply, &error), 0);
+	assert_int_equal(sdc_reply_string(reply, "state", &text), 0);
+	assert_string_equal(text, "done");
+	assert_int_equal(sdc_reply_count(reply, "images"), 1);
+	sdc_reply_free(reply);
+	/* fetched once */
+	assert_int_equal(call_job(client, "job.get", id, NULL, &error), SDC_E_NOT_FOUND);
+	/* not fetched in time */
+	id = submit_detached(client, 2);
+	daemon_await_status(&daemon, "jobs.done", 2);
+	sleep_ms(3000);
+	assert_int_equal(call_job(client, "job.get", id, NULL, &error), SDC_E_NOT_FOUND);
+	assert_int_equal(daemon_count_log(&daemon, "nobody fetched it in time"), 1);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_limits(void **state)
+{
+	struct watcher watcher[8];
+	sdc_job *jobs[8] = {NULL};
+	struct daemon daemon;
+	sdc_client *client, *other;
+	sdc_request *request;
+	sdc_error error = {0};
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--max-jobs-per-user=6", NULL);
+	client = daemon_connect(&daemon);
+	other = daemon_connect(&daemon);
+	jobs[0] = submit(client, txt2img(LONG, 0), &watcher[0]);
+	await_steps(client, &watcher[0], 1);
+	/* one runs, four wait, the next of this connection is one too many */
+	for (int i = 1; i <= 5; i++)
+		jobs[i] = submit(client, txt2img(LONG, 0), &watcher[i]);
+	await_done(client, &watcher[5]);
+	assert_int_equal(watcher[5].code, SDC_E_BUSY);
+	/* another connection of the same user gets the sixth job, and no seventh */
+	jobs[6] = submit(other, txt2img(LONG, 0), &watcher[6]);
+	dispatch_for(other, 50);
+	assert_int_equal(watcher[6].done, 0);
+	request = txt2img(LONG, 0);
+	assert_int_equal(sdc_call(other, request, 10000, NULL, &error), SDC_E_BUSY);
+	assert_true(error.retry_ms > 0);
+	sdc_request_free(request);
+	assert_int_equal(daemon_status_int(&daemon, "jobs.queued"), 5);
+	for (int i = 0; i < 8; i++)
+		sdc_job_free(jobs[i]);
+	sdc_client_free(client);
+	sdc_client_free(other);
+	daemon_await_status(&daemon, "jobs.queued", 0);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_users_are_apart(void **state)
+{
+	struct watcher watcher;
+	struct daemon daemon;
+	sdc_client *client;
+	int status;
+	pid_t pid;
+	sdc_job *job;
+	int64_t id;
+
+	SKIP_WITHOUT_WORKER();
+	if (geteuid() != 0)
+		skip();
+	daemon_start(&daemon, "--allow-user=65534", NULL);
+	assert_int_equal(chmod(daemon.folder, 0755), 0);
+	client = daemon_connect(&daemon);
+	job = submit(client, txt2img(LONG, 0), &watcher);
+	await_steps(client, &watcher, 1);
+	id = sdc_job_id(job);
+	pid = fork();
+	if (pid == 0) {
+		sdc_client *stranger = NULL;
+		sdc_request *list;
+		sdc_reply *reply = NULL;
+		sdc_error error = {0};
+
+		if (setuid(65534) < 0 ||
+		    sdc_connect(daemon.socket, "other", 0, 5000, &stranger, &error) < 0)
+			_exit(1);
+		if (call_job(stranger, "job.cancel", id, NULL, &error) != SDC_E_NOT_FOUND ||
+		    call_job(stranger, "job.get", id, NULL, &error) != SDC_E_NOT_FOUND)
+			_exit(2);
+		list = sdc_request_new("job.list", &error);
+		if (sdc_call(stranger, list, 5000, &reply, &error) < 0 ||
+		    sdc_reply_count(reply, "jobs") != 0)
+			_exit(3);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(watcher.done, 0);
+	sdc_job_free(job);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_stop_answers(void **state)
+{
+	struct watcher running, waiting;
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_job *first, *second;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	first = submit(client, txt2img(LONG, 1), &running);
+	await_steps(client, &running, 1);
+	second = submit(client, txt2img(LONG, 1), &waiting);
+	dispatch_for(client, 50);
+	kill(daemon.pid, SIGTERM);
+	await_done(client, &running);
+	await_done(client, &waiting);
+	assert_int_equal(running.code, SDC_E_SHUTTING_DOWN);
+	assert_int_equal(waiting.code, SDC_E_SHUTTING_DOWN);
+	assert_int_equal(daemon_wait(&daemon, 15000), 0);
+	assert_int_equal(access(daemon.socket, F_OK), -1);
+	sdc_job_free(first);
+	sdc_job_free(second);
+	sdc_client_free(client);
+	daemon_clear(&daemon);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_paints),	     cmocka_unit_test(test_inline_and_shared_model),
+		cmocka_unit_test(test_cancel),	     cmocka_unit_test(test_closing_cancels),
+		cmocka_unit_test(test_detach),	     cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_stop_answers), cmocka_unit_test(test_users_are_apart),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

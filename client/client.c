@@ -11,7 +11,7 @@
 
 #include "client/internal.h"
 
-#define NO_REQUEST UINT32_MAX /* message id of an error that answers no request */
+#define NO_REQUEST 0 /* message id of an error that answers no request */
 
 static int64_t now_ms(void)
 {
@@ -86,7 +86,7 @@ int sdc_client_send(sdc_client *client, const sdc_request *request, struct call 
 	w.inline_pixels = client->flags & SDC_INLINE_PIXELS;
 	call->id = client->next_id++;
 	if (client->next_id == NO_REQUEST)
-		client->next_id = 1;
+		client->next_id++;
 	call->method = request->method;
 	sdp_writer_request(&w, call->id, request->method->name);
 	sdp_writer_record(&w, request->record, NULL, 0);

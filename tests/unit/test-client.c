@@ -629,7 +629,7 @@ static void test_connect(void **state)
 	struct sdp_connection *peer;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	assert_int_equal(sdp_connection_new(pair[0], &OPTIONS, &peer), 0);
-	sdp_writer_failure(&w, UINT32_MAX, &why);
+	sdp_writer_failure(&w, 0, &why);
 	assert_int_equal(sdp_connection_queue(peer, &w, 0), 0);
 	assert_int_equal(sdp_connection_write(peer), 0);
 	sdp_connection_free(peer);

@@ -109,7 +109,7 @@ bool golden_expect_u8(struct golden_case *c, const char *name, const uint8_t *go
 
 /*
  * Outputs that only serve to find where an error begins (after_*, block*, double*, single*, hidden_*, step_latents,
- * scaled_input) need not be given. Any other output that the case function did not compare is a FAIL.
+ * scaled_input, time_embedding) need not be given. Any other output that the case function did not compare is a FAIL.
  */
 
 /* tolerance.c: limits for activations in bf16/f16; NULL where the case's own tolerances hold whatever the type. */

@@ -19,6 +19,8 @@ int sdk_backend_open(const struct sdk_backend_options *options, struct sdk_backe
 	}
 	if (strcmp(name, "ref") == 0)
 		return sdk_ref_open(options, ret_backend, err, err_size);
+	if (strcmp(name, "cpu") == 0)
+		return sdk_cpu_open(options, ret_backend, err, err_size);
 	snprintf(err, err_size, "no backend is called %s; there are cpu and ref", name);
 	return -EINVAL;
 }

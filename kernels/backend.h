@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "kernels/tensor.h"
@@ -15,6 +16,8 @@ struct sdk_backend_options {
 	const char *name;  /* "cpu" (NULL) or "ref" */
 	const char *dtype; /* activations: "auto" (NULL), "f32", "bf16" */
 	int threads;	   /* 0 = as many as affinity mask and cgroup quota allow */
+	const char *
+		isa; /* cpu: no instructions above "baseline", "avx2", "avx512", "avx512_bf16"; NULL = no limit */
 };
 
 struct sdk_backend_ops {
@@ -25,6 +28,7 @@ struct sdk_backend_ops {
 		   void *const *in, void *out);
 	void (*release)(struct sdk_backend *backend, const struct sdk_op *op, void *state);
 	void (*free)(struct sdk_backend *backend);
+	bool fuses; /* conv2d and linear can take an activation or a residual behind them (plan-private.h) */
 };
 
 struct sdk_backend {

@@ -37,6 +37,7 @@ struct sdk_op {
 	int groups, heads, first;			      /* group_norm; attention; slice */
 	float eps, scale, shift;
 	bool silu, causal;
+	bool activated; /* conv2d, linear: activation follows; a second input is a residual to add instead */
 	enum sdk_activation activation;
 };
 
@@ -66,5 +67,8 @@ static inline int64_t sdk_shape_count(struct sdk_shape shape)
 {
 	return (int64_t)shape.n * shape.h * shape.w * shape.c;
 }
+
+/* Join ops that one kernel can do at once; before liveness (fuse.c). */
+int sdk_plan_fuse(struct sdk_plan *plan);
 
 extern const char *const sdk_op_names[SDK_OP_COUNT];

@@ -168,6 +168,11 @@ int sdk_plan_compile(struct sdk_plan *plan)
 
 	if (plan->error)
 		return plan->error;
+	if (plan->arena)
+		return -EALREADY;
+	r = sdk_plan_fuse(plan);
+	if (r < 0)
+		return r;
 	find_liveness(plan);
 	r = lay_out(plan);
 	if (r < 0)

@@ -93,6 +93,7 @@ int sdk_ref_open(const struct sdk_backend_options *options, struct sdk_backend *
 		.run = ref_run,
 		.release = ref_release,
 		.free = ref_free,
+		.fuses = true,
 	};
 	struct sdk_backend *backend;
 

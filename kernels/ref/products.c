@@ -4,6 +4,14 @@
  */
 #include "kernels/ref/ref.h"
 
+/* What fusion put behind the sum. */
+static float finish(const struct sdk_op *op, double sum, void *const *in, int64_t at)
+{
+	if (op->activated)
+		return sdk_ref_activation(op->activation, (float)sum);
+	return (float)(op->n_in > 1 ? sum + ((const float *)in[1])[at] : sum);
+}
+
 static double conv_at(const struct sdk_op *op, const float *weight, const float *x, int k, int n,
 		      int oy, int ox, int oc)
 {
@@ -29,16 +37,21 @@ int sdk_ref_conv2d(const struct sdk_op *op, const struct sdk_ref_state *state, v
 		   void *out)
 {
 	const struct sdk_shape shape = op->out_shape;
-	float *y = out;
+	const int k = (int)op->weight->shape[2];
+	int64_t at = 0;
 
-	for (int n = 0; n < shape.n; n++)
-		for (int oy = 0; oy < shape.h; oy++)
-			for (int ox = 0; ox < shape.w; ox++)
-				for (int oc = 0; oc < shape.c; oc++)
-					*y++ = (float)(conv_at(op, state->weight, in[0],
-							       (int)op->weight->shape[2], n, oy, ox,
-							       oc) +
-						       (state->bias ? state->bias[oc] : 0));
+	for (int n = 0; n < shape.n; n++) {
+		for (int64_t p = 0; p < (int64_t)shape.h * shape.w; p++) {
+			for (int oc = 0; oc < shape.c; oc++, at++) {
+				const double sum =
+					conv_at(op, state->weight, in[0], k, n, (int)(p / shape.w),
+						(int)(p % shape.w), oc);
+
+				((float *)out)[at] = finish(
+					op, sum + (state->bias ? state->bias[oc] : 0), in, at);
+			}
+		}
+	}
 	return 0;
 }
 
@@ -56,7 +69,7 @@ int sdk_ref_linear(const struct sdk_op *op, const struct sdk_ref_state *state, v
 
 			for (int64_t c = 0; c < k; c++)
 				sum += (double)x[row * k + c] * state->weight[o * k + c];
-			y[row * shape.c + o] = (float)sum;
+			y[row * shape.c + o] = finish(op, sum, in, row * shape.c + o);
 		}
 	}
 	return 0;

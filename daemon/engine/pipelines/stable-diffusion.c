@@ -1,0 +1,451 @@
+/*
+ * The sampling loop. Order of random draws as in diffusers: img2img VAE then noise; inpainting VAE(image) if the image's
+ * latents are needed, noise, VAE(masked image), drawn even when a 4-channel U-Net does not use it.
+ */
+#include "daemon/engine/pipelines/stable-diffusion.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/geometry/latent-mask.h"
+#include "daemon/engine/model.h"
+#include "daemon/engine/schedulers/embeddings.h"
+#include "daemon/engine/schedulers/steps.h"
+
+/* One run's arrays; n = latents of one image (channels * h * w), all = batch * n. */
+struct run {
+	struct sde_model *model;
+	const struct sde_sd_request *request;
+	struct sde_error *error;
+	struct sde_scheduler *scheduler;
+	int h, w, channels, in_channels, f;
+	size_t pixels, n, all; /* pixels = h * w */
+	bool guidance;
+	size_t begin;
+	const double *timesteps;
+	size_t n_timesteps;
+	float *latents, *noise, *image_latents, *mask, *masked, *input, *pair, *scratch;
+	float *step_mask, *cond, *rows;
+};
+
+bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale)
+{
+	return guidance_scale > 1.0 && model->unet.config.time_cond_proj_dim == 0;
+}
+
+static int floats_new(struct run *run, float **ret_values, size_t n)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(n, sizeof(float), &bytes))
+		return sde_error_set(run->error, -EOVERFLOW, "a batch this large has no size");
+	*ret_values = calloc(1, bytes + sizeof(float));
+	return *ret_values ? 0 : sde_error_set(run->error, -ENOMEM, "no memory for %zu latents", n);
+}
+
+static void run_clear(struct run *run)
+{
+	float *const arrays[] = {run->latents, run->noise,     run->image_latents, run->mask,
+				 run->masked,  run->input,     run->pair,	   run->scratch,
+				 run->cond,    run->step_mask, run->rows};
+
+	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
+		free(arrays[i]);
+	sde_scheduler_free(run->scheduler);
+}
+
+static int check_request(struct run *run)
+{
+	const struct sde_sd_request *request = run->request;
+
+	if (request->height < run->f || request->width < run->f || request->height % run->f != 0 ||
+	    request->width % run->f != 0)
+		return sde_error_set(run->error, -EINVAL,
+				     "width and height must be multiples of %d, they are %d and %d",
+				     run->f, request->width, request->height);
+	if (request->kind != SDE_SD_TXT2IMG &&
+	    (!request->image || request->n_images < 1 || request->batch % request->n_images != 0))
+		return sde_error_set(run->error, -EINVAL, "%d source images for a batch of %d",
+				     request->n_images, request->batch);
+	if (request->kind == SDE_SD_INPAINT && !request->mask && !request->soft_mask)
+		return sde_error_set(run->error, -EINVAL, "inpainting needs a mask");
+	if (run->in_channels != run->channels &&
+	    (request->kind != SDE_SD_INPAINT || run->in_channels != 2 * run->channels + 1))
+		return sde_error_set(run->error, -EINVAL,
+				     "a U-Net of %d input channels cannot do this kind of job",
+				     run->in_channels);
+	return 0;
+}
+
+static int start_scheduler(struct run *run)
+{
+	const struct sde_sd_request *request = run->request;
+	struct sde_steps_range range;
+	int r, n = request->timesteps.num_inference_steps;
+
+	r = sde_scheduler_new(request->scheduler, &run->scheduler, run->error);
+	if (r < 0)
+		return r;
+	r = sde_scheduler_set_timesteps(run->scheduler, &request->timesteps, run->error);
+	if (r < 0)
+		return r;
+	if (request->kind != SDE_SD_TXT2IMG) {
+		if (request->timesteps.n_timesteps > 0)
+			n = (int)request->timesteps.n_timesteps;
+		r = sde_steps_img2img(n, request->strength, &range, run->error);
+		if (r < 0)
+			return r;
+		run->begin = (size_t)range.start * (size_t)sde_scheduler_order(run->scheduler);
+		if (sde_scheduler_has_begin_index(run->scheduler))
+			r = sde_scheduler_set_begin_index(run->scheduler, run->begin, run->error);
+		if (r < 0)
+			return r;
+	}
+	run->timesteps = sde_scheduler_timesteps(run->scheduler, &run->n_timesteps);
+	return 0;
+}
+
+/* n_images pictures -> scaled latents with posterior noise, repeated to the whole batch. */
+static int encode(struct run *run, const float *images, int n_images, float *ret_latents)
+{
+	const struct sde_sd_request *request = run->request;
+	const size_t count = (size_t)n_images * run->n;
+	float *moments = NULL, *eps = NULL;
+	int r;
+
+	r = floats_new(run, &moments, 2 * count);
+	if (r >= 0)
+		r = floats_new(run, &eps, count);
+	if (r >= 0)
+		r = sde_kl_encode(run->model->runner, &run->model->kl, images, n_images,
+				  request->height, request->width, moments, run->error);
+	if (r >= 0)
+		r = sde_noise_draw(request->noise, eps, (size_t)n_images, run->n, run->error);
+	if (r >= 0) {
+		sde_kl_posterior(moments, eps, n_images, run->n, ret_latents);
+		sde_kl_scale(&run->model->kl.config, ret_latents, count);
+		for (size_t at = count; at < run->all; at += count)
+			memcpy(ret_latents + at, ret_latents, count * sizeof(float));
+	}
+	free(moments);
+	free(eps);
+	return r;
+}
+
+/* img2img with one generator an image encodes a picture for each; else the pictures once. */
+static int encode_source(struct run *run)
+{
+	const struct sde_sd_request *request = run->request;
+	const size_t image = 3 * run->pixels * (size_t)run->f * (size_t)run->f;
+	float *copies = NULL;
+	int r;
+
+	r = floats_new(run, &run->image_latents, run->all);
+	if (r < 0)
+		return r;
+	if (request->kind == SDE_SD_INPAINT || request->n_images == request->batch ||
+	    request->noise->n_rngs < 2)
+		return encode(run, request->image, request->n_images, run->image_latents);
+	r = floats_new(run, &copies, (size_t)request->batch * image);
+	for (int i = 0; r >= 0 && i < request->batch; i++)
+		memcpy(copies + (size_t)i * image,
+		       request->image + (size_t)(i % request->n_images) * image,
+		       image * sizeof(float));
+	if (r >= 0)
+		r = encode(run, copies, request->batch, run->image_latents);
+	free(copies);
+	return r;
+}
+
+static int prepare_latents(struct run *run)
+{
+	const struct sde_sd_request *request = run->request;
+	const bool pure = request->kind == SDE_SD_TXT2IMG ||
+			  (request->kind == SDE_SD_INPAINT && request->strength >= 1.0);
+	int r = 0;
+
+	if (!pure || (request->kind == SDE_SD_INPAINT && run->in_channels == run->channels))
+		r = encode_source(run);
+	if (r >= 0)
+		r = sde_noise_draw(request->noise, run->noise, (size_t)request->batch, run->n,
+				   run->error);
+	if (r < 0)
+		return r;
+	if (!pure)
+		return sde_scheduler_add_noise(run->scheduler, run->image_latents, run->noise,
+					       run->latents, run->all, run->begin, run->error);
+	for (size_t i = 0; i < run->all; i++)
+		run->latents[i] = run->noise[i] * sde_scheduler_init_noise_sigma(run->scheduler);
+	return 0;
+}
+
+/* The mask at the latent's resolution and the masked image's latents. */
+static int prepare_mask(struct run *run)
+{
+	const struct sde_sd_request *request = run->request;
+	const size_t area = run->pixels * (size_t)run->f * (size_t)run->f;
+	const int n = request->n_images;
+	float *images = NULL;
+	int r;
+
+	r = floats_new(run, &run->mask, (size_t)request->batch * run->pixels);
+	if (r < 0)
+		return r;
+	for (int b = 0; b < request->batch; b++) {
+		float *to = run->mask + (size_t)b * run->pixels;
+
+		if (request->soft_mask)
+			memcpy(to, request->soft_mask, run->pixels * sizeof(float));
+		else
+			sde_mask_reduce(request->mask + (size_t)(b % n) * area,
+					(uint32_t)request->width, (uint32_t)request->height,
+					(uint32_t)run->f, SDE_MASK_NEAREST, to);
+	}
+	if (request->soft_mask)
+		return 0;
+	r = floats_new(run, &run->masked, run->all);
+	if (r >= 0)
+		r = floats_new(run, &images, (size_t)n * 3 * area);
+	for (int i = 0; r >= 0 && i < n * 3; i++)
+		for (size_t p = 0; p < area; p++) {
+			const size_t at = (size_t)i * area + p;
+
+			images[at] = request->mask[(size_t)(i / 3) * area + p] < 0.5f
+					     ? request->image[at]
+					     : 0.0f;
+		}
+	if (r >= 0)
+		r = encode(run, images, n, run->masked);
+	free(images);
+	return r;
+}
+
+/* The U-Net's input: scaled latents [, mask, masked latents], twice with guidance. */
+static void make_input(struct run *run)
+{
+	const size_t row = (size_t)run->in_channels * run->pixels;
+
+	sde_scheduler_scale_model_input(run->scheduler, run->latents, run->scratch, run->all);
+	for (size_t b = 0; b < (size_t)run->request->batch; b++) {
+		float *to = run->input + b * row;
+
+		memcpy(to, run->scratch + b * run->n, run->n * sizeof(float));
+		if (run->in_channels != run->channels) {
+			memcpy(to + run->n, run->mask + b * run->pixels,
+			       run->pixels * sizeof(float));
+			memcpy(to + run->n + run->pixels, run->masked + b * run->n,
+			       run->n * sizeof(float));
+		}
+	}
+	if (run->guidance)
+		memcpy(run->input + (size_t)run->request->batch * row, run->input,
+		       (size_t)run->request->batch * row * sizeof(float));
+}
+
+static int predict(struct run *run, double timestep)
+{
+	const struct sde_sd_request *request = run->request;
+	const struct sde_unet *unet = &run->model->unet;
+	const int rows = request->batch * (run->guidance ? 2 : 1);
+	const size_t dim = (size_t)unet->config.time_cond_proj_dim;
+	struct sde_unet_call call = {.sample = run->input,
+				     .batch = rows,
+				     .height = run->h,
+				     .width = run->w,
+				     .timesteps = run->rows,
+				     .encoder_hidden_states = request->prompt_embeds,
+				     .tokens = request->tokens,
+				     .timestep_cond = run->cond};
+	int r;
+
+	for (int i = 0; i < rows; i++)
+		run->rows[i] = (float)timestep;
+	if (dim > 0 && !run->cond) {
+		const float w = (float)(request->guidance_scale - 1.0);
+
+		r = floats_new(run, &run->cond, (size_t)rows * dim);
+		if (r < 0)
+			return r;
+		for (int i = 0; i < rows; i++)
+			sde_guidance_embedding(&w, 1, dim, 1000.0, run->cond + (size_t)i * dim);
+		call.timestep_cond = run->cond;
+	}
+	r = sde_unet_forward(run->model->runner, unet, &call, run->pair, run->error);
+	if (r < 0 || !run->guidance)
+		return r;
+	sde_guidance_apply(run->pair, run->pair, run->all, (float)request->guidance_scale);
+	if (request->guidance_rescale > 0)
+		sde_guidance_rescale(run->pair, run->pair + run->all, (size_t)request->batch,
+				     run->n, request->guidance_rescale);
+	return 0;
+}
+
+/*
+ * Put the original back where the mask is 0: noised to timesteps[next] with the run's own noise, clean behind the last.
+ * A soft mask counts, at each step, where it reaches the step's threshold.
+ */
+static int blend(struct run *run, size_t next)
+{
+	const bool last = next >= run->n_timesteps;
+	const float *mask = run->mask;
+	double threshold = 0;
+	int r;
+
+	if (last) {
+		memcpy(run->scratch, run->image_latents, run->all * sizeof(float));
+	} else {
+		r = sde_scheduler_add_noise(run->scheduler, run->image_latents, run->noise,
+					    run->scratch, run->all, next, run->error);
+		if (r < 0)
+			return r;
+		threshold = sde_differential_threshold_timestep(
+			run->timesteps[next], run->timesteps[run->begin],
+			run->timesteps[run->n_timesteps - 1]);
+	}
+	if (run->request->soft_mask) {
+		sde_differential_mask(run->mask, (uint64_t)run->request->batch * run->pixels,
+				      threshold, run->step_mask);
+		mask = run->step_mask;
+	}
+	for (size_t i = 0; i < run->all; i++) {
+		const float m = mask[i / run->n * run->pixels + i % run->pixels];
+
+		run->latents[i] = (1.0f - m) * run->scratch[i] + m * run->latents[i];
+	}
+	return 0;
+}
+
+struct noise_call {
+	struct run *run;
+};
+
+static int draw_step_noise(void *userdata, float *out, size_t n)
+{
+	struct noise_call *call = userdata;
+
+	return sde_noise_draw(call->run->request->noise, out, n / call->run->n, call->run->n,
+			      call->run->error);
+}
+
+static int sample(struct run *run)
+{
+	const struct sde_sd_request *request = run->request;
+	const bool blends = request->kind == SDE_SD_INPAINT && run->in_channels == run->channels;
+	const int total = (int)(run->n_timesteps - run->begin);
+	struct noise_call call = {run};
+	struct sde_step_args args = SDE_STEP_ARGS_INIT;
+	int r = 0;
+
+	args.eta = request->eta;
+	args.batch = (size_t)request->batch;
+	args.noise = draw_step_noise;
+	args.userdata = &call;
+	if (blends && request->soft_mask)
+		r = blend(run, run->begin);
+	for (size_t i = run->begin; r >= 0 && i < run->n_timesteps; i++) {
+		make_input(run);
+		r = predict(run, run->timesteps[i]);
+		if (r >= 0)
+			r = sde_scheduler_step(run->scheduler, run->pair, run->latents,
+					       run->latents, run->all, &args, run->error);
+		if (r >= 0 && blends)
+			r = blend(run, i + 1);
+		if (r >= 0 && request->on_step)
+			r = request->on_step(request->userdata, (int)(i - run->begin) + 1, total,
+					     run->latents);
+	}
+	return r;
+}
+
+static int give_result(struct run *run, struct sde_sd_result *ret_result)
+{
+	struct sde_sd_result result = {.n_timesteps = run->n_timesteps - run->begin};
+
+	result.timesteps = calloc(result.n_timesteps + 1, sizeof(double));
+	if (!result.timesteps)
+		return sde_error_set(run->error, -ENOMEM, "no memory for a list of timesteps");
+	memcpy(result.timesteps, run->timesteps + run->begin, result.n_timesteps * sizeof(double));
+	result.latents = run->latents;
+	result.latents_count = run->all;
+	result.mask_latents = run->mask;
+	result.masked_image_latents = run->masked;
+	run->latents = run->mask = run->masked = NULL;
+	*ret_result = result;
+	return 0;
+}
+
+int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
+	       struct sde_sd_result *ret_result, struct sde_error *error)
+{
+	struct run run = {.model = model, .request = request, .error = error};
+	size_t rows;
+	int r;
+
+	run.f = sde_model_factor(model);
+	run.h = request->height / run.f;
+	run.w = request->width / run.f;
+	run.channels = model->kl.config.latent_channels;
+	run.in_channels = model->unet.config.in_channels;
+	run.pixels = (size_t)run.h * (size_t)run.w;
+	run.n = run.pixels * (size_t)run.channels;
+	run.all = run.n * (size_t)request->batch;
+	run.guidance = sde_sd_uses_guidance(model, request->guidance_scale);
+	rows = (size_t)request->batch * (run.guidance ? 2 : 1);
+	r = check_request(&run);
+	if (r >= 0)
+		r = start_scheduler(&run);
+	if (r >= 0)
+		r = floats_new(&run, &run.latents, run.all);
+	if (r >= 0)
+		r = floats_new(&run, &run.noise, run.all);
+	if (r >= 0)
+		r = floats_new(&run, &run.scratch, run.all);
+	if (r >= 0)
+		r = floats_new(&run, &run.input, rows * run.pixels * (size_t)run.in_channels);
+	if (r >= 0)
+		r = floats_new(&run, &run.pair, rows * run.n);
+	if (r >= 0)
+		r = floats_new(&run, &run.rows, rows);
+	if (r >= 0)
+		r = floats_new(&run, &run.step_mask, (size_t)request->batch * run.pixels);
+	if (r >= 0)
+		r = prepare_latents(&run);
+	if (r >= 0 && request->kind == SDE_SD_INPAINT)
+		r = prepare_mask(&run);
+	if (r >= 0)
+		r = sample(&run);
+	if (r >= 0)
+		r = give_result(&run, ret_result);
+	run_clear(&run);
+	return r;
+}
+
+void sde_sd_result_clear(struct sde_sd_result *result)
+{
+	free(result->latents);
+	free(result->timesteps);
+	free(result->mask_latents);
+	free(result->masked_image_latents);
+	*result = (struct sde_sd_result){0};
+}
+
+int sde_sd_decode(struct sde_model *model, const float *latents, int batch, int height, int width,
+		  float *ret_images, struct sde_error *error)
+{
+	const int f = sde_model_factor(model);
+	const size_t n = (size_t)batch * (size_t)model->kl.config.latent_channels *
+			 (size_t)(height / f) * (size_t)(width / f);
+	float *z = malloc(n * sizeof(float) + 1);
+	int r;
+
+	if (!z)
+		return sde_error_set(error, -ENOMEM, "no memory for %zu latents", n);
+	memcpy(z, latents, n * sizeof(float));
+	sde_kl_unscale(&model->kl.config, z, n);
+	r = sde_kl_decode(model->runner, &model->kl, z, batch, height / f, width / f, ret_images,
+			  error);
+	free(z);
+	return r;
+}

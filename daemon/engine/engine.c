@@ -1,0 +1,40 @@
+/*
+ * The engine object of the boundary: a runner and its backend.
+ */
+#include "daemon/engine/engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/engine/model.h"
+
+int sde_engine_new(const struct sde_engine_options *options, struct sde_engine **ret_engine,
+		   struct sde_error *ret_error)
+{
+	struct sde_engine *engine = calloc(1, sizeof(*engine));
+	int r;
+
+	if (!engine)
+		return sde_error_set(ret_error, -ENOMEM, "no memory for an engine");
+	r = sde_runner_new(options->backend, options->dtype, options->threads, &engine->runner,
+			   ret_error);
+	if (r < 0) {
+		free(engine);
+		return r;
+	}
+	*ret_engine = engine;
+	return 0;
+}
+
+struct sde_engine *sde_engine_free(struct sde_engine *engine)
+{
+	if (engine)
+		sde_runner_free(engine->runner);
+	free(engine);
+	return NULL;
+}
+
+const char *sde_engine_describe(const struct sde_engine *engine)
+{
+	return sde_runner_describe(engine->runner);
+}

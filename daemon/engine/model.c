@@ -1,0 +1,218 @@
+/*
+ * Loading a diffusers folder: find the components, check that they are of a kind the engine computes and belong together,
+ * bind their tensors. Weights stay memory-mapped; nothing is read but headers until a plan is prepared.
+ */
+#include "daemon/engine/model.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/config-keys.h"
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/json.h"
+#include "daemon/engine/scheduler.h"
+
+#define DEFAULT_STEPS	 20
+#define DEFAULT_GUIDANCE 7.5
+#define DEFAULT_SAMPLER	 "DPM++ 2M Karras"
+
+static int open_component(struct sde_model *model, const char *name, const char *class_name,
+			  json_t **ret_config, struct sde_weights **ret_weights,
+			  struct sde_error *error)
+{
+	const struct sde_component *component;
+	int r;
+
+	r = sde_model_dir_require(model->dir, name, &component, error);
+	if (r < 0)
+		return r;
+	if (component->class_name && strcmp(component->class_name, class_name) != 0)
+		return sde_error_set(error, -ENOTSUP,
+				     "%s: '%s' is a %.60s; this engine computes %s",
+				     model->dir->path, name, component->class_name, class_name);
+	r = sde_component_config(component, ret_config, error);
+	if (r < 0)
+		return r;
+	return sde_component_weights(component, ret_weights, error);
+}
+
+static int load_text_encoder(struct sde_model *model, struct sde_error *error)
+{
+	_cleanup_json_ json_t *config = NULL;
+	const struct sde_component *tokenizer;
+	struct sde_clip_config clip;
+	int r;
+
+	if (sde_model_dir_find(model->dir, "text_encoder_2"))
+		return sde_error_set(error, -ENOTSUP,
+				     "%s: models with two text encoders (SDXL, SD3, FLUX) are not "
+				     "supported yet",
+				     model->dir->path);
+	r = open_component(model, "text_encoder", "CLIPTextModel", &config, &model->text_weights,
+			   error);
+	if (r >= 0)
+		r = sde_clip_config_parse(config, "text_encoder/config.json", &clip, error);
+	if (r >= 0)
+		r = sde_clip_bind(&model->clip, &clip, model->text_weights, error);
+	if (r >= 0)
+		r = sde_model_dir_require(model->dir, "tokenizer", &tokenizer, error);
+	if (r >= 0)
+		r = sde_clip_tokenizer_load(tokenizer->path, &model->tokenizer, error);
+	return r;
+}
+
+static int load_unet(struct sde_model *model, struct sde_error *error)
+{
+	_cleanup_json_ json_t *config = NULL;
+	struct sde_unet_config unet;
+	int r;
+
+	r = open_component(model, "unet", "UNet2DConditionModel", &config, &model->unet_weights,
+			   error);
+	if (r >= 0)
+		r = sde_unet_config_parse(config, "unet/config.json", &unet, error);
+	if (r >= 0 && unet.text_time)
+		r = sde_error_set(error, -ENOTSUP, "%s: SDXL is not supported yet",
+				  model->dir->path);
+	if (r >= 0)
+		r = sde_unet_bind(&model->unet, &unet, model->unet_weights, error);
+	return r;
+}
+
+static int load_vae(struct sde_model *model, struct sde_error *error)
+{
+	_cleanup_json_ json_t *config = NULL;
+	struct sde_kl_config kl;
+	int r;
+
+	r = open_component(model, "vae", "AutoencoderKL", &config, &model->vae_weights, error);
+	if (r >= 0)
+		r = sde_kl_config_parse(config, "vae/config.json", &kl, error);
+	if (r >= 0)
+		r = sde_kl_bind(&model->kl, &kl, model->vae_weights, error);
+	return r;
+}
+
+static int check_together(struct sde_model *model, struct sde_error *error)
+{
+	const int latent = model->kl.config.latent_channels, in = model->unet.config.in_channels;
+
+	if (model->unet.config.cross_attention_dim != model->clip.config.hidden_size)
+		return sde_error_set(error, -EINVAL,
+				     "the U-Net attends to %d channels, the text encoder gives %d",
+				     model->unet.config.cross_attention_dim,
+				     model->clip.config.hidden_size);
+	if (model->unet.config.out_channels != latent || (in != latent && in != 2 * latent + 1))
+		return sde_error_set(error, -EINVAL,
+				     "a U-Net of %d input and %d output channels does not fit an "
+				     "autoencoder of %d latent channels",
+				     in, model->unet.config.out_channels, latent);
+	if (model->kl.config.in_channels != 3 || model->kl.config.out_channels != 3)
+		return sde_error_set(error, -EINVAL, "the autoencoder is not one of RGB pictures");
+	return 0;
+}
+
+/* What a person gets who asks for nothing: sdd.json beside model_index.json, else what suits most SD 1.x models. */
+static int load_defaults(struct sde_model *model, struct sde_error *error)
+{
+	const int f = sde_model_factor(model);
+	_cleanup_json_ json_t *object = NULL;
+	struct sde_config_keys keys = {.what = "sdd.json", .error = error};
+	struct sde_model_info *info = &model->info;
+	struct sde_error ignored;
+	char path[4096];
+	int side = model->unet.config.sample_size * f;
+
+	snprintf(path, sizeof(path), "%s/sdd.json", model->dir->path);
+	if (sde_json_load(path, SDE_JSON_CONFIG_MAX, &object, &ignored) < 0 &&
+	    ignored.code != -ENOENT)
+		return sde_error_set(error, ignored.code, "%s", ignored.message);
+	keys.object = object;
+	if (side == 0)
+		side = 64 * f;
+	info->family = "sd1";
+	info->in_channels = model->unet.config.in_channels;
+	info->native_size = sde_config_int(&keys, "native_size", side, 8, 1 << 14);
+	info->min_side = info->native_size;
+	info->max_side = info->native_size * 3 / 2 / f * f;
+	info->default_steps = sde_config_int(&keys, "steps", DEFAULT_STEPS, 1, 1000);
+	info->default_guidance = sde_config_real(&keys, "guidance_scale", DEFAULT_GUIDANCE, 0, 100);
+	snprintf(model->default_sampler, sizeof(model->default_sampler), "%s",
+		 sde_config_string(&keys, "sampler", DEFAULT_SAMPLER));
+	info->default_sampler = model->default_sampler;
+	info->weight_bytes = sde_weights_bytes(model->text_weights) +
+			     sde_weights_bytes(model->unet_weights) +
+			     sde_weights_bytes(model->vae_weights);
+	return keys.r;
+}
+
+static int load(struct sde_model *model, const char *path, struct sde_error *error)
+{
+	const struct sde_component *scheduler;
+	int r;
+
+	r = sde_model_dir_open(path, &model->dir, error);
+	if (r >= 0)
+		r = load_text_encoder(model, error);
+	if (r >= 0)
+		r = load_unet(model, error);
+	if (r >= 0)
+		r = load_vae(model, error);
+	if (r >= 0)
+		r = check_together(model, error);
+	if (r < 0)
+		return r;
+	scheduler = sde_model_dir_find(model->dir, "scheduler");
+	if (scheduler)
+		r = sde_component_config(scheduler, &model->scheduler_config, error);
+	if (r >= 0)
+		r = load_defaults(model, error);
+	return r;
+}
+
+int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model **ret_model,
+		   struct sde_error *ret_error)
+{
+	struct sde_model *model = calloc(1, sizeof(*model));
+	int r;
+
+	if (!model)
+		return sde_error_set(ret_error, -ENOMEM, "no memory for a model");
+	model->references = 1;
+	model->runner = engine->runner;
+	r = load(model, path, ret_error);
+	if (r < 0) {
+		sde_model_unref(model);
+		return r;
+	}
+	*ret_model = model;
+	return 0;
+}
+
+struct sde_model *sde_model_unref(struct sde_model *model)
+{
+	if (!model || --model->references > 0)
+		return NULL;
+	sde_runner_forget(model->runner, &model->clip);
+	sde_runner_forget(model->runner, &model->unet);
+	sde_runner_forget(model->runner, &model->kl);
+	sde_clip_clear(&model->clip);
+	sde_unet_clear(&model->unet);
+	sde_kl_clear(&model->kl);
+	sde_clip_tokenizer_free(model->tokenizer);
+	sde_weights_free(model->text_weights);
+	sde_weights_free(model->unet_weights);
+	sde_weights_free(model->vae_weights);
+	json_decref(model->scheduler_config);
+	sde_model_dir_free(model->dir);
+	free(model);
+	return NULL;
+}
+
+const struct sde_model_info *sde_model_info(const struct sde_model *model)
+{
+	return &model->info;
+}

@@ -1,0 +1,16 @@
+/*
+ * From a parsed prompt to what the U-Net attends to: each chunk of 77 tokens through the text encoder, weighted as
+ * AUTOMATIC1111 does it (emphasis "Original"), joined along the tokens.
+ */
+#pragma once
+
+#include "daemon/engine/forward.h"
+#include "daemon/engine/prompt/prompt.h"
+
+/*
+ * ret_embeds: (count * 77, hidden_size). minus: hidden_states[-minus] with the final norm, 1 = last_hidden_state; diffusers'
+ * clip_skip is minus - 1. A chunk z becomes z * w * mean(z) / mean(z * w), w per token; weights of 1 leave z as it is.
+ */
+int sde_prompt_embed(struct sde_runner *runner, const struct sde_clip *clip,
+		     const struct sde_prompt *prompt, int minus, float *ret_embeds,
+		     struct sde_error *error);

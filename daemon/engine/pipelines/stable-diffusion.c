@@ -342,7 +342,9 @@ static int sample(struct run *run)
 	args.batch = (size_t)request->batch;
 	args.noise = draw_step_noise;
 	args.userdata = &call;
-	if (blends && request->soft_mask)
+	if (request->on_step)
+		r = request->on_step(request->userdata, 0, total, run->latents);
+	if (r >= 0 && blends && request->soft_mask)
 		r = blend(run, run->begin);
 	for (size_t i = run->begin; r >= 0 && i < run->n_timesteps; i++) {
 		make_input(run);

@@ -43,7 +43,7 @@ struct sde_sd_request {
 	 */
 	const float *soft_mask;
 	struct sde_noise *noise;
-	/* After each step; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
+	/* Before the first step (step 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
 	int (*on_step)(void *userdata, int step, int total, const float *latents);
 	void *userdata;
 };

@@ -1,0 +1,257 @@
+/*
+ * One picture of a job: the tensors of a sampling run from what the geometry engine prepared, and the answer back to it.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/geometry/latent-mask.h"
+#include "daemon/engine/job-private.h"
+#include "daemon/engine/model.h"
+#include "daemon/engine/pipelines/stable-diffusion.h"
+#include "daemon/engine/pixels/convert.h"
+
+#define STEPS_MAX 1000
+
+struct sampling {
+	enum sde_sd_kind kind;
+	int width, height;
+	double strength;
+	const float *image;   /* height x width x 3 interleaved, NULL for txt2img */
+	const float *denoise; /* height x width, 0..1, inpainting only */
+	bool exact; /* the selection has hard edges: a latent any of whose pixels is selected is repainted */
+};
+
+static int on_step(void *userdata, int step, int total, const float *latents)
+{
+	struct sde_job_run *run = userdata;
+	const struct sde_progress progress = {
+		.stage = SDE_STAGE_STEPS,
+		.step = run->runs_done * run->steps + step * run->steps / total,
+		.total = run->runs_total * run->steps,
+	};
+
+	if (step == 0)
+		sde_job_stage(run, SDE_STAGE_STEPS);
+	else
+		run->result.steps_run++;
+	if (run->hooks && run->hooks->progress)
+		run->hooks->progress(run->hooks->userdata, &progress);
+	return sde_runner_check_cancel(run->model->runner, run->error);
+}
+
+static float *floats(struct sde_job_run *run, size_t n)
+{
+	float *values = calloc(n + 1, sizeof(*values));
+
+	if (!values)
+		sde_error_set(run->error, -ENOMEM, "no memory for a picture of %zu values", n);
+	return values;
+}
+
+/* 1 in every cell of f x f pixels of which one is at least half selected: such a mask survives any reduction. */
+static void cells_of(const float *denoise, int width, int height, int f, float *ret_mask)
+{
+	for (int y = 0; y < height; y++)
+		for (int x = 0; x < width; x++)
+			if (denoise[(size_t)y * (size_t)width + (size_t)x] >= 0.5f)
+				ret_mask[(size_t)(y / f) * (size_t)(width / f) + (size_t)(x / f)] =
+					1;
+}
+
+static void spread_cells(const float *cells, int width, int height, int f, float *ret_mask)
+{
+	for (int y = 0; y < height; y++)
+		for (int x = 0; x < width; x++)
+			ret_mask[(size_t)y * (size_t)width + (size_t)x] =
+				cells[(size_t)(y / f) * (size_t)(width / f) + (size_t)(x / f)];
+}
+
+/* Fill the mask fields of a request; the arrays belong to the caller. */
+static int set_mask(struct sde_job_run *run, const struct sampling *sampling,
+		    struct sde_sd_request *request, float **ret_mask, float **ret_cells)
+{
+	const int f = sde_model_factor(run->model), w = sampling->width, h = sampling->height;
+	const size_t pixels = (size_t)w * (size_t)h;
+	const bool concat =
+		run->model->unet.config.in_channels != run->model->kl.config.latent_channels;
+
+	*ret_cells = floats(run, pixels / (size_t)f / (size_t)f);
+	*ret_mask = floats(run, pixels);
+	if (!*ret_cells || !*ret_mask)
+		return -ENOMEM;
+	if (concat) {
+		cells_of(sampling->denoise, w, h, f, *ret_cells);
+		spread_cells(*ret_cells, w, h, f, *ret_mask);
+		request->mask = *ret_mask;
+		return 0;
+	}
+	sde_mask_reduce(sampling->denoise, (uint32_t)w, (uint32_t)h, (uint32_t)f,
+			sampling->exact ? SDE_MASK_MAX : SDE_MASK_AREA, *ret_cells);
+	request->soft_mask = *ret_cells;
+	return 0;
+}
+
+/* One run of the loop and the decoder: height x width x 3, interleaved. */
+static int sample(struct sde_job_run *run, const struct sampling *sampling, float *ret_picture)
+{
+	const int w = sampling->width, h = sampling->height;
+	const size_t values = (size_t)w * (size_t)h * 3;
+	struct sde_noise noise = {.rngs = &run->rng, .n_rngs = 1};
+	struct sde_sd_request request = {
+		.kind = sampling->kind,
+		.scheduler = &run->scheduler,
+		.timesteps = {.num_inference_steps = run->steps},
+		.batch = 1,
+		.n_images = 1,
+		.height = h,
+		.width = w,
+		.guidance_scale = run->guidance_scale,
+		.strength = sampling->strength,
+		.prompt_embeds = run->prompt_embeds,
+		.tokens = run->tokens,
+		.noise = &noise,
+		.on_step = on_step,
+		.userdata = run,
+	};
+	_cleanup_free_ float *image = NULL, *mask = NULL, *cells = NULL;
+	struct sde_sd_result result;
+	int r = 0;
+
+	if (sampling->image) {
+		image = floats(run, values);
+		if (!image)
+			return -ENOMEM;
+		sdk_nhwc_to_nchw(sampling->image, image, 1, h, w, 3);
+		request.image = image;
+		/* so few steps that the strength leaves none: take more, as the strength is what was asked for */
+		if ((int)(run->steps * sampling->strength) < 1)
+			request.timesteps.num_inference_steps =
+				(int)fmin(ceil(1.0 / sampling->strength), STEPS_MAX);
+	}
+	if (sampling->kind == SDE_SD_INPAINT)
+		r = set_mask(run, sampling, &request, &mask, &cells);
+	if (r < 0)
+		return r;
+	sde_job_stage(run, SDE_STAGE_ENCODE);
+	r = sde_sd_run(run->model, &request, &result, run->error);
+	if (r < 0)
+		return r;
+	run->runs_done++;
+	sde_job_stage(run, SDE_STAGE_DECODE);
+	if (!image)
+		image = floats(run, values);
+	r = image ? sde_sd_decode(run->model, result.latents, 1, h, w, image, run->error) : -ENOMEM;
+	sde_sd_result_clear(&result);
+	if (r < 0)
+		return r;
+	sdk_nchw_to_nhwc(image, ret_picture, 1, 3, h, w);
+	run->result.work_width = w;
+	run->result.work_height = h;
+	return 0;
+}
+
+int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer)
+{
+	const int native = run->model->info.native_size;
+	struct sampling sampling = {.kind = SDE_SD_TXT2IMG, .strength = 1};
+	_cleanup_free_ float *picture = NULL, *grey = NULL, *all = NULL;
+	size_t pixels;
+	int r;
+
+	sampling.width = run->job->width > 0 ? run->job->width : native;
+	sampling.height = run->job->height > 0 ? run->job->height : native;
+	pixels = (size_t)sampling.width * (size_t)sampling.height;
+	picture = floats(run, pixels * 3);
+	if (!picture)
+		return -ENOMEM;
+	if (run->model->unet.config.in_channels != run->model->kl.config.latent_channels) {
+		/* an inpainting U-Net paints a picture into an empty canvas */
+		grey = floats(run, pixels * 3);
+		all = floats(run, pixels);
+		if (!grey || !all)
+			return -ENOMEM;
+		for (size_t i = 0; i < pixels; i++)
+			all[i] = 1;
+		sampling.kind = SDE_SD_INPAINT;
+		sampling.image = grey;
+		sampling.denoise = all;
+	}
+	r = sample(run, &sampling, picture);
+	if (r >= 0)
+		r = sde_image_new((uint32_t)sampling.width, (uint32_t)sampling.height, 4,
+				  SDE_PIXEL_U8, &ret_layer->image, run->error);
+	if (r < 0)
+		return r;
+	for (uint32_t y = 0; y < ret_layer->image.height; y++) {
+		uint8_t *row = sde_image_row(&ret_layer->image, y);
+		const float *from = picture + (size_t)y * ret_layer->image.width * 3;
+
+		for (uint32_t x = 0; x < ret_layer->image.width; x++) {
+			for (uint32_t c = 0; c < 3; c++)
+				row[4 * x + c] = (uint8_t)rintf(
+					fminf(fmaxf(from[3 * x + c] * 0.5f + 0.5f, 0), 1) * 255);
+			row[4 * x + 3] = 255;
+		}
+	}
+	return 0;
+}
+
+static struct sampling sampling_of(const struct sde_job_run *run,
+				   const struct sde_inpaint_plan *plan,
+				   const struct sde_inpaint_work *work, double strength)
+{
+	const bool concat =
+		run->model->unet.config.in_channels != run->model->kl.config.latent_channels;
+
+	return (struct sampling){
+		.kind = run->job->kind == SDE_IMG2IMG && !concat ? SDE_SD_IMG2IMG : SDE_SD_INPAINT,
+		.width = (int)work->width,
+		.height = (int)work->height,
+		.strength = strength,
+		.image = work->image,
+		.denoise = work->denoise,
+		.exact = plan->feather == 0,
+	};
+}
+
+int sde_job_repaint(struct sde_job_run *run, const struct sde_inpaint_plan *plan,
+		    const struct sde_image *canvas, struct sde_layer *ret_layer)
+{
+	struct sde_inpaint_work work = {0}, refined = {0};
+	_cleanup_free_ float *picture = NULL, *larger = NULL;
+	struct sampling sampling;
+	int r;
+
+	r = sde_inpaint_prepare(plan, canvas, &work, run->error);
+	if (r < 0)
+		return r;
+	picture = floats(run, (size_t)work.width * work.height * 3);
+	r = picture ? 0 : -ENOMEM;
+	if (r >= 0 && plan->strength <= 0) {
+		r = sde_inpaint_finish(plan, &work, work.original, canvas, ret_layer, run->error);
+		goto out;
+	}
+	if (r >= 0) {
+		sampling = sampling_of(run, plan, &work, plan->strength);
+		r = sample(run, &sampling, picture);
+	}
+	if (r >= 0 && plan->refine_width > 0) {
+		r = sde_inpaint_upscale(plan, canvas, &work, picture, &refined, run->error);
+		if (r < 0)
+			goto out;
+		larger = floats(run, (size_t)refined.width * refined.height * 3);
+		sampling = sampling_of(run, plan, &refined, plan->refine_strength);
+		r = larger ? sample(run, &sampling, larger) : -ENOMEM;
+	}
+	if (r >= 0)
+		r = sde_inpaint_finish(plan, larger ? &refined : &work, larger ? larger : picture,
+				       canvas, ret_layer, run->error);
+out:
+	sde_inpaint_work_clear(&work);
+	sde_inpaint_work_clear(&refined);
+	return r;
+}

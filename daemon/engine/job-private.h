@@ -1,0 +1,36 @@
+/*
+ * One job while it runs: what sde_job_run (job.c: checks, prompts, kinds) and the pictures' code (job-picture.c: one
+ * sampling run, geometry around it) share.
+ */
+#pragma once
+
+#include "daemon/engine/engine.h"
+#include "daemon/engine/geometry/plan.h"
+#include "daemon/engine/rng.h"
+#include "daemon/engine/scheduler.h"
+
+struct sde_job_run {
+	struct sde_model *model;
+	const struct sde_job *job;
+	const struct sde_hooks *hooks;
+	struct sde_error *error;
+	struct sde_scheduler_config scheduler;
+	int steps; /* effective */
+	double guidance_scale;
+	float *prompt_embeds;	   /* [negative,] positive */
+	int tokens;		   /* per row, specials included */
+	struct sde_rng rng;	   /* of the picture being made */
+	int runs_done, runs_total; /* sampling runs, for progress */
+	enum sde_stage stage;
+	uint64_t stage_begin_us;
+	struct sde_result result; /* being filled */
+};
+
+/* Close the running stage's time and begin the next. */
+void sde_job_stage(struct sde_job_run *run, enum sde_stage stage);
+
+/* txt2img: a new layer. */
+int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer);
+/* A planned part of canvas repainted: a new layer. */
+int sde_job_repaint(struct sde_job_run *run, const struct sde_inpaint_plan *plan,
+		    const struct sde_image *canvas, struct sde_layer *ret_layer);

@@ -1,0 +1,327 @@
+/*
+ * sde_job_run: checks what was asked for, encodes the prompts once, then makes the pictures one after another (a batch
+ * would only cost memory on a CPU, and one generator a picture gives the same numbers). Image i uses seed + i.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/geometry/outpaint.h"
+#include "daemon/engine/job-private.h"
+#include "daemon/engine/model.h"
+#include "daemon/engine/pipelines/prompt-embed.h"
+#include "daemon/engine/pipelines/stable-diffusion.h"
+
+#define STEPS_MAX    1000
+#define GUIDANCE_MAX 100.0
+#define COUNT_MAX    16
+#define SIDE_MAX     4096 /* txt2img */
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+void sde_job_stage(struct sde_job_run *run, enum sde_stage stage)
+{
+	const uint64_t now = now_us();
+
+	run->result.stage_us[run->stage] += now - run->stage_begin_us;
+	run->stage = stage;
+	run->stage_begin_us = now;
+}
+
+static int check(const struct sde_job_run *run)
+{
+	const struct sde_job *job = run->job;
+	const int f = sde_model_factor(run->model);
+
+	if (job->steps < 0 || job->steps > STEPS_MAX)
+		return sde_error_set(run->error, -EINVAL, "steps must be 1 to %d, not %d",
+				     STEPS_MAX, job->steps);
+	if (!(job->guidance_scale <= GUIDANCE_MAX))
+		return sde_error_set(run->error, -EINVAL, "guidance_scale must be 0 to %g, not %g",
+				     GUIDANCE_MAX, job->guidance_scale);
+	if (job->kind != SDE_TXT2IMG && !(job->strength >= 0 && job->strength <= 1))
+		return sde_error_set(run->error, -EINVAL, "strength must be 0 to 1, not %g",
+				     job->strength);
+	if (job->count < 1 || job->count > COUNT_MAX)
+		return sde_error_set(run->error, -EINVAL, "count must be 1 to %d, not %d",
+				     COUNT_MAX, job->count);
+	if (job->clip_skip < 0 || job->clip_skip > run->model->clip.config.num_hidden_layers)
+		return sde_error_set(run->error, -EINVAL, "clip_skip must be 0 to %d, not %d",
+				     run->model->clip.config.num_hidden_layers, job->clip_skip);
+	if (!job->prompt)
+		return sde_error_set(run->error, -EINVAL, "prompt is missing (\"\" is allowed)");
+	if (job->kind != SDE_TXT2IMG)
+		return job->image ? 0
+				  : sde_error_set(run->error, -EINVAL, "this job needs an image");
+	if (job->width < 0 || job->width > SIDE_MAX || job->width % f != 0 || job->height < 0 ||
+	    job->height > SIDE_MAX || job->height % f != 0)
+		return sde_error_set(
+			run->error, -EINVAL,
+			"width and height must be multiples of %d up to %d, not %d x %d", f,
+			SIDE_MAX, job->width, job->height);
+	return 0;
+}
+
+static int encode_prompts(struct sde_job_run *run)
+{
+	const struct sde_job *job = run->job;
+	const struct sde_model *model = run->model;
+	const char *texts[] = {job->negative_prompt ? job->negative_prompt : "", job->prompt};
+	const int32_t pad = sde_clip_tokenizer_pad(model->tokenizer);
+	const bool guidance = sde_sd_uses_guidance(model, run->guidance_scale);
+	struct sde_prompt prompts[2] = {{0}, {0}};
+	size_t chunks = 0, row;
+	float *to;
+	int r = 0;
+
+	for (int i = 0; r >= 0 && i < 2; i++) {
+		r = sde_prompt_weighted(model->tokenizer, pad, texts[i], strlen(texts[i]),
+					&prompts[i], run->error);
+		if (r >= 0 && prompts[i].count > chunks && (i == 1 || guidance))
+			chunks = prompts[i].count;
+	}
+	for (int i = 0; r >= 0 && i < 2; i++)
+		if (i == 1 || guidance)
+			r = sde_prompt_extend(&prompts[i], model->tokenizer, pad, chunks,
+					      run->error);
+	if (r < 0)
+		goto out;
+	row = chunks * SDE_PROMPT_LENGTH * (size_t)model->clip.config.hidden_size;
+	to = run->prompt_embeds = calloc(2 * row, sizeof(float));
+	if (!to) {
+		r = sde_error_set(run->error, -ENOMEM, "no memory for %zu prompt chunks", chunks);
+		goto out;
+	}
+	for (int i = guidance ? 0 : 1; r >= 0 && i < 2; i++, to += row)
+		r = sde_prompt_embed(model->runner, &model->clip, &prompts[i], job->clip_skip + 1,
+				     to, run->error);
+	run->tokens = (int)(chunks * SDE_PROMPT_LENGTH);
+	run->result.negative_tokens = (int)prompts[0].tokens;
+	run->result.prompt_tokens = (int)prompts[1].tokens;
+	run->result.chunks = (int)chunks;
+out:
+	sde_prompt_clear(&prompts[0]);
+	sde_prompt_clear(&prompts[1]);
+	return r;
+}
+
+static struct sde_inpaint_options options_of(const struct sde_job *job)
+{
+	struct sde_inpaint_options options;
+
+	sde_inpaint_options_init(&options);
+	options.strength = job->strength;
+	if (job->feather >= 0)
+		options.feather = job->feather;
+	if (job->padding >= 0)
+		options.padding = job->padding;
+	if (job->grow >= 0)
+		options.grow = (uint32_t)job->grow;
+	options.color_match = job->color_match;
+	options.context = job->context;
+	options.rect = (struct sde_rect){job->context_x, job->context_y, job->context_width,
+					 job->context_height};
+	options.fill = job->fill;
+	return options;
+}
+
+static struct sde_model_range range_of(const struct sde_model *model)
+{
+	return sde_model_range((uint32_t)model->info.native_size, (uint32_t)model->info.min_side,
+			       (uint32_t)model->info.max_side);
+}
+
+static int plan_repaint(const struct sde_job_run *run, struct sde_inpaint_plan *ret_plan)
+{
+	const struct sde_job *job = run->job;
+	const struct sde_model_range range = range_of(run->model);
+	struct sde_inpaint_options options = options_of(job);
+	struct sde_selection selection = {.mask = job->mask};
+
+	selection.rect = (struct sde_rect){job->select_x, job->select_y, job->select_width,
+					   job->select_height};
+	if (job->kind == SDE_IMG2IMG) {
+		/* the whole picture, without a transition to anything */
+		selection = (struct sde_selection){
+			.rect = {0, 0, (int32_t)job->image->width, (int32_t)job->image->height}};
+		options.feather = 0;
+		options.context = SDE_CONTEXT_IMAGE;
+		options.fill = SDE_FILL_ORIGINAL;
+		options.color_match = false;
+	} else if (!job->mask && !job->has_select) {
+		return sde_error_set(run->error, -EINVAL,
+				     "nothing is selected: give a mask or a rectangle");
+	}
+	return sde_inpaint_plan_init(ret_plan, job->image->width, job->image->height, &selection,
+				     &options, &range, run->error);
+}
+
+static int repaint_pictures(struct sde_job_run *run)
+{
+	struct sde_inpaint_plan plan;
+	int r;
+
+	r = plan_repaint(run, &plan);
+	run->runs_total = run->job->count * (r >= 0 && plan.refine_width > 0 ? 2 : 1);
+	for (int i = 0; r >= 0 && i < run->job->count; i++) {
+		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, run->job->seed + (uint64_t)i);
+		r = sde_job_repaint(run, &plan, run->job->image, &run->result.layers[i]);
+	}
+	return r;
+}
+
+/* One outpainted picture: strip after strip on an extended canvas of its own. */
+static int outpaint_picture(struct sde_job_run *run, const struct sde_outpaint *outpaint,
+			    const struct sde_inpaint_options *options, struct sde_layer *ret_layer)
+{
+	const struct sde_model_range range = range_of(run->model);
+	struct sde_image extended = {0};
+	struct sde_inpaint_plan plan;
+	int r;
+
+	r = sde_outpaint_extend(outpaint, run->job->image, &extended, run->error);
+	for (uint32_t i = 0; r >= 0 && i < outpaint->count; i++) {
+		struct sde_layer layer = {0};
+
+		r = sde_outpaint_step_plan(outpaint, i, options, &range, &plan, run->error);
+		if (r >= 0)
+			r = sde_job_repaint(run, &plan, &extended, &layer);
+		if (r >= 0)
+			r = sde_layer_over_canvas(&layer, &extended, run->error);
+		sde_image_clear(&layer.image);
+	}
+	if (r >= 0)
+		r = sde_outpaint_layer(outpaint, &extended, run->job->image, ret_layer, run->error);
+	sde_image_clear(&extended);
+	return r;
+}
+
+static int outpaint_pictures(struct sde_job_run *run)
+{
+	const struct sde_job *job = run->job;
+	const struct sde_model_range range = range_of(run->model);
+	struct sde_inpaint_options options = options_of(job);
+	struct sde_outpaint_options grow = {0};
+	struct sde_outpaint outpaint;
+	int r;
+
+	if (job->left < 0 || job->right < 0 || job->top < 0 || job->bottom < 0)
+		return sde_error_set(run->error, -EINVAL,
+				     "left, right, top and bottom must not be negative");
+	grow.left = (uint32_t)job->left;
+	grow.right = (uint32_t)job->right;
+	grow.top = (uint32_t)job->top;
+	grow.bottom = (uint32_t)job->bottom;
+	options.two_pass = false;
+	r = sde_outpaint_init(&outpaint, job->image->width, job->image->height, &grow, &range,
+			      run->error);
+	if (r < 0)
+		return r;
+	run->runs_total = job->count * (int)outpaint.count;
+	for (int i = 0; r >= 0 && i < job->count; i++) {
+		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, job->seed + (uint64_t)i);
+		r = outpaint_picture(run, &outpaint, &options, &run->result.layers[i]);
+	}
+	sde_outpaint_clear(&outpaint);
+	return r;
+}
+
+static int text_pictures(struct sde_job_run *run)
+{
+	int r = 0;
+
+	run->runs_total = run->job->count;
+	for (int i = 0; r >= 0 && i < run->job->count; i++) {
+		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, run->job->seed + (uint64_t)i);
+		r = sde_job_text_picture(run, &run->result.layers[i]);
+	}
+	return r;
+}
+
+static int prepare(struct sde_job_run *run)
+{
+	const struct sde_job *job = run->job;
+	const struct sde_model_info *info = &run->model->info;
+	const char *sampler = job->sampler ? job->sampler : info->default_sampler;
+	int r;
+
+	r = check(run);
+	if (r < 0)
+		return r;
+	run->steps = job->steps > 0 ? job->steps : info->default_steps;
+	run->guidance_scale =
+		job->guidance_scale >= 0 ? job->guidance_scale : info->default_guidance;
+	r = sde_scheduler_config_from_name(sampler, run->model->scheduler_config, &run->scheduler,
+					   run->error);
+	if (r < 0)
+		return r;
+	snprintf(run->result.sampler, sizeof(run->result.sampler), "%s", sampler);
+	run->result.steps = run->steps;
+	run->result.guidance_scale = run->guidance_scale;
+	run->result.layers = calloc((size_t)job->count, sizeof(*run->result.layers));
+	if (!run->result.layers)
+		return sde_error_set(run->error, -ENOMEM, "no memory for a result");
+	run->result.count = job->count;
+	return encode_prompts(run);
+}
+
+int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct sde_hooks *hooks,
+		struct sde_result *ret_result, struct sde_error *ret_error)
+{
+	struct sde_job_run run = {.model = model,
+				  .job = job,
+				  .hooks = hooks,
+				  .error = ret_error,
+				  .stage = SDE_STAGE_ENCODE,
+				  .stage_begin_us = now_us()};
+	int r;
+
+	sde_runner_set_cancel(model->runner, hooks ? hooks->cancel : NULL);
+	r = prepare(&run);
+	if (r >= 0) {
+		switch (job->kind) {
+		case SDE_TXT2IMG:
+			r = text_pictures(&run);
+			break;
+		case SDE_IMG2IMG:
+		case SDE_INPAINT:
+			r = repaint_pictures(&run);
+			break;
+		case SDE_OUTPAINT:
+			r = outpaint_pictures(&run);
+			break;
+		default:
+			r = sde_error_set(ret_error, -EINVAL, "this kind of job is unknown");
+		}
+	}
+	sde_job_stage(&run, SDE_STAGE_DECODE);
+	sde_runner_set_cancel(model->runner, NULL);
+	free(run.prompt_embeds);
+	sde_scheduler_config_clear(&run.scheduler);
+	if (r < 0) {
+		sde_result_clear(&run.result);
+		return r;
+	}
+	for (int i = 0; i < run.result.count; i++)
+		run.result.layers[i].seed = job->seed + (uint64_t)i;
+	*ret_result = run.result;
+	return 0;
+}
+
+void sde_result_clear(struct sde_result *result)
+{
+	for (int i = 0; result->layers && i < result->count; i++)
+		sde_image_clear(&result->layers[i].image);
+	free(result->layers);
+	*result = (struct sde_result){0};
+}

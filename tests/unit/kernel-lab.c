@@ -1,5 +1,5 @@
 /*
- * See kernel-lab.h.
+ * The lab in which an op runs on the reference and on the cpu backend with the same numbers; see kernel-lab.h.
  */
 #include <math.h>
 #include <setjmp.h>

@@ -1,0 +1,163 @@
+/*
+ * sdd as a process among others: socket activation, readiness and watchdog messages, stale sockets, a second daemon on
+ * the same path, options and configuration that are wrong.
+ */
+#include "tests/integration/harness.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void test_notify_and_watchdog(void **state)
+{
+	struct daemon daemon;
+	char notice[512];
+	int watchdogs = 0;
+	bool stopping = false;
+
+	daemon_start(&daemon, "WATCHDOG_USEC=400000", NULL);
+	for (int i = 0; i < 20 && watchdogs < 3; i++) {
+		assert_true(daemon_next_notice(&daemon, 3000, notice, sizeof(notice)));
+		watchdogs += strstr(notice, "WATCHDOG=1") != NULL;
+	}
+	assert_int_equal(watchdogs, 3);
+	/* a stopped daemon sends none: systemd would replace it */
+	kill(daemon.pid, SIGSTOP);
+	while (daemon_next_notice(&daemon, 300, notice, sizeof(notice)))
+		;
+	assert_false(daemon_next_notice(&daemon, 800, notice, sizeof(notice)));
+	kill(daemon.pid, SIGCONT);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	while (daemon_next_notice(&daemon, 100, notice, sizeof(notice)))
+		stopping |= strstr(notice, "STOPPING=1") != NULL;
+	assert_true(stopping);
+	daemon_clear(&daemon);
+}
+
+static void test_idle_without_timers(void **state)
+{
+	struct daemon daemon;
+	char path[64], line[512];
+	unsigned long before = 0, after = 0;
+	sdc_client *client;
+
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	sleep_ms(200);
+	snprintf(path, sizeof(path), "/proc/%d/status", daemon.pid);
+	for (int i = 0; i < 2; i++) {
+		FILE *file = fopen(path, "re");
+
+		while (file && fgets(line, sizeof(line), file))
+			sscanf(line, "voluntary_ctxt_switches: %lu", i ? &after : &before);
+		fclose(file);
+		if (i == 0)
+			sleep_ms(2000);
+	}
+	/* an idle daemon with an idle client sleeps */
+	assert_in_range(after - before, 0, 1);
+	print_message("front process: %ld KiB resident\n", resident_kib(daemon.pid));
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static int run_sdd(const char *socket_path, const char *option)
+{
+	const char *sdd = getenv("SDD_TEST_SDD");
+	char text[160];
+	int status, null_fd;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		dup2(null_fd, STDERR_FILENO);
+		unsetenv("NOTIFY_SOCKET");
+		snprintf(text, sizeof(text), "--socket=%s", socket_path);
+		execl(sdd, "sdd", "--config=/dev/null", text, option, (char *)NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WEXITSTATUS(status);
+}
+
+static void test_one_daemon_a_path(void **state)
+{
+	struct daemon daemon;
+	char path[128];
+
+	daemon_start(&daemon, NULL);
+	assert_int_equal(run_sdd(daemon.socket, "--threads=1"), 69);
+	/* and the first one is not disturbed */
+	sdc_client_free(daemon_connect(&daemon));
+	/* killed, it leaves its socket behind; the next one replaces it */
+	kill(daemon.pid, SIGKILL);
+	daemon_wait(&daemon, 5000);
+	assert_int_equal(access(daemon.socket, F_OK), 0);
+	snprintf(path, sizeof(path), "%s/file", daemon.folder);
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	/* a file that is no socket is never removed */
+	assert_int_equal(run_sdd(path, "--threads=1"), 69);
+	assert_int_equal(access(path, F_OK), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_bad_options(void **state)
+{
+	assert_int_equal(run_sdd("/tmp/unused", "--no-such-key=1"), 78);
+	assert_int_equal(run_sdd("/tmp/unused", "--max-jobs=many"), 78);
+	assert_int_equal(run_sdd("/tmp/unused", "--result-ttl=5parsecs"), 78);
+	assert_int_equal(run_sdd("/tmp/unused", "--allow-user=no-such-user-here"), 78);
+}
+
+static void test_socket_activation(void **state)
+{
+	struct daemon daemon = {.notify_fd = -1};
+	sdc_client *client;
+	char listen[128];
+	struct stat st;
+	int null_fd;
+
+	if (access("/usr/bin/systemd-socket-activate", X_OK) < 0)
+		skip();
+	strcpy(daemon.folder, "/tmp/sdd-test-XXXXXX");
+	assert_non_null(mkdtemp(daemon.folder));
+	snprintf(daemon.socket, sizeof(daemon.socket), "%s/s", daemon.folder);
+	daemon.pid = fork();
+	if (daemon.pid == 0) {
+		null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		dup2(null_fd, STDERR_FILENO);
+		snprintf(listen, sizeof(listen), "--listen=%s", daemon.socket);
+		execl("/usr/bin/systemd-socket-activate", "systemd-socket-activate", listen,
+		      getenv("SDD_TEST_SDD"), "--config=/dev/null", "--socket=/nowhere/s",
+		      (char *)NULL);
+		_exit(127);
+	}
+	for (int i = 0; i < 200 && stat(daemon.socket, &st) < 0; i++)
+		sleep_ms(10);
+	client = daemon_connect(&daemon);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	/* the socket is systemd's: it stays */
+	assert_int_equal(stat(daemon.socket, &st), 0);
+	daemon_clear(&daemon);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_notify_and_watchdog),
+		cmocka_unit_test(test_idle_without_timers),
+		cmocka_unit_test(test_one_daemon_a_path),
+		cmocka_unit_test(test_bad_options),
+		cmocka_unit_test(test_socket_activation),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

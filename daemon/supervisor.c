@@ -342,6 +342,8 @@ void sdd_supervisor_set_busy(struct sdd_supervisor *supervisor, bool busy)
 		set_timer(supervisor,
 			  supervisor->config->heartbeat_timeout_us / heartbeats_in_timeout);
 	} else {
+		/* it has finished something: should it die one day, the next is started at once */
+		supervisor->backoff_us = 0;
 		set_timer(supervisor, 0);
 	}
 }

@@ -130,6 +130,9 @@ void daemon_start(struct daemon *daemon, ...)
 			fail_msg("sdd did not become ready");
 		}
 	} while (!strstr(notice, "READY=1"));
+	/* a service manager that never reads would in the end block the daemon's status messages */
+	close(daemon->notify_fd);
+	daemon->notify_fd = -1;
 }
 
 bool daemon_next_notice(struct daemon *daemon, int timeout_ms, char *text, size_t size)
@@ -183,7 +186,8 @@ void daemon_clear(struct daemon *daemon)
 		kill(daemon->pid, SIGKILL);
 		waitpid(daemon->pid, NULL, 0);
 	}
-	close(daemon->notify_fd);
+	if (daemon->notify_fd >= 0)
+		close(daemon->notify_fd);
 	nftw(daemon->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 

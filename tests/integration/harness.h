@@ -29,7 +29,7 @@ struct daemon {
 
 /* Options are for sdd's command line, ended by NULL; each may be "--key=value" or "ENV=value" (upper case first). */
 void daemon_start(struct daemon *daemon, ...) __attribute__((sentinel));
-/* The same without waiting for READY=1. */
+/* The same without waiting for READY=1; the caller reads the notices. */
 void daemon_start_raw(struct daemon *daemon, const char *const *options);
 /* SIGTERM; returns the wait status. Fails the test after 15 s. */
 int daemon_stop(struct daemon *daemon);

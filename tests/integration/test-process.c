@@ -18,13 +18,15 @@ static void test_notify_and_watchdog(void **state)
 	struct daemon daemon;
 	char notice[512];
 	int watchdogs = 0;
-	bool stopping = false;
+	bool ready = false, stopping = false;
 
-	daemon_start(&daemon, "WATCHDOG_USEC=400000", NULL);
+	daemon_start_raw(&daemon, (const char *const[]){"WATCHDOG_USEC=400000", NULL});
 	for (int i = 0; i < 20 && watchdogs < 3; i++) {
 		assert_true(daemon_next_notice(&daemon, 3000, notice, sizeof(notice)));
 		watchdogs += strstr(notice, "WATCHDOG=1") != NULL;
+		ready |= strstr(notice, "READY=1") != NULL;
 	}
+	assert_true(ready);
 	assert_int_equal(watchdogs, 3);
 	/* a stopped daemon sends none: systemd would replace it */
 	kill(daemon.pid, SIGSTOP);

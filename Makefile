@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check bench storm install clean
+.PHONY: all build deps deps-check demo check install clean
 
 all: build
 
@@ -26,11 +26,7 @@ demo: build
 check: deps-check
 	@/usr/bin/python3 tests/check.py
 
-bench: build
-	@tests/bench/run.sh $(BUILD)
 
-storm: build
-	@$(MESON) test -C $(BUILD) --suite storm --no-suite default --timeout-multiplier 0 --verbose
 
 install: build
 	$(MESON) install -C $(BUILD) --no-rebuild

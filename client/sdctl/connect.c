@@ -82,6 +82,6 @@ int reach_daemon(const struct context *context, sdc_client **ret_client)
 	if (context->socket)
 		fprintf(stderr, "start the daemon with: sdd --socket %s\n", context->socket);
 	else
-		fprintf(stderr, "start the daemon with: systemctl --user start sdd.socket\n");
+		fprintf(stderr, "start the daemon with: sdd\n");
 	return r;
 }

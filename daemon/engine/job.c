@@ -72,6 +72,7 @@ static int check(const struct sde_job_run *run)
 	return 0;
 }
 
+/* As in diffusers, clip_skip is for the positive prompt only. */
 static int encode_prompts(struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
@@ -103,8 +104,8 @@ static int encode_prompts(struct sde_job_run *run)
 		goto out;
 	}
 	for (int i = guidance ? 0 : 1; r >= 0 && i < 2; i++, to += row)
-		r = sde_prompt_embed(model->runner, &model->clip, &prompts[i], job->clip_skip + 1,
-				     to, run->error);
+		r = sde_prompt_embed(model->runner, &model->clip, &prompts[i],
+				     i == 1 ? job->clip_skip + 1 : 1, to, run->error);
 	run->tokens = (int)(chunks * SDE_PROMPT_LENGTH);
 	run->result.negative_tokens = (int)prompts[0].tokens;
 	run->result.prompt_tokens = (int)prompts[1].tokens;

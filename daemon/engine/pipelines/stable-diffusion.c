@@ -98,8 +98,7 @@ static int start_scheduler(struct run *run)
 		if (r < 0)
 			return r;
 		run->begin = (size_t)range.start * (size_t)sde_scheduler_order(run->scheduler);
-		if (sde_scheduler_has_begin_index(run->scheduler))
-			r = sde_scheduler_set_begin_index(run->scheduler, run->begin, run->error);
+		r = sde_scheduler_set_begin_index(run->scheduler, run->begin, run->error);
 		if (r < 0)
 			return r;
 	}

@@ -1,0 +1,381 @@
+/*
+ * kind pipeline: diffusers' text-to-image, image-to-image and inpainting calls of SD 1.x and 2.x (and LCM), by seed; and
+ * prompt_embed: weighted prompts as AUTOMATIC1111 embeds them.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/geometry/diffusers.h"
+#include "daemon/engine/geometry/latent-mask.h"
+#include "daemon/engine/model.h"
+#include "daemon/engine/pipelines/prompt-embed.h"
+#include "daemon/engine/pipelines/stable-diffusion.h"
+#include "daemon/engine/pixels/convert.h"
+#include "tests/golden/golden.h"
+
+#define BATCH_MAX 16
+
+struct call {
+	struct golden_case *c;
+	const json_t *arguments;
+	struct sde_model *model;
+	struct sde_sd_request request;
+	struct sde_scheduler_config scheduler;
+	struct sde_rng rngs[BATCH_MAX];
+	struct sde_noise noise;
+	int prompts, per_prompt;
+	struct sde_image originals[BATCH_MAX], masks[BATCH_MAX];
+	struct sde_rect region;
+	bool crops;
+	struct sde_error error;
+};
+
+static float *floats(size_t n)
+{
+	float *values = calloc(n + 1, sizeof(*values));
+
+	if (!values)
+		abort(); /* in a child process: a FAIL of this case */
+	return values;
+}
+
+static int load(struct golden_case *c, struct sde_model **ret_model)
+{
+	const struct sde_engine_options options = {c->options->backend, c->options->dtype, 1};
+	struct sde_engine *engine;
+	struct sde_error error = {0};
+
+	if (!c->model)
+		return golden_fail(c, "the case names no model");
+	if (sde_engine_new(&options, &engine, &error) < 0)
+		return golden_fail_error(c, c->options->backend, &error);
+	if (sde_model_load(engine, c->model, ret_model, &error) < 0)
+		return error.code == -ENOTSUP ? golden_skip(c, "%s", error.message)
+					      : golden_fail_error(c, c->model, &error);
+	return GOLDEN_PASS;
+}
+
+static double number(const struct call *call, const char *key, double fallback)
+{
+	const json_t *value = json_object_get(call->arguments, key);
+
+	return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+/* Text i of a string or a list, "" when absent. */
+static const char *text_of(const struct call *call, const char *key, int i)
+{
+	const json_t *value = json_object_get(call->arguments, key);
+
+	if (json_is_array(value))
+		value = json_array_get(value, (size_t)i);
+	return json_is_string(value) ? json_string_value(value) : "";
+}
+
+/*
+ * Rows of embeddings: [negative...,] positive..., each repeated for its images; cut to one chunk as diffusers does, which
+ * applies clip_skip to the positive prompt only.
+ */
+static int embed(struct call *call)
+{
+	const struct sde_model *model = call->model;
+	const size_t row = 77 * (size_t)model->clip.config.hidden_size;
+	const bool guidance = sde_sd_uses_guidance(model, call->request.guidance_scale);
+	const int minus = (int)number(call, "clip_skip", 0) + 1;
+	float *embeds = floats(2 * (size_t)call->request.batch * row), *to = embeds;
+
+	for (int half = guidance ? 0 : 1; half < 2; half++)
+		for (int i = 0; i < call->request.batch; i++, to += row) {
+			const char *text = text_of(call, half ? "prompt" : "negative_prompt",
+						   i / call->per_prompt);
+			struct sde_prompt prompt;
+
+			if (sde_prompt_plain(model->tokenizer,
+					     sde_clip_tokenizer_pad(model->tokenizer), text,
+					     strlen(text), &prompt, &call->error) < 0)
+				return -1;
+			prompt.count = 1;
+			if (sde_prompt_embed(model->runner, &model->clip, &prompt, half ? minus : 1,
+					     to, &call->error) < 0)
+				return -1;
+		}
+	call->request.prompt_embeds = embeds;
+	call->request.tokens = 77;
+	golden_expect_f32(
+		call->c, "prompt_embeds", embeds,
+		GOLDEN_SHAPE((to - embeds) / (int64_t)row, 77, model->clip.config.hidden_size));
+	return 0;
+}
+
+/* Picture i of a (H, W[, 3]) or (N, H, W[, 3]) tensor. */
+static int view(struct call *call, const struct golden_tensor *t, int rank, int i,
+		struct sde_image *ret_image)
+{
+	const int at = t->rank - rank;
+	const uint32_t h = (uint32_t)t->shape[at], w = (uint32_t)t->shape[at + 1];
+	const uint32_t channels = rank == 3 ? (uint32_t)t->shape[at + 2] : 1;
+	const size_t size = (size_t)h * w * channels;
+
+	return sde_image_view((void *)(t->u8 + (size_t)i * size), size, w, h, channels,
+			      SDE_PIXEL_U8, 0, ret_image, &call->error);
+}
+
+/* Crop and resize a picture as the call's preprocessing does, to the request's size. */
+static int preprocess(struct call *call, const struct sde_image *image, struct sde_image *ret)
+{
+	struct sde_image part = *image, packed;
+	int r = 0;
+
+	if (call->crops)
+		r = sde_image_subview(image, call->region, &part, &call->error);
+	if (r >= 0)
+		r = sde_image_copy(&part, &packed, &call->error);
+	if (r >= 0)
+		r = sde_diffusers_resize(
+			&packed, (uint32_t)call->request.width, (uint32_t)call->request.height,
+			call->crops ? SDE_RESIZE_FILL : SDE_RESIZE_DEFAULT, ret, &call->error);
+	return r;
+}
+
+static int set_images(struct call *call)
+{
+	const struct golden_tensor *image = golden_input_u8(call->c, "image");
+	const struct golden_tensor *mask = NULL;
+	const bool inpaint = call->request.kind == SDE_SD_INPAINT;
+	const int factor = sde_model_factor(call->model);
+	float *images, *masks;
+	size_t area;
+	int n;
+
+	if (inpaint)
+		mask = golden_input_u8(call->c, "mask_image");
+	if (!image || (inpaint && !mask))
+		return golden_fail(call->c, "image or mask_image is missing");
+	n = image->rank == 4 ? (int)image->shape[0] : 1;
+	if (n > BATCH_MAX || (inpaint && (mask->rank == 3 ? (int)mask->shape[0] : 1) != n))
+		return golden_fail(call->c, "malformed case: images and masks do not match");
+	for (int i = 0; i < n; i++)
+		if (view(call, image, 3, i, &call->originals[i]) < 0 ||
+		    (inpaint && view(call, mask, 2, i, &call->masks[i]) < 0))
+			return golden_fail_error(call->c, "image", &call->error);
+	if (call->request.width == 0) {
+		call->request.width = (int)call->originals[0].width / factor * factor;
+		call->request.height = (int)call->originals[0].height / factor * factor;
+	}
+	if (number(call, "padding_mask_crop", -1) >= 0) {
+		call->crops = true;
+		if (sde_crop_region(&call->masks[0], (uint32_t)call->request.width,
+				    (uint32_t)call->request.height,
+				    (uint32_t)number(call, "padding_mask_crop", 0), &call->region,
+				    &call->error) < 0)
+			return golden_fail_error(call->c, "padding_mask_crop", &call->error);
+	}
+	area = (size_t)call->request.width * (size_t)call->request.height;
+	images = floats((size_t)n * 3 * area);
+	masks = floats((size_t)n * area);
+	for (int i = 0; i < n; i++) {
+		struct sde_image small;
+
+		if (preprocess(call, &call->originals[i], &small) < 0)
+			return golden_fail_error(call->c, "image", &call->error);
+		sde_image_to_float(&small, SDE_PLANAR, 2, -1, images + (size_t)i * 3 * area);
+		if (!inpaint)
+			continue;
+		if (preprocess(call, &call->masks[i], &small) < 0)
+			return golden_fail_error(call->c, "mask_image", &call->error);
+		sde_image_to_float(&small, SDE_PLANAR, 1, 0, masks + (size_t)i * area);
+	}
+	sde_mask_binarise(masks, (uint64_t)n * area);
+	call->request.image = images;
+	call->request.mask = inpaint ? masks : NULL;
+	call->request.n_images = n;
+	return GOLDEN_PASS;
+}
+
+/* rows rows of values, once more when guidance doubles the batch */
+static void expect_doubled(struct call *call, const char *name, const float *values, int channels)
+{
+	const struct sde_sd_request *request = &call->request;
+	const int f = sde_model_factor(call->model), h = request->height / f,
+		  w = request->width / f;
+	const size_t n = (size_t)request->batch * (size_t)(channels * h * w);
+	const int times = sde_sd_uses_guidance(call->model, request->guidance_scale) ? 2 : 1;
+	float *rows = floats(2 * n);
+
+	memcpy(rows, values, n * sizeof(float));
+	memcpy(rows + n, values, n * sizeof(float));
+	golden_expect_f32(call->c, name, rows,
+			  GOLDEN_SHAPE(times * request->batch, channels, h, w));
+}
+
+static int expect_images(struct call *call, const struct sde_sd_result *result)
+{
+	const struct sde_sd_request *request = &call->request;
+	const int h = request->height, w = request->width;
+	const size_t area = (size_t)h * (size_t)w;
+	const uint32_t oh = call->crops ? call->originals[0].height : (uint32_t)h;
+	const uint32_t ow = call->crops ? call->originals[0].width : (uint32_t)w;
+	float *decoded = floats((size_t)request->batch * 3 * area);
+	uint8_t *bytes = calloc((size_t)request->batch, (size_t)oh * ow * 3);
+
+	if (!bytes)
+		abort();
+	if (sde_sd_decode(call->model, result->latents, request->batch, h, w, decoded,
+			  &call->error) < 0)
+		return golden_fail_error(call->c, "decode", &call->error);
+	for (int b = 0; b < request->batch; b++) {
+		struct sde_image image, whole;
+
+		if (sde_image_new((uint32_t)w, (uint32_t)h, 3, SDE_PIXEL_U8, &image, &call->error) <
+		    0)
+			return golden_fail_error(call->c, "images", &call->error);
+		sde_image_from_float(decoded + (size_t)b * 3 * area, SDE_PLANAR, 0.5f, 0.5f,
+				     &image);
+		if (call->crops) {
+			const int i = b % request->n_images;
+
+			if (sde_apply_overlay(&call->masks[i], &call->originals[i], &image,
+					      &call->region, &whole, &call->error) < 0)
+				return golden_fail_error(call->c, "overlay", &call->error);
+			image = whole;
+		}
+		for (uint32_t y = 0; y < oh; y++)
+			memcpy(bytes + ((size_t)b * oh + y) * ow * 3, sde_image_row(&image, y),
+			       (size_t)ow * 3);
+	}
+	golden_expect_u8(call->c, "images", bytes, GOLDEN_SHAPE(request->batch, oh, ow, 3));
+	return GOLDEN_PASS;
+}
+
+static int run_and_compare(struct call *call)
+{
+	struct sde_sd_result result;
+	const int channels = call->model->kl.config.latent_channels;
+	const int f = sde_model_factor(call->model);
+	float *steps;
+
+	if (sde_sd_run(call->model, &call->request, &result, &call->error) < 0)
+		return golden_fail_error(call->c, "pipeline", &call->error);
+	steps = floats(result.n_timesteps);
+	for (size_t i = 0; i < result.n_timesteps; i++)
+		steps[i] = (float)result.timesteps[i];
+	golden_expect_f32(call->c, "timesteps", steps, GOLDEN_SHAPE((int64_t)result.n_timesteps));
+	golden_expect_f32(call->c, "latents", result.latents,
+			  GOLDEN_SHAPE(call->request.batch, channels, call->request.height / f,
+				       call->request.width / f));
+	if (result.mask_latents)
+		expect_doubled(call, "mask", result.mask_latents, 1);
+	if (result.masked_image_latents)
+		expect_doubled(call, "masked_image_latents", result.masked_image_latents, channels);
+	return expect_images(call, &result);
+}
+
+static int set_request(struct call *call)
+{
+	const char *pipeline = golden_param_string(call->c, "pipeline", "");
+	const json_t *seeds = golden_param(call->c, "seeds");
+	const json_t *prompt = json_object_get(call->arguments, "prompt");
+	struct sde_sd_request *request = &call->request;
+
+	if (strcmp(pipeline, "StableDiffusionPipeline") == 0 ||
+	    strcmp(pipeline, "LatentConsistencyModelPipeline") == 0)
+		request->kind = SDE_SD_TXT2IMG;
+	else if (strcmp(pipeline, "StableDiffusionImg2ImgPipeline") == 0)
+		request->kind = SDE_SD_IMG2IMG;
+	else if (strcmp(pipeline, "StableDiffusionInpaintPipeline") == 0)
+		request->kind = SDE_SD_INPAINT;
+	else
+		return golden_skip(call->c, "architecture %s not supported yet", pipeline);
+	call->per_prompt = (int)number(call, "num_images_per_prompt", 1);
+	call->prompts = json_is_array(prompt) ? (int)json_array_size(prompt) : 1;
+	request->batch = call->prompts * call->per_prompt;
+	if (request->batch < 1 || request->batch > BATCH_MAX)
+		return golden_fail(call->c, "malformed case: a batch of %d", request->batch);
+	request->scheduler = &call->scheduler;
+	request->timesteps.num_inference_steps = (int)number(call, "num_inference_steps", 50);
+	request->width = (int)number(call, "width", 0);
+	request->height = (int)number(call, "height", 0);
+	request->guidance_scale = number(call, "guidance_scale", 7.5);
+	request->guidance_rescale = number(call, "guidance_rescale", 0);
+	request->eta = number(call, "eta", 0);
+	request->strength = number(call, "strength", request->kind == SDE_SD_IMG2IMG ? 0.8 : 1);
+	call->noise.n_rngs = seeds ? (int)json_array_size(seeds) : 1;
+	call->noise.rngs = call->rngs;
+	request->noise = &call->noise;
+	for (int i = 0; i < call->noise.n_rngs && i < BATCH_MAX; i++)
+		sde_rng_seed(&call->rngs[i], SDE_RNG_TORCH_CPU,
+			     seeds ? (uint64_t)json_integer_value(json_array_get(seeds, (size_t)i))
+				   : (uint64_t)golden_param_int(call->c, "seed", 0));
+	return GOLDEN_PASS;
+}
+
+int golden_pipeline(struct golden_case *c)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	int r;
+
+	if (!call)
+		abort();
+	call->c = c;
+	call->arguments = golden_param(c, "call");
+	r = set_request(call);
+	if (r == GOLDEN_PASS)
+		r = load(c, &call->model);
+	if (r != GOLDEN_PASS)
+		return r;
+	if (sde_scheduler_config_from_json(golden_param(c, "scheduler"), &call->scheduler,
+					   &call->error) < 0)
+		return golden_fail_error(c, "scheduler", &call->error);
+	if (call->request.kind != SDE_SD_TXT2IMG)
+		r = set_images(call);
+	if (r != GOLDEN_PASS)
+		return r;
+	if (embed(call) < 0)
+		return golden_fail_error(c, "prompt", &call->error);
+	return run_and_compare(call);
+}
+
+int golden_prompt_embed(struct golden_case *c)
+{
+	const char *text = golden_param_string(c, "text", "");
+	const int minus = (int)golden_param_int(c, "stop_at_last_layers", 1);
+	struct sde_error error = {0};
+	struct sde_prompt prompt;
+	struct sde_model *model;
+	int32_t *ids;
+	float *weights, *embeds;
+	int64_t n, width;
+	int r;
+
+	r = load(c, &model);
+	if (r != GOLDEN_PASS)
+		return r;
+	if (sde_prompt_weighted(model->tokenizer, sde_clip_tokenizer_pad(model->tokenizer), text,
+				strlen(text), &prompt, &error) < 0)
+		return golden_fail_error(c, "prompt", &error);
+	n = (int64_t)prompt.count;
+	width = model->clip.config.hidden_size;
+	ids = calloc(prompt.count, sizeof(prompt.chunks[0].ids));
+	weights = floats(prompt.count * 77);
+	embeds = floats(prompt.count * 77 * (size_t)width);
+	if (!ids)
+		abort();
+	for (size_t i = 0; i < prompt.count; i++) {
+		memcpy(ids + i * 77, prompt.chunks[i].ids, sizeof(prompt.chunks[i].ids));
+		memcpy(weights + i * 77, prompt.chunks[i].weights,
+		       sizeof(prompt.chunks[i].weights));
+	}
+	golden_expect_i32(c, "chunk_ids", ids, GOLDEN_SHAPE(n, 77));
+	golden_expect_f32(c, "chunk_weights", weights, GOLDEN_SHAPE(n, 77));
+	if (sde_prompt_embed(model->runner, &model->clip, &prompt, minus, embeds, &error) < 0)
+		return golden_fail_error(c, "embed", &error);
+	golden_expect_f32(c, "embeds", embeds, GOLDEN_SHAPE(1, n * 77, width));
+	for (size_t i = 0; i < prompt.count; i++)
+		for (int t = 0; t < 77; t++)
+			prompt.chunks[i].weights[t] = 1;
+	if (sde_prompt_embed(model->runner, &model->clip, &prompt, minus, embeds, &error) < 0)
+		return golden_fail_error(c, "embed", &error);
+	golden_expect_f32(c, "embeds_unweighted", embeds, GOLDEN_SHAPE(1, n * 77, width));
+	return GOLDEN_PASS;
+}

@@ -1,6 +1,6 @@
 /*
- * Forward passes of single models: kinds text_encoder (CLIP), unet and vae_kl. A model whose class the engine does not have
- * yet is a SKIP that names it.
+ * Forward passes of single models: kinds text_encoder (CLIP), unet, vae_kl and vae_stats. A model whose class
+ * the engine does not have yet is a SKIP that names it.
  */
 #include <math.h>
 #include <stdio.h>
@@ -242,5 +242,69 @@ int golden_vae_kl(struct golden_case *c)
 	if (sde_kl_decode(component.runner, &kl, z, b, h, w, out, &error) < 0)
 		return golden_fail_error(c, "decode", &error);
 	golden_expect_f32(c, "decoded_from_scaled", out, want->rank, want->shape);
+	return GOLDEN_PASS;
+}
+
+/* GOLDEN_PASS with the autoencoder bound. */
+static int open_kl(struct golden_case *c, struct component *component, struct sde_kl *kl)
+{
+	struct sde_kl_config config;
+	struct sde_error error;
+	int r;
+
+	r = open_component(c, "AutoencoderKL", component);
+	if (r != GOLDEN_PASS)
+		return r;
+	if (sde_kl_config_parse(component->config, "config.json", &config, &error) < 0 ||
+	    sde_kl_bind(kl, &config, component->weights, &error) < 0)
+		return golden_fail_error(c, "vae", &error);
+	return GOLDEN_PASS;
+}
+
+/* What a training run would measure: the scaled mode of each picture, then mean and deviation of every latent channel. */
+int golden_vae_stats(struct golden_case *c)
+{
+	const struct golden_tensor *image, *want;
+	float *moments, *mode, *mean, *deviation;
+	struct component component;
+	struct sde_error error;
+	size_t n, channels, area;
+	struct sde_kl kl;
+	int r;
+
+	r = open_kl(c, &component, &kl);
+	if (r != GOLDEN_PASS)
+		return r;
+	image = golden_input_f32(c, "image");
+	want = golden_input_f32(c, "latents_mode");
+	if (!image || !want || image->rank != 4 || want->rank != 4)
+		return golden_fail(c, "image or latents_mode is missing or misshapen");
+	n = want->count / (size_t)want->shape[0];
+	channels = (size_t)want->shape[1];
+	area = n / channels;
+	moments = floats(2 * want->count);
+	mode = floats(want->count);
+	mean = floats(channels);
+	deviation = floats(channels);
+	if (sde_kl_encode(component.runner, &kl, image->f32, (int)image->shape[0],
+			  (int)image->shape[2], (int)image->shape[3], moments, &error) < 0)
+		return golden_fail_error(c, "encode", &error);
+	sde_kl_posterior(moments, NULL, (int)image->shape[0], n, mode);
+	sde_kl_scale(&kl.config, mode, want->count);
+	for (size_t k = 0; k < channels; k++) {
+		const double count = (double)(want->count / channels);
+		double sum = 0, squares = 0;
+
+		for (size_t i = 0; i < want->count; i++)
+			sum += i / area % channels == k ? (double)mode[i] : 0;
+		for (size_t i = 0; i < want->count; i++)
+			squares += i / area % channels == k ? pow((double)mode[i] - sum / count, 2)
+							    : 0;
+		mean[k] = (float)(sum / count);
+		deviation[k] = (float)sqrt(squares / count);
+	}
+	golden_expect_f32(c, "latents_mode", mode, want->rank, want->shape);
+	golden_expect_f32(c, "channel_mean", mean, GOLDEN_SHAPE((int64_t)channels));
+	golden_expect_f32(c, "channel_std", deviation, GOLDEN_SHAPE((int64_t)channels));
 	return GOLDEN_PASS;
 }

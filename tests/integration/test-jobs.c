@@ -203,15 +203,17 @@ static void test_closing_cancels(void **state)
 	struct watcher watcher[2];
 	struct daemon daemon;
 	sdc_client *client;
+	sdc_job *jobs[2];
 
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
 	client = daemon_connect(&daemon);
-	sdc_job_free(NULL);
 	for (int i = 0; i < 2; i++)
-		(void)submit(client, txt2img(LONG, 1), &watcher[i]);
+		jobs[i] = submit(client, txt2img(LONG, 1), &watcher[i]);
 	await_steps(client, &watcher[0], 1);
 	sdc_client_free(client);
+	for (int i = 0; i < 2; i++)
+		sdc_job_free(jobs[i]);
 	daemon_await_status(&daemon, "jobs.cancelled", 2);
 	assert_int_equal(daemon_status_int(&daemon, "jobs.running"), 0);
 	assert_int_equal(daemon_stop(&daemon), 0);

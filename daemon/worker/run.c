@@ -15,7 +15,6 @@ struct run {
 	struct sdp_mapping image_mapping, mask_mapping;
 	struct sde_image image, mask;
 	struct sde_job job;
-	enum sde_stage stage;
 };
 
 /* The enums have the same order on the wire and in the engine; a changed one must not pass silently. */
@@ -127,18 +126,28 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 	return 0;
 }
 
-static void on_progress(void *userdata, const struct sde_progress *progress)
+static void post_progress(struct run *run, enum sde_stage stage, int step, int total)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
-	struct run *run = userdata;
 
 	sdp_writer_event(&writer, "worker.progress");
 	sdp_writer_uint(&writer, "job", run->task->job);
-	sdp_writer_string(&writer, "stage", sdp_enum_stage.values[progress->stage]);
-	sdp_writer_int(&writer, "step", progress->step);
-	sdp_writer_int(&writer, "total", progress->total);
+	sdp_writer_string(&writer, "stage", sdp_enum_stage.values[stage]);
+	sdp_writer_int(&writer, "step", step);
+	sdp_writer_int(&writer, "total", total);
 	sdd_worker_post(run->worker, &writer, run->task->job);
-	sdd_fault_point(stage_points[progress->stage]);
+	sdd_fault_point(stage_points[stage]);
+}
+
+/* The engine tells of steps; what lies before the first and after the last of them has its name too. */
+static void on_progress(void *userdata, const struct sde_progress *progress)
+{
+	struct run *run = userdata;
+
+	post_progress(run, progress->stage, progress->step, progress->total);
+	if (progress->stage == SDE_STAGE_STEPS && progress->total > 0 &&
+	    progress->step == progress->total)
+		post_progress(run, SDE_STAGE_DECODE, progress->step, progress->total);
 }
 
 /* One layer, packed into a sealed buffer. */
@@ -236,6 +245,7 @@ static int execute(struct run *run, struct sde_model *model, struct sdp_writer *
 	r = fill_job(run, ret_error);
 	if (r < 0)
 		return r;
+	post_progress(run, SDE_STAGE_ENCODE, 0, 0);
 	r = sde_job_run(model, &run->job, &hooks, &result, &engine_error);
 	if (r < 0) {
 		engine_error.code = r;

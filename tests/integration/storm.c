@@ -40,7 +40,7 @@ static void disturb(struct daemon *daemon, sdc_client *client, bool kill_worker,
 	struct tally tally = {0};
 	const sdc_job_handlers handlers = {.done = on_done, .userdata = &tally};
 	const int64_t began = now_ms(), at = began + rand() % 200;
-	sdc_request *request = txt2img(1 + rand() % 12, (uint64_t)rand());
+	sdc_request *request = txt2img(1 + rand() % 400, (uint64_t)rand());
 	sdc_error error = {0};
 	sdc_job *job = NULL;
 	bool disturbed = false;

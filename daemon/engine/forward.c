@@ -236,3 +236,42 @@ int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
 			 config->out_channels);
 	return 0;
 }
+
+static int build_time(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+		      sdk_value *ret_outputs)
+{
+	const struct sde_unet *unet = userdata;
+	const struct sde_unet_inputs values = {
+		.time_sinusoid = inputs[0],
+		.timestep_cond = unet->config.time_cond_proj_dim > 0 ? inputs[1] : -1,
+	};
+
+	ret_outputs[0] = sde_unet_record_time(plan, unet, &values);
+	return 0;
+}
+
+int sde_unet_time_embedding(struct sde_runner *runner, const struct sde_unet *unet,
+			    const float *timesteps, const float *timestep_cond, int batch,
+			    float *ret_embedding, struct sde_error *error)
+{
+	const struct sde_unet_config *config = &unet->config;
+	const int first = config->block_out_channels[0];
+	const struct sde_program_spec spec = {
+		.name = "time embedding",
+		.module = unet,
+		.variant = 1,
+		.build = build_time,
+		.userdata = unet,
+		.n_inputs = config->time_cond_proj_dim > 0 ? 2 : 1,
+		.n_outputs = 1,
+		.inputs = {{batch, 1, 1, first}, {batch, 1, 1, config->time_cond_proj_dim}},
+	};
+	_cleanup_free_ float *sinusoid = floats_new((size_t)batch, (size_t)first, 1, error);
+
+	if (!sinusoid)
+		return -ENOMEM;
+	sde_timestep_embedding(timesteps, (size_t)batch, (size_t)first, config->flip_sin_to_cos,
+			       config->freq_shift, MAX_PERIOD, sinusoid);
+	return sde_runner_run(runner, &spec, (const void *const[]){sinusoid, timestep_cond},
+			      (float *const[]){ret_embedding}, error);
+}

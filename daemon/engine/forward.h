@@ -48,6 +48,11 @@ struct sde_unet_call {
 int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
 		     const struct sde_unet_call *call, float *ret_output, struct sde_error *error);
 
+/* ret_embedding: (batch, time_embed_dim), the output of diffusers' unet.time_embedding. */
+int sde_unet_time_embedding(struct sde_runner *runner, const struct sde_unet *unet,
+			    const float *timesteps, const float *timestep_cond, int batch,
+			    float *ret_embedding, struct sde_error *error);
+
 /* image (batch, in_channels, height, width) -> moments (batch, 2 * latent_channels, height / f, width / f). */
 int sde_kl_encode(struct sde_runner *runner, const struct sde_kl *kl, const float *image, int batch,
 		  int height, int width, float *ret_moments, struct sde_error *error);

@@ -166,6 +166,15 @@ int golden_unet(struct golden_case *c)
 		     (size_t)call.width);
 	if (sde_unet_forward(component.runner, &unet, &call, out, &error) < 0)
 		return golden_fail_error(c, "forward", &error);
+	if (golden_wants(c, "time_embedding")) {
+		float *embedding = floats((size_t)call.batch * (size_t)config.time_embed_dim);
+
+		if (sde_unet_time_embedding(component.runner, &unet, steps, call.timestep_cond,
+					    call.batch, embedding, &error) < 0)
+			return golden_fail_error(c, "time_embedding", &error);
+		golden_expect_f32(c, "time_embedding", embedding,
+				  GOLDEN_SHAPE(call.batch, config.time_embed_dim));
+	}
 	golden_expect_f32(c, "out", out,
 			  GOLDEN_SHAPE(call.batch, config.out_channels, call.height, call.width));
 	return GOLDEN_PASS;

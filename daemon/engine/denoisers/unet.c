@@ -251,17 +251,24 @@ void sde_unet_clear(struct sde_unet *unet)
 	*unet = (struct sde_unet){0};
 }
 
-/* SiLU of the time embedding: every residual block projects this. */
-static sdk_value record_time_embedding(struct sdk_plan *plan, const struct sde_unet *unet,
-				       const struct sde_unet_inputs *inputs)
+sdk_value sde_unet_record_time(struct sdk_plan *plan, const struct sde_unet *unet,
+			       const struct sde_unet_inputs *inputs)
 {
-	sdk_value h = inputs->time_sinusoid, added;
+	sdk_value h = inputs->time_sinusoid;
 
 	if (unet->config.time_cond_proj_dim > 0)
 		h = sdk_add(plan, h,
 			    sde_record_linear(plan, inputs->timestep_cond, &unet->time_cond_proj));
 	h = sdk_activate(plan, sde_record_linear(plan, h, &unet->time_linear_1), SDK_SILU);
-	h = sde_record_linear(plan, h, &unet->time_linear_2);
+	return sde_record_linear(plan, h, &unet->time_linear_2);
+}
+
+/* SiLU of the time embedding and what is added to it: every residual block projects this. */
+static sdk_value record_embedding(struct sdk_plan *plan, const struct sde_unet *unet,
+				  const struct sde_unet_inputs *inputs)
+{
+	sdk_value h = sde_unet_record_time(plan, unet, inputs), added;
+
 	if (unet->config.text_time) {
 		added = sde_record_linear(plan, inputs->added, &unet->add_linear_1);
 		added = sde_record_linear(plan, sdk_activate(plan, added, SDK_SILU),
@@ -282,7 +289,7 @@ sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 	sdk_value skips[SKIPS_MAX], temb, x;
 	size_t n_skips = 0;
 
-	temb = record_time_embedding(plan, unet, inputs);
+	temb = record_embedding(plan, unet, inputs);
 	x = sde_record_conv(plan, inputs->sample, &unet->conv_in);
 	skips[n_skips++] = x;
 	for (size_t level = 0; level < config->n_levels; level++) {

@@ -81,6 +81,10 @@ struct sde_unet_inputs {
 sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 			  const struct sde_unet_inputs *inputs);
 
+/* The time embedding alone, (batch, 1, 1, time_embed_dim), before SDXL's added conditions and the blocks' SiLU. */
+sdk_value sde_unet_record_time(struct sdk_plan *plan, const struct sde_unet *unet,
+			       const struct sde_unet_inputs *inputs);
+
 /* Blocks, in unet-blocks.c; temb is SiLU(time embedding), (batch, 1, 1, time_embed_dim). */
 sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_config *config,
 				 const struct sde_unet_resnet *resnet, sdk_value x, sdk_value temb);

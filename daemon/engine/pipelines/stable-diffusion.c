@@ -14,6 +14,9 @@
 #include "daemon/engine/schedulers/embeddings.h"
 #include "daemon/engine/schedulers/steps.h"
 
+#define WHOLE_MAX (1024 * 1024) /* pixels */
+#define TILE	  512		/* pixels a side */
+
 /* One run's arrays; n = latents of one image (channels * h * w), all = batch * n. */
 struct run {
 	struct sde_model *model;
@@ -106,6 +109,25 @@ static int start_scheduler(struct run *run)
 	return 0;
 }
 
+/* Whole pictures up to WHOLE_MAX pixels, as diffusers does by default; tiles of TILE beyond, to bound the memory. */
+static struct sde_kl_tiling tiling_of(const struct sde_model *model, int height, int width)
+{
+	const int side = (int64_t)height * width > WHOLE_MAX ? TILE
+			 : height > width		     ? height
+							     : width;
+
+	return (struct sde_kl_tiling){side, side / sde_model_factor(model), 0.25};
+}
+
+static int encode_bounded(struct sde_model *model, const float *images, int n, int height,
+			  int width, float *ret_moments, struct sde_error *error)
+{
+	const struct sde_kl_tiling tiling = tiling_of(model, height, width);
+
+	return sde_kl_encode_tiled(model->runner, &model->kl, &tiling, images, n, height, width,
+				   ret_moments, error);
+}
+
 /* n_images pictures -> scaled latents with posterior noise, repeated to the whole batch. */
 static int encode(struct run *run, const float *images, int n_images, float *ret_latents)
 {
@@ -118,8 +140,8 @@ static int encode(struct run *run, const float *images, int n_images, float *ret
 	if (r >= 0)
 		r = floats_new(run, &eps, count);
 	if (r >= 0)
-		r = sde_kl_encode(run->model->runner, &run->model->kl, images, n_images,
-				  request->height, request->width, moments, run->error);
+		r = encode_bounded(run->model, images, n_images, request->height, request->width,
+				   moments, run->error);
 	if (r >= 0)
 		r = sde_noise_draw(request->noise, eps, (size_t)n_images, run->n, run->error);
 	if (r >= 0) {
@@ -439,14 +461,16 @@ int sde_sd_decode(struct sde_model *model, const float *latents, int batch, int 
 	const size_t n = (size_t)batch * (size_t)model->kl.config.latent_channels *
 			 (size_t)(height / f) * (size_t)(width / f);
 	float *z = malloc(n * sizeof(float) + 1);
+	struct sde_kl_tiling tiling;
 	int r;
 
 	if (!z)
 		return sde_error_set(error, -ENOMEM, "no memory for %zu latents", n);
 	memcpy(z, latents, n * sizeof(float));
 	sde_kl_unscale(&model->kl.config, z, n);
-	r = sde_kl_decode(model->runner, &model->kl, z, batch, height / f, width / f, ret_images,
-			  error);
+	tiling = tiling_of(model, height, width);
+	r = sde_kl_decode_tiled(model->runner, &model->kl, &tiling, z, batch, height / f, width / f,
+				ret_images, error);
 	free(z);
 	return r;
 }

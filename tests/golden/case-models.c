@@ -315,57 +315,56 @@ int golden_vae_stats(struct golden_case *c)
 	golden_expect_f32(c, "latents_mode", mode, want->rank, want->shape);
 	golden_expect_f32(c, "channel_mean", mean, GOLDEN_SHAPE((int64_t)channels));
 	golden_expect_f32(c, "channel_std", deviation, GOLDEN_SHAPE((int64_t)channels));
+	return GOLDEN_PASS;
+}
 
-	int golden_vae_kl_tiled(struct golden_case * c)
-	{
-		const struct sde_kl_tiling tiling = {
-			.sample_size = (int)golden_param_int(c, "tile_sample_min_size", 512),
-			.latent_size = (int)golden_param_int(c, "tile_latent_min_size", 64),
-			.overlap = golden_param_double(c, "tile_overlap_factor", 0.25),
-		};
-		const struct golden_tensor *image, *latents, *moments, *decoded;
-		struct component component;
-		struct sde_kl_config config;
-		struct sde_error error;
-		struct sde_runner *runner;
-		struct sde_kl kl;
-		float *to;
-		int r, h, w;
+int golden_vae_kl_tiled(struct golden_case *c)
+{
+	const struct sde_kl_tiling tiling = {
+		.sample_size = (int)golden_param_int(c, "tile_sample_min_size", 512),
+		.latent_size = (int)golden_param_int(c, "tile_latent_min_size", 64),
+		.overlap = golden_param_double(c, "tile_overlap_factor", 0.25),
+	};
+	const struct golden_tensor *image, *latents, *moments, *decoded;
+	struct component component;
+	struct sde_kl_config config;
+	struct sde_error error;
+	struct sde_runner *runner;
+	struct sde_kl kl;
+	float *to;
+	int r, h, w;
 
-		r = open_component(c, "AutoencoderKL", &component);
-		if (r != GOLDEN_PASS)
-			return r;
-		if (sde_kl_config_parse(component.config, "config.json", &config, &error) < 0 ||
-		    sde_kl_bind(&kl, &config, component.weights, &error) < 0)
-			return golden_fail_error(c, "vae", &error);
-		image = golden_input_f32(c, "image");
-		latents = golden_input_f32(c, "latents_in");
-		moments = golden_input_f32(c, "moments");
-		decoded = golden_input_f32(c, "decoded");
-		if (!image || !latents || !moments || !decoded || image->rank != 4 ||
-		    latents->rank != 4)
-			return golden_fail(c, "malformed case");
-		runner = component.runner;
-		to = floats(decoded->count > moments->count ? decoded->count : moments->count);
-		h = (int)image->shape[2];
-		w = (int)image->shape[3];
-		if (sde_kl_encode_tiled(runner, &kl, &tiling, image->f32, (int)image->shape[0], h,
-					w, to, &error) < 0)
-			return golden_fail_error(c, "encode", &error);
-		golden_expect_f32(c, "moments", to, moments->rank, moments->shape);
-		if (sde_kl_encode(runner, &kl, image->f32, (int)image->shape[0], h, w, to, &error) <
-		    0)
-			return golden_fail_error(c, "encode", &error);
-		golden_expect_f32(c, "moments_untiled", to, moments->rank, moments->shape);
-		h = (int)latents->shape[2];
-		w = (int)latents->shape[3];
-		if (sde_kl_decode_tiled(runner, &kl, &tiling, latents->f32, (int)latents->shape[0],
-					h, w, to, &error) < 0)
-			return golden_fail_error(c, "decode", &error);
-		golden_expect_f32(c, "decoded", to, decoded->rank, decoded->shape);
-		if (sde_kl_decode(runner, &kl, latents->f32, (int)latents->shape[0], h, w, to,
-				  &error) < 0)
-			return golden_fail_error(c, "decode", &error);
-		golden_expect_f32(c, "decoded_untiled", to, decoded->rank, decoded->shape);
-		return GOLDEN_PASS;
-	}
+	r = open_component(c, "AutoencoderKL", &component);
+	if (r != GOLDEN_PASS)
+		return r;
+	if (sde_kl_config_parse(component.config, "config.json", &config, &error) < 0 ||
+	    sde_kl_bind(&kl, &config, component.weights, &error) < 0)
+		return golden_fail_error(c, "vae", &error);
+	image = golden_input_f32(c, "image");
+	latents = golden_input_f32(c, "latents_in");
+	moments = golden_input_f32(c, "moments");
+	decoded = golden_input_f32(c, "decoded");
+	if (!image || !latents || !moments || !decoded || image->rank != 4 || latents->rank != 4)
+		return golden_fail(c, "malformed case");
+	runner = component.runner;
+	to = floats(decoded->count > moments->count ? decoded->count : moments->count);
+	h = (int)image->shape[2];
+	w = (int)image->shape[3];
+	if (sde_kl_encode_tiled(runner, &kl, &tiling, image->f32, (int)image->shape[0], h, w, to,
+				&error) < 0)
+		return golden_fail_error(c, "encode", &error);
+	golden_expect_f32(c, "moments", to, moments->rank, moments->shape);
+	if (sde_kl_encode(runner, &kl, image->f32, (int)image->shape[0], h, w, to, &error) < 0)
+		return golden_fail_error(c, "encode", &error);
+	golden_expect_f32(c, "moments_untiled", to, moments->rank, moments->shape);
+	h = (int)latents->shape[2];
+	w = (int)latents->shape[3];
+	if (sde_kl_decode_tiled(runner, &kl, &tiling, latents->f32, (int)latents->shape[0], h, w,
+				to, &error) < 0)
+		return golden_fail_error(c, "decode", &error);
+	golden_expect_f32(c, "decoded", to, decoded->rank, decoded->shape);
+	if (sde_kl_decode(runner, &kl, latents->f32, (int)latents->shape[0], h, w, to, &error) < 0)
+		return golden_fail_error(c, "decode", &error);
+	golden_expect_f32(c, "decoded_untiled", to, decoded->rank, decoded->shape);
+	return GOLDEN_PASS;
+}

@@ -21,10 +21,10 @@ SANITIZER_ENV = {
 }
 STAGES = [
     # name, build folder, meson options, suites (empty = all), time factor
-    ("plain", "build-check", ["-Dwerror=true"], [], 1),
+    ("plain", "build-check", ["-Dwerror=true"], [], 4),
     ("asan+ubsan", "build-asan",
-     ["-Dengine=false", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "fuzz", "integration"], 4),
-    ("tsan", "build-tsan", ["-Dengine=false", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit"], 6),
+     ["-Dengine=false", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "fuzz", "integration"], 10),
+    ("tsan", "build-tsan", ["-Dengine=false", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit"], 10),
 ]
 
 

@@ -1,0 +1,172 @@
+/*
+ * sdctl as a person runs it, against a real daemon and worker: exit codes, pipes, bytes outside the selection, replay.
+ */
+#include "tests/integration/harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "client/sdctl/picture.h"
+
+#define WIDTH  150
+#define HEIGHT 101
+
+static struct daemon server;
+
+/* Run `sdctl --socket ... ARGUMENTS` through the shell in the test's folder; returns its exit code. */
+__attribute__((format(printf, 1, 2))) static int sdctl(const char *format, ...)
+{
+	char arguments[768], command[1280];
+	va_list ap;
+	int status;
+
+	va_start(ap, format);
+	vsnprintf(arguments, sizeof(arguments), format, ap);
+	va_end(ap);
+	snprintf(command, sizeof(command), "cd %s && %s --socket %s %s", server.folder,
+		 getenv("SDD_TEST_SDCTL"), server.socket, arguments);
+	status = system(command);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void load(const char *name, struct picture *ret)
+{
+	char path[160], message[256];
+
+	snprintf(path, sizeof(path), "%s/%s", server.folder, name);
+	assert_int_equal(picture_load(path, ret, message, sizeof(message)), 0);
+}
+
+static void write_source(uint8_t seed)
+{
+	struct picture picture;
+	char path[160], message[256];
+
+	assert_int_equal(picture_new(WIDTH, HEIGHT, 3, PICTURE_U8, &picture), 0);
+	for (int i = 0; i < WIDTH * HEIGHT * 3; i++)
+		picture.data[i] = (uint8_t)(i * 7 / 3 + seed);
+	snprintf(path, sizeof(path), "%s/in.png", server.folder);
+	assert_int_equal(picture_save_png(path, &picture, NULL, 0, message, sizeof(message)), 0);
+	picture_clear(&picture);
+}
+
+/* Every byte outside x, y, width, height equal, and something inside changed. */
+static void assert_only_inside_changed(const char *name, int x, int y, int width, int height)
+{
+	struct picture before, after;
+	int changed = 0;
+
+	load("in.png", &before);
+	load(name, &after);
+	assert_int_equal(after.width, WIDTH);
+	assert_int_equal(after.height, HEIGHT);
+	assert_int_equal(after.channels, 3);
+	for (int i = 0; i < WIDTH * HEIGHT; i++) {
+		const int column = i % WIDTH, row = i / WIDTH;
+		const bool inside =
+			column >= x && column < x + width && row >= y && row < y + height;
+		const bool equal = memcmp(before.data + i * 3, after.data + i * 3, 3) == 0;
+
+		if (!inside)
+			assert_true(equal);
+		changed += !equal;
+	}
+	assert_true(changed > width * height / 2);
+	picture_clear(&before);
+	picture_clear(&after);
+}
+
+static void test_inpaint_leaves_the_rest_alone_and_replays(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	write_source(1);
+	assert_int_equal(sdctl("inpaint -i in.png --select 40,30,50,41 --feather 0 --steps 2 "
+			       "--seed 5 -o out.png "
+			       "--sheet sheet.png 'a (red:1.2) house' 2>/dev/null"),
+			 0);
+	assert_only_inside_changed("out.png", 40, 30, 50, 41);
+	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
+			 0);
+	write_source(2);
+	assert_int_equal(sdctl("replay out.png -o never.png 2>/dev/null"), 1);
+	assert_int_equal(sdctl("status >/dev/null && test ! -e never.png"), 0);
+}
+
+static void test_pipes(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	write_source(3);
+	assert_int_equal(sdctl("inpaint --select 0,0,30,30 --feather 0 --steps 1 --seed 1 x < "
+			       "in.png > piped.png"),
+			 0);
+	assert_only_inside_changed("piped.png", 0, 0, 30, 30);
+	assert_int_equal(
+		sdctl("--json txt2img --steps 1 --count 2 --seed 9 -o many.png x > reply.json && "
+		      "test -s many-1.png -a -s many-2.png -a -s reply.json"),
+		0);
+}
+
+static void test_outpaint_grows_the_canvas(void **state)
+{
+	struct picture before, after;
+
+	SKIP_WITHOUT_WORKER();
+	write_source(4);
+	assert_int_equal(
+		sdctl("outpaint -i in.png --left 24 --steps 1 --seed 1 -o wide.png x 2>/dev/null"),
+		0);
+	load("in.png", &before);
+	load("wide.png", &after);
+	assert_int_equal(after.width, WIDTH + 24);
+	assert_int_equal(after.height, HEIGHT);
+	/* far from the seam the old picture stands where it stood */
+	assert_memory_equal(after.data + (WIDTH + 24 - 20) * 3, before.data + (WIDTH - 20) * 3, 60);
+	picture_clear(&before);
+	picture_clear(&after);
+}
+
+static void test_exit_codes(void **state)
+{
+	write_source(5);
+	assert_int_equal(sdctl("nonsense 2>/dev/null"), 2);
+	assert_int_equal(sdctl("txt2img --steps 5000 -o x.png x 2>/dev/null"), 2);
+	assert_int_equal(sdctl("inpaint -i missing.png --select 0,0,9,9 -o x.png x 2>/dev/null"),
+			 2);
+	assert_int_equal(sdctl("--socket %s/nobody status 2>message; test $? = 3", server.folder),
+			 0);
+	assert_int_equal(sdctl("--socket %s/nobody status 2>&1 | grep -q 'sdd --socket %s/nobody'",
+			       server.folder, server.folder),
+			 0);
+	assert_int_equal(sdctl("cancel 12345 2>/dev/null"), 1);
+	assert_int_equal(sdctl("models >/dev/null && %s --socket %s api | grep -q job.submit",
+			       getenv("SDD_TEST_SDCTL"), server.socket),
+			 0);
+}
+
+static int start(void **state)
+{
+	daemon_start(&server, NULL);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	daemon_stop(&server);
+	daemon_clear(&server);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_inpaint_leaves_the_rest_alone_and_replays),
+		cmocka_unit_test(test_pipes),
+		cmocka_unit_test(test_outpaint_grows_the_canvas),
+		cmocka_unit_test(test_exit_codes),
+	};
+
+	return cmocka_run_group_tests(tests, start, stop);
+}

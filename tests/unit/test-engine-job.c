@@ -1,0 +1,235 @@
+/*
+ * Jobs through the engine's boundary on the tiny models of the golden data: seeds, strength 0, cancellation, a U-Net made
+ * for inpainting, and errors that name the field or the tensor.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/engine/engine.h"
+
+struct fixture {
+	struct sde_engine *engine;
+	struct sde_model *model, *inpaint;
+	struct sde_image canvas;
+};
+
+static struct sde_model *load(struct sde_engine *engine, const char *name)
+{
+	struct sde_error error = {0};
+	struct sde_model *model;
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/models/%s", getenv("SDD_GOLDEN_DATA"), name);
+	if (sde_model_load(engine, path, &model, &error) < 0)
+		fail_msg("%s", error.message);
+	return model;
+}
+
+static int setup(void **state)
+{
+	const struct sde_engine_options options = {"ref", "f32", 1};
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct sde_error error = {0};
+
+	assert_non_null(f);
+	assert_int_equal(sde_engine_new(&options, &f->engine, &error), 0);
+	f->model = load(f->engine, "sd15");
+	f->inpaint = load(f->engine, "sd15_inpaint");
+	assert_int_equal(sde_image_new(61, 47, 3, SDE_PIXEL_U8, &f->canvas, &error), 0);
+	for (uint32_t y = 0; y < 47; y++)
+		for (uint32_t x = 0; x < 61 * 3; x++)
+			((uint8_t *)sde_image_row(&f->canvas, y))[x] = (uint8_t)(x * 5 + y * 3);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	sde_image_clear(&f->canvas);
+	sde_model_unref(f->model);
+	sde_model_unref(f->inpaint);
+	sde_engine_free(f->engine);
+	free(f);
+	return 0;
+}
+
+static struct sde_job job_of(const struct fixture *f, enum sde_job_kind kind)
+{
+	return (struct sde_job){
+		.kind = kind,
+		.prompt = "a (cat:1.3) on a sofa",
+		.seed = 7,
+		.steps = 2,
+		.guidance_scale = 5,
+		.strength = 1,
+		.count = 1,
+		.image = kind == SDE_TXT2IMG ? NULL : &f->canvas,
+		.has_select = true,
+		.select_x = 20,
+		.select_y = 15,
+		.select_width = 11,
+		.select_height = 9,
+		.feather = -1,
+		.grow = -1,
+		.padding = -1,
+		.color_match = true,
+		.right = 16,
+	};
+}
+
+static void run(struct sde_model *model, const struct sde_job *job, struct sde_result *ret_result)
+{
+	struct sde_error error = {0};
+
+	if (sde_job_run(model, job, NULL, ret_result, &error) < 0)
+		fail_msg("%s", error.message);
+}
+
+static size_t bytes_of(const struct sde_image *image)
+{
+	return image->stride * image->height;
+}
+
+static void test_picture_i_has_seed_plus_i(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_job job = job_of(f, SDE_TXT2IMG);
+	struct sde_result two, one;
+
+	job.count = 2;
+	run(f->model, &job, &two);
+	job.count = 1;
+	job.seed = 8;
+	run(f->model, &job, &one);
+	assert_int_equal(two.count, 2);
+	assert_int_equal(two.layers[1].seed, 8);
+	assert_int_equal(two.layers[0].image.width, sde_model_info(f->model)->native_size);
+	assert_memory_equal(two.layers[1].image.data, one.layers[0].image.data,
+			    bytes_of(&one.layers[0].image));
+	assert_memory_not_equal(two.layers[0].image.data, one.layers[0].image.data,
+				bytes_of(&one.layers[0].image));
+	assert_int_equal(one.chunks, 1);
+	assert_int_equal(one.steps_run, 2);
+	sde_result_clear(&two);
+	sde_result_clear(&one);
+}
+
+static void test_every_kind_on_both_unets(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_model *const models[] = {f->model, f->inpaint};
+
+	for (size_t m = 0; m < 2; m++)
+		for (int kind = SDE_TXT2IMG; kind <= SDE_OUTPAINT; kind++) {
+			const struct sde_job job = job_of(f, (enum sde_job_kind)kind);
+			struct sde_result result;
+
+			run(models[m], &job, &result);
+			assert_int_equal(result.layers[0].image.channels, 4);
+			assert_true(result.steps_run > 0);
+			sde_result_clear(&result);
+		}
+}
+
+static void test_selection_is_opaque_and_strength_0_changes_nothing(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_job job = job_of(f, SDE_INPAINT);
+	struct sde_result result;
+	const struct sde_layer *layer;
+	const uint8_t *pixel;
+
+	run(f->model, &job, &result);
+	layer = &result.layers[0];
+	for (int y = 15; y < 24; y++)
+		for (int x = 20; x < 31; x++) {
+			pixel = sde_image_row(&layer->image, (uint32_t)(y - layer->y));
+			assert_int_equal(pixel[4 * (x - layer->x) + 3], 255);
+		}
+	sde_result_clear(&result);
+	job.strength = 0;
+	run(f->model, &job, &result);
+	assert_int_equal(result.steps_run, 0);
+	for (uint32_t y = 0; y < result.layers[0].image.height; y++)
+		for (uint32_t x = 0; x < result.layers[0].image.width; x++) {
+			pixel = sde_image_row(&result.layers[0].image, y);
+			assert_int_equal(pixel[4 * x + 3], 0);
+		}
+	sde_result_clear(&result);
+}
+
+static void raise_flag(void *userdata, const struct sde_progress *progress)
+{
+	if (progress->step == 1)
+		atomic_store((atomic_int *)userdata, 1);
+}
+
+static void test_cancel_stops_behind_the_step(void **state)
+{
+	const struct fixture *f = *state;
+	const struct sde_job job = job_of(f, SDE_INPAINT);
+	struct sde_error error = {0};
+	struct sde_result result;
+	atomic_int cancel = 0;
+	const struct sde_hooks hooks = {raise_flag, &cancel, &cancel};
+
+	assert_int_equal(sde_job_run(f->model, &job, &hooks, &result, &error), -ECANCELED);
+	assert_int_equal(error.code, -ECANCELED);
+}
+
+static void refused(const struct fixture *f, const struct sde_job *job, const char *word)
+{
+	struct sde_error error = {0};
+	struct sde_result result;
+
+	assert_true(sde_job_run(f->model, job, NULL, &result, &error) < 0);
+	if (!strstr(error.message, word))
+		fail_msg("'%s' does not name %s", error.message, word);
+}
+
+static void test_errors_name_the_field(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_job job = job_of(f, SDE_TXT2IMG);
+
+	job.steps = 1001;
+	refused(f, &job, "steps");
+	job = job_of(f, SDE_TXT2IMG);
+	job.width = 63;
+	refused(f, &job, "width");
+	job = job_of(f, SDE_INPAINT);
+	job.strength = __builtin_nan("");
+	refused(f, &job, "strength");
+	job = job_of(f, SDE_INPAINT);
+	job.has_select = false;
+	refused(f, &job, "selected");
+	job = job_of(f, SDE_IMG2IMG);
+	job.image = NULL;
+	refused(f, &job, "image");
+	job = job_of(f, SDE_TXT2IMG);
+	job.sampler = "no such sampler";
+	refused(f, &job, "no such sampler");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_picture_i_has_seed_plus_i),
+		cmocka_unit_test(test_every_kind_on_both_unets),
+		cmocka_unit_test(test_selection_is_opaque_and_strength_0_changes_nothing),
+		cmocka_unit_test(test_cancel_stops_behind_the_step),
+		cmocka_unit_test(test_errors_name_the_field),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

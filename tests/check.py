@@ -35,9 +35,9 @@ def run(command, **kwargs):
 
 def build(folder, options):
     path = ROOT / folder
-    if not (path / "build.ninja").exists():
-        if run([MESON, "setup", folder, "-Dbuildtype=debugoptimized", *options]) != 0:
-            return False
+    again = ["--reconfigure"] if (path / "build.ninja").exists() else []
+    if run([MESON, "setup", *again, folder, "-Dbuildtype=debugoptimized", *options]) != 0:
+        return False
     return run(["ninja", "-C", folder]) == 0
 
 

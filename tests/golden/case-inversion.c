@@ -128,6 +128,9 @@ int golden_ddim_inversion(struct golden_case *c)
 
 	if (steps < 1 || steps > 1000)
 		return golden_fail(c, "malformed case: %d steps", (int)steps);
+	if (strcmp(c->options->dtype, "f32") != 0)
+		return golden_skip(
+			c, "a random U-Net's way back magnifies rounding; judged in f32 only");
 	r = prepare(&inversion, &latents);
 	if (r != GOLDEN_PASS)
 		return r;

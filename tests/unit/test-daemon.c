@@ -1,0 +1,171 @@
+/*
+ * Parts of the daemon that need no socket: configuration, quotas, job states, queue, estimates, fault points' syntax.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "daemon/config-value.h"
+#include "daemon/config.h"
+#include "daemon/estimate.h"
+#include "daemon/queue.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int parse(struct sdd_config *config, const char *text, struct sdd_config_error *error)
+{
+	return sdd_config_parse(config, "test.conf", text, strlen(text), error);
+}
+
+static void test_config(void **state)
+{
+	struct sdd_config config;
+	struct sdd_config_error error;
+
+	sdd_config_init(&config);
+	assert_int_equal(parse(&config,
+			       "# a comment\n\n threads = 3 \nmodels=/a\nmodels = /b c\n"
+			       "result-ttl = 2h\nresult-bytes = 3M\n",
+			       &error),
+			 0);
+	assert_int_equal(config.threads, 3);
+	assert_int_equal(config.n_roots, 2);
+	assert_string_equal(config.roots[1], "/b c");
+	assert_int_equal(config.result_ttl_us, 7200ULL * 1000000);
+	assert_int_equal(config.result_bytes, 3 << 20);
+	/* a more specific source replaces the list */
+	assert_int_equal(parse(&config, "models = /c", &error), 0);
+	assert_int_equal(config.n_roots, 1);
+	assert_string_equal(config.roots[0], "/c");
+	assert_int_equal(parse(&config, "threads = 4\nthreds = 2\n", &error), -EINVAL);
+	assert_string_equal(error.message,
+			    "test.conf:2: no key 'threds' (did you mean 'threads'?); "
+			    "sdd.conf(5) lists all");
+	assert_int_equal(parse(&config, "threads", &error), -EINVAL);
+	assert_int_equal(parse(&config, "max-jobs = 0", &error), -EINVAL);
+	assert_int_equal(parse(&config, "result-ttl = 3 parsecs", &error), -EINVAL);
+	assert_int_equal(parse(&config, "socket =", &error), -EINVAL);
+	assert_int_equal(sdd_config_parse(&config, "zero", "thr\0eads = 1", 12, &error), -EINVAL);
+	sdd_config_clear(&config);
+}
+
+static void test_values(void **state)
+{
+	uint64_t value = 42;
+
+	assert_int_equal(sdd_value_parse_time("5", &value), 0);
+	assert_int_equal(value, 5000000);
+	assert_int_equal(sdd_value_parse_time("250ms", &value), 0);
+	assert_int_equal(value, 250000);
+	value = 42;
+	assert_int_equal(sdd_value_parse_time("99999999999999999999", &value), -ERANGE);
+	assert_int_equal(sdd_value_parse_time("18446744073709551615d", &value), -ERANGE);
+	assert_int_equal(sdd_value_parse_bytes("-1", &value), -EINVAL);
+	assert_int_equal(sdd_value_parse_count("7x", 0, 9, &value), -EINVAL);
+	assert_int_equal(sdd_value_parse_count("10", 0, 9, &value), -ERANGE);
+	assert_int_equal(value, 42);
+}
+
+static void test_quota(void **state)
+{
+	struct sdd_meter meter = {.limit = 3};
+	struct sdd_charge a = {0}, b = {0};
+	struct sdd_users users;
+	struct sdd_user *one, *same, *other;
+
+	assert_int_equal(sdd_charge_take(&a, &meter, 2), 0);
+	assert_int_equal(sdd_charge_take(&b, &meter, 2), SDD_QUOTA_E_EXCEEDED);
+	assert_int_equal(sdd_charge_take(&b, &meter, UINT64_MAX), SDD_QUOTA_E_EXCEEDED);
+	sdd_charge_refund(&b); /* holds nothing */
+	assert_int_equal(meter.used, 2);
+	sdd_charge_refund(&a);
+	sdd_charge_refund(&a);
+	assert_int_equal(meter.used, 0);
+
+	sdd_users_init(&users, 5, 6);
+	assert_int_equal(sdd_users_get(&users, 1000, &one), 0);
+	assert_int_equal(sdd_users_get(&users, 1000, &same), 0);
+	assert_int_equal(sdd_users_get(&users, 1001, &other), 0);
+	assert_ptr_equal(one, same);
+	assert_ptr_not_equal(one, other);
+	assert_int_equal(one->jobs.limit, 6);
+	sdd_user_unref(one);
+	sdd_user_unref(other);
+	assert_false(sdd_list_is_empty(&users.users));
+	sdd_user_unref(same);
+	assert_true(sdd_list_is_empty(&users.users));
+}
+
+static void test_job_states(void **state)
+{
+	static const enum sdp_job_state all[] = {SDP_JOB_STATE_QUEUED, SDP_JOB_STATE_RUNNING,
+						 SDP_JOB_STATE_DONE, SDP_JOB_STATE_FAILED,
+						 SDP_JOB_STATE_CANCELLED};
+	struct sdd_job job = {.state = SDP_JOB_STATE_QUEUED};
+
+	assert_int_equal(sdd_job_set_state(&job, SDP_JOB_STATE_DONE), -EINVAL);
+	assert_int_equal(sdd_job_set_state(&job, SDP_JOB_STATE_RUNNING), 0);
+	/* its worker died before it began */
+	assert_int_equal(sdd_job_set_state(&job, SDP_JOB_STATE_QUEUED), 0);
+	assert_int_equal(sdd_job_set_state(&job, SDP_JOB_STATE_RUNNING), 0);
+	assert_false(sdd_job_has_ended(&job));
+	/* once it has ended it cannot end again, nor begin */
+	for (size_t end = 2; end < 5; end++) {
+		job.state = all[end];
+		assert_true(sdd_job_has_ended(&job));
+		for (size_t next = 0; next < 5; next++)
+			assert_int_equal(sdd_job_set_state(&job, all[next]), -EINVAL);
+		assert_int_equal(job.state, all[end]);
+	}
+}
+
+static void test_queue(void **state)
+{
+	struct sdd_job jobs[3] = {{.id = 1}, {.id = 2}, {.id = 3}};
+	struct sdd_queue queue;
+
+	sdd_queue_init(&queue);
+	assert_null(sdd_queue_next(&queue));
+	for (int i = 0; i < 3; i++)
+		sdd_queue_append(&queue, &jobs[i]);
+	assert_ptr_equal(sdd_queue_next(&queue), &jobs[0]);
+	assert_int_equal(sdd_queue_position(&queue, &jobs[2]), 2);
+	assert_ptr_equal(sdd_queue_find(&queue, 2), &jobs[1]);
+	assert_null(sdd_queue_find(&queue, 4));
+	sdd_queue_remove(&queue, &jobs[0]);
+	assert_int_equal(sdd_queue_position(&queue, &jobs[2]), 1);
+	sdd_queue_prepend(&queue, &jobs[0]);
+	assert_ptr_equal(sdd_queue_next(&queue), &jobs[0]);
+	assert_int_equal(queue.length, 3);
+}
+
+static void test_estimate(void **state)
+{
+	const struct sdd_measured measured = {
+		.encode_us = 1000, .steps_us = 20000, .decode_us = 3000, .steps = 10};
+	struct sdd_estimate estimate;
+
+	sdd_estimate_init(&estimate);
+	assert_int_equal(sdd_estimate_job_us(&estimate, 20), -1);
+	assert_int_equal(sdd_estimate_rest_us(&estimate, 0, 20, 0), -1);
+	/* its own steps are enough */
+	assert_int_equal(sdd_estimate_rest_us(&estimate, 5, 20, 10000), 30000);
+	sdd_estimate_update(&estimate, &measured);
+	assert_int_equal(sdd_estimate_job_us(&estimate, 20), 1000 + 40000 + 3000);
+	assert_int_equal(sdd_estimate_rest_us(&estimate, 5, 20, 10000), 30000 + 3000);
+	assert_int_equal(sdd_estimate_rest_us(&estimate, 20, 20, 99999), 3000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_config), cmocka_unit_test(test_values),
+		cmocka_unit_test(test_quota),  cmocka_unit_test(test_job_states),
+		cmocka_unit_test(test_queue),  cmocka_unit_test(test_estimate),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check install clean
+.PHONY: all build deps deps-check demo check storm install clean
 
 all: build
 
@@ -26,7 +26,9 @@ demo: build
 check: deps-check
 	@/usr/bin/python3 tests/check.py
 
-
+# the full count of random cancels and worker kills; `make check` runs a short one
+storm: build
+	@$(MESON) test -C $(BUILD) --no-rebuild --suite storm --timeout-multiplier 0 --verbose
 
 install: build
 	$(MESON) install -C $(BUILD) --no-rebuild

@@ -109,3 +109,29 @@ struct dpm_update sde_dpm_update(const struct sde_scheduler *s, struct alpha_sig
 		return update_data(s, to, from, h, order);
 	}
 }
+
+int sde_dpm_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+			  struct sde_error *error)
+{
+	float final = s->config.final_sigma_min ? sde_sched_train_sigma(s, 0) : 0;
+	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
+
+	if (r < 0)
+		return r;
+	r = sde_sched_set_mu(s, request, error);
+	if (r < 0)
+		return r;
+	if (request->timesteps)
+		r = sde_sched_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
+	else
+		r = sde_sched_space_timesteps(s, true, sde_sched_clipped_train_timesteps(s),
+					      TIMESTEPS_INT64, error);
+	if (r < 0)
+		return r;
+	return sde_sched_multistep_timesteps(s, request, final, error);
+}
+
+int sde_dpm_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
+{
+	return sde_dpm_stochastic(s);
+}

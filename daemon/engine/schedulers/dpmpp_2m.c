@@ -29,33 +29,6 @@ static int multistep_init(struct sde_scheduler *s, struct sde_error *error)
 	return 0;
 }
 
-static int multistep_set_timesteps(struct sde_scheduler *s,
-				   const struct sde_timesteps_request *request,
-				   struct sde_error *error)
-{
-	float final = s->config.final_sigma_min ? sde_sched_train_sigma(s, 0) : 0;
-	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
-
-	if (r < 0)
-		return r;
-	r = sde_sched_set_mu(s, request, error);
-	if (r < 0)
-		return r;
-	if (request->timesteps)
-		r = sde_sched_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
-	else
-		r = sde_sched_space_timesteps(s, true, sde_sched_clipped_train_timesteps(s),
-					      TIMESTEPS_INT64, error);
-	if (r < 0)
-		return r;
-	return sde_sched_multistep_timesteps(s, request, final, error);
-}
-
-static int multistep_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
-{
-	return sde_dpm_stochastic(s);
-}
-
 static int order_of_step(const struct sde_scheduler *s)
 {
 	size_t left = s->n_timesteps - s->state.step_index;
@@ -117,7 +90,7 @@ const struct scheduler_class sde_sched_dpmpp_2m = {
 			    1 << SDE_PREDICTION_V | 1 << SDE_PREDICTION_FLOW,
 	.ramps = RAMPS_KARRAS_EXPONENTIAL_BETA | 1 << SIGMAS_LU | 1 << SIGMAS_FLOW,
 	.init = multistep_init,
-	.set_timesteps = multistep_set_timesteps,
-	.noise_draws = multistep_noise_draws,
+	.set_timesteps = sde_dpm_set_timesteps,
+	.noise_draws = sde_dpm_noise_draws,
 	.step = multistep_step,
 };

@@ -54,28 +54,9 @@ static int singlestep_set_timesteps(struct sde_scheduler *s,
 				    const struct sde_timesteps_request *request,
 				    struct sde_error *error)
 {
-	float final = s->config.final_sigma_min ? sde_sched_train_sigma(s, 0) : 0;
-	int r = sde_sched_check_request(s, request, REQUEST_TIMESTEPS | REQUEST_MU, error);
+	int r = sde_dpm_set_timesteps(s, request, error);
 
-	if (r < 0)
-		return r;
-	r = sde_sched_set_mu(s, request, error);
-	if (r < 0)
-		return r;
-	if (request->timesteps)
-		r = sde_sched_copy_timesteps(s, request->timesteps, request->n_timesteps, error);
-	else
-		r = sde_sched_space_timesteps(s, true, sde_sched_clipped_train_timesteps(s),
-					      TIMESTEPS_INT64, error);
-	if (r < 0)
-		return r;
-	r = sde_sched_multistep_timesteps(s, request, final, error);
 	return r < 0 ? r : make_orders(s, error);
-}
-
-static int singlestep_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args)
-{
-	return sde_dpm_stochastic(s);
 }
 
 /* D1, D2 of the third order from the points at ratios r1 < r0 of the block's h */
@@ -142,6 +123,6 @@ const struct scheduler_class sde_sched_dpmpp_2s = {
 	.ramps = RAMPS_KARRAS_EXPONENTIAL_BETA | 1 << SIGMAS_FLOW,
 	.init = singlestep_init,
 	.set_timesteps = singlestep_set_timesteps,
-	.noise_draws = singlestep_noise_draws,
+	.noise_draws = sde_dpm_noise_draws,
 	.step = singlestep_step,
 };

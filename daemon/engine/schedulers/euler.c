@@ -7,19 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int set_sigmas(struct sde_scheduler *s, const double *sigmas, size_t n, double final,
-		      struct sde_error *error)
-{
-	int r = sde_sched_alloc_sigmas(s, n + 1, error);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n; i++)
-		s->sigmas[i] = (float)sigmas[i];
-	s->sigmas[n] = (float) final;
-	return 0;
-}
-
 static int custom_sigmas(struct sde_scheduler *s, const struct sde_timesteps_request *request,
 			 struct sde_error *error)
 {
@@ -42,7 +29,7 @@ static int custom_sigmas(struct sde_scheduler *s, const struct sde_timesteps_req
 	s->num_inference_steps = (int)n;
 	for (size_t i = 0; i < n; i++)
 		s->timesteps[i] = sde_sched_sigma_to_t(s, (float)request->sigmas[i]);
-	return set_sigmas(s, request->sigmas, n, request->sigmas[n], error);
+	return sde_sched_set_sigmas(s, request->sigmas, n, request->sigmas[n], error);
 }
 
 /*
@@ -91,7 +78,7 @@ static int euler_set_timesteps(struct sde_scheduler *s, const struct sde_timeste
 		    sde_sched_sigma_spacing(&s->config) == SIGMAS_TABLE)
 			r = log_linear_sigmas(s, final, error);
 		else
-			r = set_sigmas(s, sigmas, s->n_timesteps, final, error);
+			r = sde_sched_set_sigmas(s, sigmas, s->n_timesteps, final, error);
 		free(sigmas);
 	}
 	if (r < 0)
@@ -113,7 +100,7 @@ static int ancestral_set_timesteps(struct sde_scheduler *s,
 	r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
 	if (r < 0)
 		return r;
-	r = set_sigmas(s, sigmas, s->n_timesteps, 0, error);
+	r = sde_sched_set_sigmas(s, sigmas, s->n_timesteps, 0, error);
 	free(sigmas);
 	return r;
 }

@@ -155,6 +155,10 @@ int sde_sched_copy_timesteps(struct sde_scheduler *s, const double *timesteps, s
 /* Allocate s->sigmas with n values (contents undefined). */
 int sde_sched_alloc_sigmas(struct sde_scheduler *s, size_t n, struct sde_error *error);
 
+/* Make s->sigmas the n values, rounded to float, and final after them. */
+int sde_sched_set_sigmas(struct sde_scheduler *s, const double *sigmas, size_t n, double final,
+			 struct sde_error *error);
+
 /* Check an int64 timestep list against the table 0..T-1. */
 int sde_sched_check_table_range(const struct sde_scheduler *s, struct sde_error *error);
 
@@ -244,6 +248,11 @@ struct dpm_update sde_dpm_update(const struct sde_scheduler *s, struct alpha_sig
 
 bool sde_dpm_data_prediction(const struct sde_scheduler *s); /* the ++ forms */
 bool sde_dpm_stochastic(const struct sde_scheduler *s);
+
+/* set_timesteps and noise_draws of DPM++ 2M and 2S: int64 timesteps, one draw a step for the SDE forms. */
+int sde_dpm_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps_request *request,
+			  struct sde_error *error);
+int sde_dpm_noise_draws(const struct sde_scheduler *s, const struct sde_step_args *args);
 
 /*
  * What the algorithm remembers of the model's output: clean sample or epsilon, into `to` (n

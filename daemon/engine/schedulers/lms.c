@@ -20,13 +20,9 @@ static int lms_set_timesteps(struct sde_scheduler *s, const struct sde_timesteps
 	r = sde_sched_sigma_timesteps(s, request, TIMESTEPS_FLOAT32, &sigmas, error);
 	if (r < 0)
 		return r;
-	r = sde_sched_alloc_sigmas(s, s->n_timesteps + 1, error);
-	for (size_t i = 0; r == 0 && i < s->n_timesteps; i++) {
-		s->sigmas[i] = (float)sigmas[i];
+	r = sde_sched_set_sigmas(s, sigmas, s->n_timesteps, 0, error);
+	for (size_t i = 0; r == 0 && i < s->n_timesteps; i++)
 		s->timesteps[i] = (float)s->timesteps[i];
-	}
-	if (r == 0)
-		s->sigmas[s->n_timesteps] = 0;
 	free(sigmas);
 	return r;
 }

@@ -211,6 +211,19 @@ int sde_sched_alloc_sigmas(struct sde_scheduler *s, size_t n, struct sde_error *
 	return 0;
 }
 
+int sde_sched_set_sigmas(struct sde_scheduler *s, const double *sigmas, size_t n, double final,
+			 struct sde_error *error)
+{
+	int r = sde_sched_alloc_sigmas(s, n + 1, error);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		s->sigmas[i] = (float)sigmas[i];
+	s->sigmas[n] = (float) final;
+	return 0;
+}
+
 int sde_sched_check_table_range(const struct sde_scheduler *s, struct sde_error *error)
 {
 	for (size_t i = 0; i < s->n_timesteps; i++) {

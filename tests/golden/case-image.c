@@ -25,15 +25,6 @@ static int view(struct golden_case *c, const struct golden_tensor *t, struct sde
 	return r < 0 ? golden_fail_error(c, t->name, &error) : GOLDEN_PASS;
 }
 
-static float *floats(size_t n)
-{
-	float *values = calloc(n + 1, sizeof(*values));
-
-	if (!values)
-		abort(); /* in a child process: a FAIL of this case */
-	return values;
-}
-
 int golden_image(struct golden_case *c)
 {
 	const struct golden_tensor *image = golden_input_u8(c, "image");
@@ -48,7 +39,7 @@ int golden_image(struct golden_case *c)
 	r = view(c, image, &pixels);
 	if (r != GOLDEN_PASS)
 		return r;
-	pre = floats(image->count);
+	pre = golden_floats(image->count);
 	sde_image_to_float(&pixels, SDE_PLANAR, 2.0f, -1.0f, pre);
 	golden_expect_f32(c, "pre", pre,
 			  GOLDEN_SHAPE(1, pixels.channels, pixels.height, pixels.width));
@@ -93,7 +84,7 @@ int golden_resize_lanczos(struct golden_case *c)
 	r = sde_diffusers_resize(&grey, width, height, SDE_RESIZE_DEFAULT, &result, &error);
 	if (r < 0)
 		return golden_fail_error(c, "mask", &error);
-	binary = floats((size_t)width * height);
+	binary = golden_floats((size_t)width * height);
 	sde_image_to_float(&result, SDE_PLANAR, 1.0f, 0.0f, binary);
 	sde_mask_binarise(binary, (uint64_t)width * height);
 	golden_expect_f32(c, "mask_binarized", binary, GOLDEN_SHAPE(1, 1, height, width));
@@ -150,7 +141,7 @@ int golden_nearest(struct golden_case *c)
 
 	if (!x || x->rank != 4 || height < 1 || width < 1)
 		return golden_fail(c, "x must have four dimensions and out two");
-	y = floats((size_t)(x->shape[0] * x->shape[1] * height * width));
+	y = golden_floats((size_t)(x->shape[0] * x->shape[1] * height * width));
 	sde_resize_nearest(x->f32, (uint32_t)(x->shape[0] * x->shape[1]), (uint32_t)x->shape[3],
 			   (uint32_t)x->shape[2], (uint32_t)width, (uint32_t)height, y);
 	golden_expect_f32(c, "y", y, GOLDEN_SHAPE(x->shape[0], x->shape[1], height, width));

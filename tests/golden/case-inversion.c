@@ -19,15 +19,6 @@ struct inversion {
 	struct sde_error error;
 };
 
-static float *floats(size_t n)
-{
-	float *values = calloc(n + 1, sizeof(*values));
-
-	if (!values)
-		abort(); /* in a child process: a FAIL of this case */
-	return values;
-}
-
 /* Run a scheduler's whole list; row i of rows is the sample after step i. */
 static int run(struct inversion *inversion, enum sde_scheduler_class class_id, const float *start,
 	       float *rows, int32_t *steps)
@@ -38,7 +29,7 @@ static int run(struct inversion *inversion, enum sde_scheduler_class class_id, c
 	const size_t n = inversion->n;
 	struct sde_scheduler_config config;
 	struct sde_scheduler *scheduler;
-	float *x = floats(n), *prediction = floats(n);
+	float *x = golden_floats(n), *prediction = golden_floats(n);
 	const double *timesteps;
 	size_t count;
 
@@ -97,12 +88,12 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 	inversion->w = width / sde_model_factor(model);
 	inversion->n = (size_t)model->kl.config.latent_channels * (size_t)inversion->h *
 		       (size_t)inversion->w;
-	values = floats(image->count);
-	moments = floats(2 * inversion->n);
-	*ret_latents = floats(inversion->n);
+	values = golden_floats(image->count);
+	moments = golden_floats(2 * inversion->n);
+	*ret_latents = golden_floats(inversion->n);
 	sde_image_to_float(&pixels, SDE_PLANAR, 2, -1, values);
 	inversion->embeds =
-		floats((size_t)SDE_PROMPT_LENGTH * (size_t)model->clip.config.hidden_size);
+		golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)model->clip.config.hidden_size);
 	if (sde_kl_encode(model->runner, &model->kl, values, 1, height, width, moments,
 			  &inversion->error) < 0 ||
 	    sde_prompt_plain(model->tokenizer, sde_clip_tokenizer_pad(model->tokenizer), prompt,
@@ -135,8 +126,8 @@ int golden_ddim_inversion(struct golden_case *c)
 	if (r != GOLDEN_PASS)
 		return r;
 	channels = inversion.model->kl.config.latent_channels;
-	inverted = floats((size_t)(steps + 1) * inversion.n);
-	reconstructed = floats((size_t)steps * inversion.n);
+	inverted = golden_floats((size_t)(steps + 1) * inversion.n);
+	reconstructed = golden_floats((size_t)steps * inversion.n);
 	there = calloc((size_t)steps, sizeof(*there));
 	back = calloc((size_t)steps, sizeof(*back));
 	if (!there || !back)

@@ -10,15 +10,6 @@
 
 #define ERROR_SIZE 256
 
-static float *floats(size_t n)
-{
-	float *values = calloc(n + 1, sizeof(*values));
-
-	if (!values)
-		abort(); /* in a child process: a FAIL of this case */
-	return values;
-}
-
 /* GOLDEN_PASS and a plan with one input; backend and plan are never closed: the case is a process of its own. */
 static int open_plan(struct golden_case *c, struct sdk_shape shape, struct sdk_plan **ret_plan,
 		     sdk_value *ret_input)
@@ -55,7 +46,7 @@ static void expect(struct golden_case *c, const char *name, struct sdk_plan *pla
 {
 	const struct sdk_shape s = sdk_plan_shape(plan, value);
 	const size_t n = (size_t)s.n * (size_t)s.h * (size_t)s.w * (size_t)s.c;
-	float *got = floats(n), *turned = floats(n);
+	float *got = golden_floats(n), *turned = golden_floats(n);
 
 	if (sdk_plan_get(plan, value, got) < 0)
 		golden_fail(c, "%s: no value", name);
@@ -137,7 +128,7 @@ static int open_nchw(struct golden_case *c, const struct golden_tensor *x,
 		return golden_fail(c, "x must be (n, c, h, w)");
 	s = (struct sdk_shape){(int)x->shape[0], (int)x->shape[2], (int)x->shape[3],
 			       (int)x->shape[1]};
-	*ret_data = floats(x->count);
+	*ret_data = golden_floats(x->count);
 	sdk_nchw_to_nhwc(x->f32, *ret_data, s.n, s.c, s.h, s.w);
 	return open_plan(c, s, ret_plan, ret_input);
 }

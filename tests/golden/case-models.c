@@ -4,7 +4,6 @@
  */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/engine/formats/model-dir.h"
@@ -16,15 +15,6 @@ struct component {
 	struct sde_weights *weights;
 	struct sde_runner *runner;
 };
-
-static float *floats(size_t n)
-{
-	float *values = calloc(n + 1, sizeof(*values));
-
-	if (!values)
-		abort(); /* in a child process: a FAIL of this case */
-	return values;
-}
 
 /* GOLDEN_PASS with the component opened (never closed: the case is a process of its own). */
 static int open_component(struct golden_case *c, const char *class_prefix, struct component *ret)
@@ -96,8 +86,9 @@ int golden_text_encoder(struct golden_case *c)
 	tokens = (int)ids->shape[1];
 	n = wanted_states(c, config.num_hidden_layers, wanted, names);
 	for (int i = 0; i < n; i++)
-		states[i] = floats(ids->count * (size_t)config.hidden_size);
-	pooled = floats((size_t)batch * (size_t)(config.hidden_size + config.projection_dim));
+		states[i] = golden_floats(ids->count * (size_t)config.hidden_size);
+	pooled =
+		golden_floats((size_t)batch * (size_t)(config.hidden_size + config.projection_dim));
 	if (sde_clip_forward(component.runner, &clip, ids->i32, batch, tokens, wanted, n, states,
 			     &error) < 0 ||
 	    sde_clip_pool(component.runner, &clip, ids->i32, batch, tokens, states[0], pooled,
@@ -147,7 +138,7 @@ int golden_unet(struct golden_case *c)
 		t = golden_input_f32(c, "timestep_f32");
 	if (!t)
 		return GOLDEN_FAIL;
-	steps = floats((size_t)call.batch);
+	steps = golden_floats((size_t)call.batch);
 	for (size_t i = 0; i < (size_t)call.batch; i++) {
 		const size_t at = t->count > 1 ? i : 0;
 
@@ -162,12 +153,13 @@ int golden_unet(struct golden_case *c)
 	tensor = golden_find(c, "time_ids");
 	call.time_ids = tensor ? tensor->f32 : NULL;
 	call.n_time_ids = tensor ? (int)tensor->shape[1] : 0;
-	out = floats((size_t)call.batch * (size_t)config.out_channels * (size_t)call.height *
-		     (size_t)call.width);
+	out = golden_floats((size_t)call.batch * (size_t)config.out_channels * (size_t)call.height *
+			    (size_t)call.width);
 	if (sde_unet_forward(component.runner, &unet, &call, out, &error) < 0)
 		return golden_fail_error(c, "forward", &error);
 	if (golden_wants(c, "time_embedding")) {
-		float *embedding = floats((size_t)call.batch * (size_t)config.time_embed_dim);
+		float *embedding =
+			golden_floats((size_t)call.batch * (size_t)config.time_embed_dim);
 
 		if (sde_unet_time_embedding(component.runner, &unet, steps, call.timestep_cond,
 					    call.batch, embedding, &error) < 0)
@@ -194,11 +186,11 @@ static int vae_encode(struct golden_case *c, struct sde_runner *runner, const st
 		return golden_fail(c, "image or eps is missing or misshapen");
 	b = (int)image->shape[0];
 	n = eps->count / (size_t)b;
-	moments = floats(2 * eps->count);
-	mean = floats(eps->count);
-	logvar = floats(eps->count);
-	std = floats(eps->count);
-	sample = floats(eps->count);
+	moments = golden_floats(2 * eps->count);
+	mean = golden_floats(eps->count);
+	logvar = golden_floats(eps->count);
+	std = golden_floats(eps->count);
+	sample = golden_floats(eps->count);
 	if (sde_kl_encode(runner, kl, image->f32, b, (int)image->shape[2], (int)image->shape[3],
 			  moments, &error) < 0)
 		return golden_fail_error(c, "encode", &error);
@@ -241,8 +233,8 @@ int golden_vae_kl(struct golden_case *c)
 	b = (int)latents->shape[0];
 	h = (int)latents->shape[2];
 	w = (int)latents->shape[3];
-	z = floats(latents->count);
-	out = floats(want->count);
+	z = golden_floats(latents->count);
+	out = golden_floats(want->count);
 	memcpy(z, latents->f32, latents->count * sizeof(float));
 	if (sde_kl_decode(component.runner, &kl, z, b, h, w, out, &error) < 0)
 		return golden_fail_error(c, "decode", &error);
@@ -291,10 +283,10 @@ int golden_vae_stats(struct golden_case *c)
 	n = want->count / (size_t)want->shape[0];
 	channels = (size_t)want->shape[1];
 	area = n / channels;
-	moments = floats(2 * want->count);
-	mode = floats(want->count);
-	mean = floats(channels);
-	deviation = floats(channels);
+	moments = golden_floats(2 * want->count);
+	mode = golden_floats(want->count);
+	mean = golden_floats(channels);
+	deviation = golden_floats(channels);
 	if (sde_kl_encode(component.runner, &kl, image->f32, (int)image->shape[0],
 			  (int)image->shape[2], (int)image->shape[3], moments, &error) < 0)
 		return golden_fail_error(c, "encode", &error);
@@ -347,7 +339,7 @@ int golden_vae_kl_tiled(struct golden_case *c)
 	if (!image || !latents || !moments || !decoded || image->rank != 4 || latents->rank != 4)
 		return golden_fail(c, "malformed case");
 	runner = component.runner;
-	to = floats(decoded->count > moments->count ? decoded->count : moments->count);
+	to = golden_floats(decoded->count > moments->count ? decoded->count : moments->count);
 	h = (int)image->shape[2];
 	w = (int)image->shape[3];
 	if (sde_kl_encode_tiled(runner, &kl, &tiling, image->f32, (int)image->shape[0], h, w, to,

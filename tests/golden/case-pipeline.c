@@ -31,15 +31,6 @@ struct call {
 	struct sde_error error;
 };
 
-static float *floats(size_t n)
-{
-	float *values = calloc(n + 1, sizeof(*values));
-
-	if (!values)
-		abort(); /* in a child process: a FAIL of this case */
-	return values;
-}
-
 static int load(struct golden_case *c, struct sde_model **ret_model)
 {
 	const struct sde_engine_options options = {c->options->backend, c->options->dtype, 1};
@@ -83,7 +74,7 @@ static int embed(struct call *call)
 	const size_t row = 77 * (size_t)model->clip.config.hidden_size;
 	const bool guidance = sde_sd_uses_guidance(model, call->request.guidance_scale);
 	const int minus = (int)number(call, "clip_skip", 0) + 1;
-	float *embeds = floats(2 * (size_t)call->request.batch * row), *to = embeds;
+	float *embeds = golden_floats(2 * (size_t)call->request.batch * row), *to = embeds;
 
 	for (int half = guidance ? 0 : 1; half < 2; half++)
 		for (int i = 0; i < call->request.batch; i++, to += row) {
@@ -172,8 +163,8 @@ static int set_images(struct call *call)
 			return golden_fail_error(call->c, "padding_mask_crop", &call->error);
 	}
 	area = (size_t)call->request.width * (size_t)call->request.height;
-	images = floats((size_t)n * 3 * area);
-	masks = floats((size_t)n * area);
+	images = golden_floats((size_t)n * 3 * area);
+	masks = golden_floats((size_t)n * area);
 	for (int i = 0; i < n; i++) {
 		struct sde_image small;
 
@@ -201,7 +192,7 @@ static void expect_doubled(struct call *call, const char *name, const float *val
 		  w = request->width / f;
 	const size_t n = (size_t)request->batch * (size_t)(channels * h * w);
 	const int times = sde_sd_uses_guidance(call->model, request->guidance_scale) ? 2 : 1;
-	float *rows = floats(2 * n);
+	float *rows = golden_floats(2 * n);
 
 	memcpy(rows, values, n * sizeof(float));
 	memcpy(rows + n, values, n * sizeof(float));
@@ -216,7 +207,7 @@ static int expect_images(struct call *call, const struct sde_sd_result *result)
 	const size_t area = (size_t)h * (size_t)w;
 	const uint32_t oh = call->crops ? call->originals[0].height : (uint32_t)h;
 	const uint32_t ow = call->crops ? call->originals[0].width : (uint32_t)w;
-	float *decoded = floats((size_t)request->batch * 3 * area);
+	float *decoded = golden_floats((size_t)request->batch * 3 * area);
 	uint8_t *bytes = calloc((size_t)request->batch, (size_t)oh * ow * 3);
 
 	if (!bytes)
@@ -257,7 +248,7 @@ static int run_and_compare(struct call *call)
 
 	if (sde_sd_run(call->model, &call->request, &result, &call->error) < 0)
 		return golden_fail_error(call->c, "pipeline", &call->error);
-	steps = floats(result.n_timesteps);
+	steps = golden_floats(result.n_timesteps);
 	for (size_t i = 0; i < result.n_timesteps; i++)
 		steps[i] = (float)result.timesteps[i];
 	golden_expect_f32(call->c, "timesteps", steps, GOLDEN_SHAPE((int64_t)result.n_timesteps));
@@ -357,8 +348,8 @@ int golden_prompt_embed(struct golden_case *c)
 	n = (int64_t)prompt.count;
 	width = model->clip.config.hidden_size;
 	ids = calloc(prompt.count, sizeof(prompt.chunks[0].ids));
-	weights = floats(prompt.count * 77);
-	embeds = floats(prompt.count * 77 * (size_t)width);
+	weights = golden_floats(prompt.count * 77);
+	embeds = golden_floats(prompt.count * 77 * (size_t)width);
 	if (!ids)
 		abort();
 	for (size_t i = 0; i < prompt.count; i++) {

@@ -11,15 +11,6 @@
 #include "daemon/engine/schedulers/steps.h"
 #include "tests/golden/golden.h"
 
-static float *floats(size_t n)
-{
-	float *values = calloc(n + 1, sizeof(*values));
-
-	if (!values)
-		abort(); /* in a child process: a FAIL of this case */
-	return values;
-}
-
 int golden_beta_ppf(struct golden_case *c)
 {
 	const struct golden_tensor *q = golden_input_f32(c, "q");
@@ -28,7 +19,7 @@ int golden_beta_ppf(struct golden_case *c)
 
 	if (!q)
 		return GOLDEN_FAIL;
-	x = floats(q->count);
+	x = golden_floats(q->count);
 	for (size_t i = 0; i < q->count; i++)
 		x[i] = (float)sde_beta_ppf(q->f32[i], a, b);
 	golden_expect_f32(c, "x", x, q->rank, q->shape);
@@ -47,7 +38,7 @@ int golden_timestep_embedding(struct golden_case *c)
 
 	if (!t)
 		return GOLDEN_FAIL;
-	out = floats(t->count * dim);
+	out = golden_floats(t->count * dim);
 	sde_timestep_embedding(t->f32, t->count, dim, flip, shift, period, out);
 	golden_expect_f32(c, "out", out, GOLDEN_SHAPE((int64_t)t->count, (int64_t)dim));
 	sde_timestep_embedding(t->f32, t->count, dim, false, 1, period, out);
@@ -65,7 +56,7 @@ int golden_guidance_embedding(struct golden_case *c)
 
 	if (!w)
 		return GOLDEN_FAIL;
-	out = floats(w->count * dim);
+	out = golden_floats(w->count * dim);
 	sde_guidance_embedding(w->f32, w->count, dim, golden_param_double(c, "scale", 1000), out);
 	golden_expect_f32(c, "out", out, GOLDEN_SHAPE((int64_t)w->count, (int64_t)dim));
 	free(out);
@@ -91,7 +82,7 @@ int golden_steps_table(struct golden_case *c)
 
 	if (!want || want->rank != 2 || want->shape[1] != 6)
 		return golden_fail(c, "table must have six columns");
-	table = floats(want->count);
+	table = golden_floats(want->count);
 	for (size_t i = 0; i < want->count; i += 6) {
 		int n = (int)want->f32[i];
 		double strength = decimal(want->f32[i + 1]);
@@ -116,7 +107,7 @@ int golden_flux_mu(struct golden_case *c)
 {
 	const json_t *lengths = golden_param(c, "seq");
 	size_t n = json_array_size(lengths);
-	float *mu = floats(n);
+	float *mu = golden_floats(n);
 
 	/* both outputs use FLUX.1's line, which is also the default */
 	for (size_t i = 0; i < n; i++)
@@ -140,9 +131,9 @@ int golden_interpolate(struct golden_case *c)
 	if (!a || !b || !near_b || !want || b->count != a->count || near_b->count != a->count ||
 	    want->count != n_positions * a->count)
 		return golden_fail(c, "a, b, near_b and t do not fit the output");
-	lerp = floats(want->count);
-	slerp = floats(want->count);
-	near = floats(want->count);
+	lerp = golden_floats(want->count);
+	slerp = golden_floats(want->count);
+	near = golden_floats(want->count);
 	for (size_t i = 0; i < n_positions; i++) {
 		double t = json_number_value(json_array_get(positions, i));
 		size_t at = i * a->count;

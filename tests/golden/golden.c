@@ -16,6 +16,15 @@
 
 #define CASE_JSON_MAX (16u << 20)
 
+float *golden_floats(size_t n)
+{
+	float *values = calloc(n + 1, sizeof(*values));
+
+	if (!values)
+		abort();
+	return values;
+}
+
 int golden_skip(struct golden_case *c, const char *format, ...)
 {
 	va_list ap;

@@ -58,6 +58,12 @@ struct golden_case {
 	char worst_name[96];
 };
 
+/*
+ * n zeroed floats (never NULL, also for 0), freed by the caller. Out of memory aborts: in a case's child process that is
+ * a FAIL of this case alone.
+ */
+float *golden_floats(size_t n);
+
 /* A kind's function. Return GOLDEN_PASS after calling golden_expect_* on the outputs, or golden_skip(), golden_fail(). */
 typedef int golden_fn(struct golden_case *c);
 

@@ -5,39 +5,8 @@
 #include "client/sdctl/compose.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static float sample_get(const struct picture *picture, size_t index)
-{
-	switch (picture->type) {
-	case PICTURE_U8:
-		return (float)picture->data[index] / 255.0f;
-	case PICTURE_U16:
-		return (float)((const uint16_t *)picture->data)[index] / 65535.0f;
-	case PICTURE_F32:
-		return ((const float *)picture->data)[index];
-	}
-	return 0.0f;
-}
-
-static void sample_set(struct picture *picture, size_t index, float value)
-{
-	const float unit = value > 0.0f ? (value < 1.0f ? value : 1.0f) : 0.0f;
-
-	switch (picture->type) {
-	case PICTURE_U8:
-		picture->data[index] = (uint8_t)lrintf(unit * 255.0f);
-		break;
-	case PICTURE_U16:
-		((uint16_t *)picture->data)[index] = (uint16_t)lrintf(unit * 65535.0f);
-		break;
-	case PICTURE_F32:
-		((float *)picture->data)[index] = value;
-		break;
-	}
-}
 
 static size_t pixel_index(const struct picture *picture, int x, int y)
 {
@@ -59,7 +28,7 @@ static void pixel_copy(struct picture *out, size_t to, const struct picture *in,
 		memcpy(out->data + (to + (size_t)colors_out) * size,
 		       in->data + (from + (size_t)colors_in) * size, size);
 	else if (alpha_out)
-		sample_set(out, to + (size_t)colors_out, 1.0f);
+		picture_set_sample(out, to + (size_t)colors_out, 1.0f);
 }
 
 static bool layer_is_grey(const struct picture *layer)
@@ -67,10 +36,11 @@ static bool layer_is_grey(const struct picture *layer)
 	const size_t n = (size_t)layer->width * (size_t)layer->height;
 
 	for (size_t i = 0; i < n; i++) {
-		const float red = sample_get(layer, i * 4);
+		const float red = picture_sample(layer, i * 4);
 
-		if (sample_get(layer, i * 4 + 3) > 0.0f &&
-		    (sample_get(layer, i * 4 + 1) != red || sample_get(layer, i * 4 + 2) != red))
+		if (picture_sample(layer, i * 4 + 3) > 0.0f &&
+		    (picture_sample(layer, i * 4 + 1) != red ||
+		     picture_sample(layer, i * 4 + 2) != red))
 			return false;
 	}
 	return true;
@@ -79,19 +49,20 @@ static bool layer_is_grey(const struct picture *layer)
 static void pixel_over(struct picture *out, size_t to, const struct picture *layer, size_t from)
 {
 	const int colors = out->channels >= 3 ? 3 : 1;
-	const float above = sample_get(layer, from + 3);
-	const float below = out->channels % 2 == 0 ? sample_get(out, to + (size_t)colors) : 1.0f;
+	const float above = picture_sample(layer, from + 3);
+	const float below =
+		out->channels % 2 == 0 ? picture_sample(out, to + (size_t)colors) : 1.0f;
 	const float alpha = above + below * (1.0f - above);
 
 	for (int c = 0; c < colors; c++) {
-		const float top = sample_get(layer, from + (size_t)c);
-		const float bottom = sample_get(out, to + (size_t)c);
+		const float top = picture_sample(layer, from + (size_t)c);
+		const float bottom = picture_sample(out, to + (size_t)c);
 
-		sample_set(out, to + (size_t)c,
-			   (top * above + bottom * below * (1.0f - above)) / alpha);
+		picture_set_sample(out, to + (size_t)c,
+				   (top * above + bottom * below * (1.0f - above)) / alpha);
 	}
 	if (out->channels % 2 == 0)
-		sample_set(out, to + (size_t)colors, alpha);
+		picture_set_sample(out, to + (size_t)colors, alpha);
 }
 
 static int min_int(int a, int b)
@@ -144,7 +115,7 @@ int compose_layer(const struct picture *base, const struct picture *layer, int x
 
 			if (!inside)
 				pixel_copy(&out, to, layer, from);
-			else if (sample_get(layer, from + 3) > 0.0f)
+			else if (picture_sample(layer, from + 3) > 0.0f)
 				pixel_over(&out, to, layer, from);
 		}
 	}
@@ -159,15 +130,16 @@ static void paste_rgb8(struct picture *out, const struct picture *in, int x)
 			const size_t from = pixel_index(in, column, row);
 			const float alpha =
 				in->channels % 2 == 0
-					? sample_get(in, from + (size_t)in->channels - 1)
+					? picture_sample(in, from + (size_t)in->channels - 1)
 					: 1.0f;
 
 			for (int c = 0; c < 3; c++) {
-				const float value =
-					sample_get(in, from + (size_t)(in->channels >= 3 ? c : 0));
+				const float value = picture_sample(
+					in, from + (size_t)(in->channels >= 3 ? c : 0));
 
-				sample_set(out, pixel_index(out, x + column, row) + (size_t)c,
-					   value * alpha + 1.0f - alpha);
+				picture_set_sample(out,
+						   pixel_index(out, x + column, row) + (size_t)c,
+						   value * alpha + 1.0f - alpha);
 			}
 		}
 	}

@@ -67,15 +67,6 @@ static void generation_clear(struct generation *generation)
 	picture_clear(&generation->mask);
 }
 
-static const struct verb *self(const char *name)
-{
-	const struct verb *verb = generate_verbs;
-
-	while (strcmp(verb->name, name) != 0)
-		verb++;
-	return verb;
-}
-
 static int print_options(const struct verb *verb)
 {
 	printf("usage: sdctl %s %s\n%s\n\noptions:", verb->name, verb->arguments, verb->help);
@@ -115,9 +106,8 @@ static int set_field(struct generation *generation, const char *option, const ch
 /* Luminance times alpha in a picture's own type: what a painted mask means. */
 static int make_mask(struct picture *picture)
 {
-	const size_t size = picture_type_size(picture->type);
 	const size_t n = (size_t)picture->width * (size_t)picture->height;
-	const int channels = picture->channels;
+	const size_t channels = (size_t)picture->channels;
 	struct picture mask;
 
 	if (channels == 1)
@@ -127,28 +117,16 @@ static int make_mask(struct picture *picture)
 		return EXIT_FAILED;
 	}
 	for (size_t i = 0; i < n; i++) {
-		float value[4], grey, alpha;
+		const float first = picture_sample(picture, i * channels);
+		const float alpha = channels % 2 == 0
+					    ? picture_sample(picture, i * channels + channels - 1)
+					    : 1.0f;
+		float grey = first;
 
-		for (int c = 0; c < channels; c++) {
-			const size_t at = (i * (size_t)channels + (size_t)c) * size;
-
-			if (picture->type == PICTURE_U8)
-				value[c] = (float)picture->data[at] / 255.0f;
-			else if (picture->type == PICTURE_U16)
-				value[c] =
-					(float)*(const uint16_t *)(picture->data + at) / 65535.0f;
-			else
-				value[c] = *(const float *)(picture->data + at);
-		}
-		grey = channels >= 3 ? 0.299f * value[0] + 0.587f * value[1] + 0.114f * value[2]
-				     : value[0];
-		alpha = channels % 2 == 0 ? value[channels - 1] : 1.0f;
-		if (picture->type == PICTURE_U8)
-			mask.data[i] = (uint8_t)(grey * alpha * 255.0f + 0.5f);
-		else if (picture->type == PICTURE_U16)
-			((uint16_t *)mask.data)[i] = (uint16_t)(grey * alpha * 65535.0f + 0.5f);
-		else
-			((float *)mask.data)[i] = grey * alpha;
+		if (channels >= 3)
+			grey = 0.299f * first + 0.587f * picture_sample(picture, i * channels + 1) +
+			       0.114f * picture_sample(picture, i * channels + 2);
+		picture_set_sample(&mask, i, grey * alpha);
 	}
 	picture_clear(picture);
 	*picture = mask;
@@ -375,7 +353,7 @@ static int run_generate(const struct context *context, int argc, char **argv)
 	generation.request = sdc_job_request_new(argv[0], &error);
 	if (!generation.request)
 		return fail(&error);
-	r = parse(&generation, self(argv[0]), argc, argv);
+	r = parse(&generation, find_verb(generate_verbs, argv[0]), argc, argv);
 	if (r == EXIT_OK && needs_image && !generation.image_path) {
 		if (isatty(STDIN_FILENO)) {
 			complain("%s needs a picture: give -i FILE, or pipe one in", argv[0]);
@@ -503,19 +481,17 @@ static int run_replay(const struct context *context, int argc, char **argv)
 		else if (option == 'o')
 			generation.output = optarg;
 		else if (option == 'h')
-			return print_options(self("replay"));
+			return print_options(find_verb(generate_verbs, "replay"));
 		else
-			return usage(self("replay"));
+			return usage(find_verb(generate_verbs, "replay"));
 	}
 	if (optind + 1 != argc)
-		return usage(self("replay"));
+		return usage(find_verb(generate_verbs, "replay"));
 	if (picture_png_text(argv[optind], METADATA_KEY, &text, message, sizeof(message)) < 0) {
 		complain("%s", message);
 		return EXIT_USAGE;
 	}
-	entry = json_loads(text, 0, NULL);
-	if (!entry)
-		entry = json_loads(text, JSON_DECODE_INT_AS_REAL, NULL);
+	entry = metadata_parse(text);
 	free(text);
 	if (!entry || !json_is_string(json_object_get(entry, "seed"))) {
 		complain("%s: its \"%s\" entry is damaged", argv[optind], METADATA_KEY);

@@ -160,12 +160,8 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 static json_t *effective_request(const sdc_reply *reply)
 {
 	char *text = sdc_reply_json(reply, "parameters");
-	json_t *request = NULL;
+	json_t *request = text ? metadata_parse(text) : NULL;
 
-	if (text)
-		request = json_loads(text, 0, NULL);
-	if (text && !request) /* a seed beyond 2^63 - 1 */
-		request = json_loads(text, JSON_DECODE_INT_AS_REAL, NULL);
 	free(text);
 	return request;
 }

@@ -71,7 +71,7 @@ static int print_help(void)
 	return EXIT_OK;
 }
 
-static const struct verb *find_verb(const struct verb *verbs, const char *name)
+const struct verb *find_verb(const struct verb *verbs, const char *name)
 {
 	for (; verbs->name; verbs++) {
 		if (strcmp(verbs->name, name) == 0)

@@ -49,6 +49,13 @@ char *metadata_a1111(const json_t *request, uint64_t seed)
 	return text;
 }
 
+json_t *metadata_parse(const char *text)
+{
+	json_t *value = json_loads(text, 0, NULL);
+
+	return value ? value : json_loads(text, JSON_DECODE_INT_AS_REAL, NULL);
+}
+
 static uint64_t fnv1a64(uint64_t hash, const void *data, size_t size)
 {
 	const uint8_t *bytes = data;

@@ -17,5 +17,8 @@
 /* request: the effective parameters of the job. Returns malloc'ed text, or NULL when out of memory. */
 char *metadata_a1111(const json_t *request, uint64_t seed);
 
+/* JSON written by the daemon or by us; a seed beyond 2^63 - 1 becomes a real. NULL when it is none. */
+json_t *metadata_parse(const char *text);
+
 /* FNV-1a 64 over size, type and pixels: tells whether a source picture is still the one a job was made from. */
 uint64_t metadata_fingerprint(const struct picture *picture);

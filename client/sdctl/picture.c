@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,6 +62,36 @@ void picture_clear(struct picture *picture)
 	free(picture->data);
 	free(picture->icc);
 	*picture = (struct picture){0};
+}
+
+float picture_sample(const struct picture *picture, size_t index)
+{
+	switch (picture->type) {
+	case PICTURE_U8:
+		return (float)picture->data[index] / 255.0f;
+	case PICTURE_U16:
+		return (float)((const uint16_t *)picture->data)[index] / 65535.0f;
+	case PICTURE_F32:
+		return ((const float *)picture->data)[index];
+	}
+	return 0.0f;
+}
+
+void picture_set_sample(struct picture *picture, size_t index, float value)
+{
+	const float unit = value > 0.0f ? (value < 1.0f ? value : 1.0f) : 0.0f;
+
+	switch (picture->type) {
+	case PICTURE_U8:
+		picture->data[index] = (uint8_t)lrintf(unit * 255.0f);
+		break;
+	case PICTURE_U16:
+		((uint16_t *)picture->data)[index] = (uint16_t)lrintf(unit * 65535.0f);
+		break;
+	case PICTURE_F32:
+		((float *)picture->data)[index] = value;
+		break;
+	}
 }
 
 int picture_slurp(const char *path, size_t limit, uint8_t **ret_bytes, size_t *ret_size, char *err,

@@ -37,6 +37,10 @@ const char *picture_type_name(enum picture_type type);
 int picture_new(int width, int height, int channels, enum picture_type type, struct picture *ret);
 void picture_clear(struct picture *picture);
 
+/* One sample by its index, integers as 0..1; setting rounds and clamps integers, floats are stored as they are. */
+float picture_sample(const struct picture *picture, size_t index);
+void picture_set_sample(struct picture *picture, size_t index, float value);
+
 /*
  * Read a picture from path ("-" = standard input). On failure prints nothing, returns a negative errno and puts a
  * sentence naming the file into err.

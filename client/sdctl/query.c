@@ -25,15 +25,6 @@ static int plain_arguments(const struct verb *verb, int argc, char **argv, int l
 	return -1;
 }
 
-static const struct verb *self(const char *name)
-{
-	const struct verb *verb = query_verbs;
-
-	while (strcmp(verb->name, name) != 0)
-		verb++;
-	return verb;
-}
-
 static int print_json(const sdc_reply *reply, const char *path)
 {
 	char *json = sdc_reply_json(reply, path);
@@ -190,21 +181,21 @@ static int show(const struct context *context, const char *method,
 
 static int run_models(const struct context *context, int argc, char **argv)
 {
-	const int r = plain_arguments(self("models"), argc, argv, 0, 0);
+	const int r = plain_arguments(find_verb(query_verbs, "models"), argc, argv, 0, 0);
 
 	return r >= 0 ? r : show(context, "models.list", print_models);
 }
 
 static int run_jobs(const struct context *context, int argc, char **argv)
 {
-	const int r = plain_arguments(self("jobs"), argc, argv, 0, 0);
+	const int r = plain_arguments(find_verb(query_verbs, "jobs"), argc, argv, 0, 0);
 
 	return r >= 0 ? r : show(context, "job.list", print_jobs);
 }
 
 static int run_status(const struct context *context, int argc, char **argv)
 {
-	const int r = plain_arguments(self("status"), argc, argv, 0, 0);
+	const int r = plain_arguments(find_verb(query_verbs, "status"), argc, argv, 0, 0);
 
 	return r >= 0 ? r : show(context, "status", print_status);
 }
@@ -216,7 +207,7 @@ static int run_model_state(const struct context *context, int argc, char **argv)
 	sdc_reply *reply = NULL;
 	int r;
 
-	r = plain_arguments(self(argv[0]), argc, argv, 0, 1);
+	r = plain_arguments(find_verb(query_verbs, argv[0]), argc, argv, 0, 1);
 	if (r >= 0)
 		return r;
 	r = ask(context, load ? "models.load" : "models.unload", argc > 1 ? "model" : NULL, argv[1],
@@ -240,7 +231,7 @@ static int run_cancel(const struct context *context, int argc, char **argv)
 	sdc_reply *reply = NULL;
 	int r;
 
-	r = plain_arguments(self("cancel"), argc, argv, 1, 1);
+	r = plain_arguments(find_verb(query_verbs, "cancel"), argc, argv, 1, 1);
 	if (r >= 0)
 		return r;
 	r = ask(context, "job.cancel", "job", argv[1], &reply);
@@ -264,14 +255,14 @@ static int run_get(const struct context *context, int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) >= 0) {
 		if (option == 'h')
-			return plain_arguments(self("get"), 2,
+			return plain_arguments(find_verb(query_verbs, "get"), 2,
 					       (char *[]){argv[0], (char *)"--help"}, 0, 1);
 		if (option != 'o')
 			return EXIT_USAGE;
 		output = optarg;
 	}
 	if (optind + 1 != argc || !output)
-		return usage(self("get"));
+		return usage(find_verb(query_verbs, "get"));
 	r = ask(context, "job.get", "job", argv[optind], &reply);
 	if (r != EXIT_OK)
 		return r;
@@ -292,7 +283,7 @@ static int run_api(const struct context *context, int argc, char **argv)
 	sdc_reply *reply = NULL;
 	int r;
 
-	r = plain_arguments(self("api"), argc, argv, 0, 0);
+	r = plain_arguments(find_verb(query_verbs, "api"), argc, argv, 0, 0);
 	if (r >= 0)
 		return r;
 	r = ask(context, "api.info", NULL, NULL, &reply);
@@ -344,7 +335,7 @@ static int run_watch(const struct context *context, int argc, char **argv)
 	sdc_error error = {0};
 	int r;
 
-	r = plain_arguments(self("watch"), argc, argv, 0, 0);
+	r = plain_arguments(find_verb(query_verbs, "watch"), argc, argv, 0, 0);
 	if (r >= 0)
 		return r;
 	request = sdc_request_new("events.subscribe", &error);

@@ -37,6 +37,9 @@ struct verb {
 extern const struct verb generate_verbs[]; /* ended by an empty entry, as all tables of verbs */
 extern const struct verb query_verbs[];
 
+/* The verb of this name in a table, or NULL. */
+const struct verb *find_verb(const struct verb *verbs, const char *name);
+
 /* Print "sdctl: ..." to standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Print an error of the library and return the exit code that fits it. */

@@ -57,6 +57,7 @@ struct generation {
 	sdc_request *request;
 	const char *image_path, *mask_path, *output, *sheet;
 	bool as_layer, detach, any_side;
+	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
 };
 
@@ -151,30 +152,50 @@ static int attach(struct generation *generation, const char *field, const struct
 										     : EXIT_OK;
 }
 
-static int load_pictures(struct generation *generation)
+/* What a picture was made from must still be the same when it is replayed, else its bytes cannot come back. */
+static int check_unchanged(const json_t *replayed, const char *field, const struct picture *picture,
+			   const char *path)
+{
+	const char *wanted =
+		json_string_value(json_object_get(json_object_get(replayed, field), "fnv1a64"));
+	char hash[17];
+
+	if (!wanted)
+		return EXIT_OK;
+	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)metadata_fingerprint(picture));
+	if (strcmp(hash, wanted) == 0)
+		return EXIT_OK;
+	complain("%s is not the %s this was made from any more (its pixels changed); give the old "
+		 "one",
+		 path, field);
+	return EXIT_FAILED;
+}
+
+static int load_one(struct generation *generation, const char *field, const char *path,
+		    struct picture *picture)
 {
 	char message[512];
-	int r = EXIT_OK;
+	int r;
 
-	if (generation->image_path) {
-		if (picture_load(generation->image_path, &generation->image, message,
-				 sizeof(message)) < 0) {
-			complain("%s", message);
-			return EXIT_USAGE;
-		}
-		r = attach(generation, "image", &generation->image);
+	if (!path)
+		return EXIT_OK;
+	if (picture_load(path, picture, message, sizeof(message)) < 0) {
+		complain("%s%s%s", message, generation->replayed ? "; say where it is with --" : "",
+			 generation->replayed ? field : "");
+		return generation->replayed ? EXIT_FAILED : EXIT_USAGE;
 	}
-	if (r == EXIT_OK && generation->mask_path) {
-		if (picture_load(generation->mask_path, &generation->mask, message,
-				 sizeof(message)) < 0) {
-			complain("%s", message);
-			return EXIT_USAGE;
-		}
-		r = make_mask(&generation->mask);
-		if (r == EXIT_OK)
-			r = attach(generation, "mask", &generation->mask);
-	}
-	return r;
+	r = strcmp(field, "mask") == 0 ? make_mask(picture) : EXIT_OK;
+	if (r == EXIT_OK)
+		r = check_unchanged(generation->replayed, field, picture, path);
+	return r == EXIT_OK ? attach(generation, field, picture) : r;
+}
+
+static int load_pictures(struct generation *generation)
+{
+	const int r = load_one(generation, "image", generation->image_path, &generation->image);
+
+	return r == EXIT_OK ? load_one(generation, "mask", generation->mask_path, &generation->mask)
+			    : r;
 }
 
 static volatile sig_atomic_t interrupts;
@@ -412,25 +433,6 @@ static int replay_fields(struct generation *generation, const json_t *entry)
 	return r;
 }
 
-/* The source a picture was made from must still be the same, else its bytes cannot come back. */
-static int check_source(const json_t *entry, const char *field, const struct picture *picture,
-			const char *path)
-{
-	const char *wanted =
-		json_string_value(json_object_get(json_object_get(entry, field), "fnv1a64"));
-	char hash[17];
-
-	if (!picture->data || !wanted)
-		return EXIT_OK;
-	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)metadata_fingerprint(picture));
-	if (strcmp(hash, wanted) == 0)
-		return EXIT_OK;
-	complain("%s is not the %s this was made from any more (its pixels changed); give the old "
-		 "one",
-		 path, field);
-	return EXIT_FAILED;
-}
-
 static int replay_entry(const struct context *context, struct generation *generation,
 			const json_t *entry)
 {
@@ -441,28 +443,19 @@ static int replay_entry(const struct context *context, struct generation *genera
 	const char *mask =
 		json_string_value(json_object_get(json_object_get(entry, "mask"), "path"));
 	const char *output = json_string_value(json_object_get(entry, "output"));
-	struct picture picture;
-	char message[512];
 	sdc_error error = {0};
 	int r;
 
 	generation->request = sdc_job_request_new(kind ? kind : "", &error);
 	if (!generation->request)
 		return fail(&error);
+	generation->replayed = entry;
 	generation->as_layer = output && strcmp(output, "layer") == 0;
 	if (!generation->image_path)
 		generation->image_path = image;
 	if (!generation->mask_path)
 		generation->mask_path = mask;
 	r = replay_fields(generation, entry);
-	if (r == EXIT_OK && generation->image_path && strcmp(generation->image_path, "-") != 0) {
-		if (picture_load(generation->image_path, &picture, message, sizeof(message)) < 0) {
-			complain("%s; give the source with -i FILE", message);
-			return EXIT_FAILED;
-		}
-		r = check_source(entry, "image", &picture, generation->image_path);
-		picture_clear(&picture);
-	}
 	return r == EXIT_OK ? run(context, generation) : r;
 }
 

@@ -40,17 +40,35 @@ static void load(const char *name, struct picture *ret)
 	assert_int_equal(picture_load(path, ret, message, sizeof(message)), 0);
 }
 
+static void save(const char *name, const struct picture *picture)
+{
+	char path[160], message[256];
+
+	snprintf(path, sizeof(path), "%s/%s", server.folder, name);
+	assert_int_equal(picture_save_png(path, picture, NULL, 0, message, sizeof(message)), 0);
+}
+
 static void write_source(uint8_t seed)
 {
 	struct picture picture;
-	char path[160], message[256];
 
 	assert_int_equal(picture_new(WIDTH, HEIGHT, 3, PICTURE_U8, &picture), 0);
 	for (int i = 0; i < WIDTH * HEIGHT * 3; i++)
 		picture.data[i] = (uint8_t)(i * 7 / 3 + seed);
-	snprintf(path, sizeof(path), "%s/in.png", server.folder);
-	assert_int_equal(picture_save_png(path, &picture, NULL, 0, message, sizeof(message)), 0);
+	save("in.png", &picture);
 	picture_clear(&picture);
+}
+
+/* A grey + alpha mask, white and opaque in a rectangle of this width at (20, 20). */
+static void write_mask(int width)
+{
+	struct picture mask;
+
+	assert_int_equal(picture_new(WIDTH, HEIGHT, 2, PICTURE_U8, &mask), 0);
+	for (int y = 20; y < 50; y++)
+		memset(mask.data + (y * WIDTH + 20) * 2, 255, (size_t)width * 2);
+	save("mask.png", &mask);
+	picture_clear(&mask);
 }
 
 /* Every byte outside x, y, width, height equal, and something inside changed. */
@@ -93,6 +111,24 @@ static void test_inpaint_leaves_the_rest_alone_and_replays(void **state)
 	write_source(2);
 	assert_int_equal(sdctl("replay out.png -o never.png 2>/dev/null"), 1);
 	assert_int_equal(sdctl("status >/dev/null && test ! -e never.png"), 0);
+}
+
+static void test_mask_and_its_replay(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	write_source(6);
+	write_mask(40);
+	assert_int_equal(sdctl("inpaint -i in.png --mask mask.png --feather 0 --steps 1 --seed 2 "
+			       "-o masked.png x "
+			       "2>/dev/null"),
+			 0);
+	assert_only_inside_changed("masked.png", 20, 20, 40, 30);
+	assert_int_equal(
+		sdctl("replay masked.png -o again.png 2>/dev/null && cmp masked.png again.png"), 0);
+	write_mask(30);
+	assert_int_equal(sdctl("replay masked.png -o never.png 2>message"), 1);
+	assert_int_equal(
+		sdctl("status >/dev/null && test ! -e never.png && grep -q mask.png message"), 0);
 }
 
 static void test_pipes(void **state)
@@ -163,6 +199,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_inpaint_leaves_the_rest_alone_and_replays),
+		cmocka_unit_test(test_mask_and_its_replay),
 		cmocka_unit_test(test_pipes),
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
 		cmocka_unit_test(test_exit_codes),

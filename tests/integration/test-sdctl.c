@@ -59,12 +59,14 @@ static void write_source(uint8_t seed)
 	picture_clear(&picture);
 }
 
-/* A grey + alpha mask, white and opaque in a rectangle of this width at (20, 20). */
+/* A grey + alpha mask, white all over but opaque only in a rectangle of this width at (20, 20). */
 static void write_mask(int width)
 {
 	struct picture mask;
 
 	assert_int_equal(picture_new(WIDTH, HEIGHT, 2, PICTURE_U8, &mask), 0);
+	for (int i = 0; i < WIDTH * HEIGHT; i++)
+		mask.data[i * 2] = 255;
 	for (int y = 20; y < 50; y++)
 		memset(mask.data + (y * WIDTH + 20) * 2, 255, (size_t)width * 2);
 	save("mask.png", &mask);

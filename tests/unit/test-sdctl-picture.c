@@ -166,6 +166,25 @@ static void test_layer_leaves_the_rest_alone(void **state)
 	}
 }
 
+/* Transparent pixels keep their hidden colours under a transparent layer; half alpha mixes, rounded to nearest. */
+static void test_alpha_arithmetic(void **state)
+{
+	const uint8_t under[8] = {10, 200, 30, 0, 100, 50, 255, 255},
+		      over[8] = {7, 8, 9, 0, 200, 100, 0, 51};
+	const uint8_t wanted[8] = {10, 200, 30, 0, 120, 60, 204, 255};
+	struct picture base, layer, out;
+
+	assert_int_equal(picture_new(2, 1, 4, PICTURE_U8, &base), 0);
+	assert_int_equal(picture_new(2, 1, 4, PICTURE_U8, &layer), 0);
+	memcpy(base.data, under, sizeof(under));
+	memcpy(layer.data, over, sizeof(over));
+	assert_int_equal(compose_layer(&base, &layer, 0, 0, &out), 0);
+	assert_memory_equal(out.data, wanted, sizeof(wanted));
+	picture_clear(&base);
+	picture_clear(&layer);
+	picture_clear(&out);
+}
+
 static void test_layer_beyond_the_canvas_grows_it(void **state)
 {
 	struct picture base = noise(10, 10, 4, PICTURE_U8), layer = noise(14, 10, 4, PICTURE_U8),
@@ -199,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_save_failure_leaves_no_file),
 		cmocka_unit_test(test_damaged_files),
 		cmocka_unit_test(test_layer_leaves_the_rest_alone),
+		cmocka_unit_test(test_alpha_arithmetic),
 		cmocka_unit_test(test_layer_beyond_the_canvas_grows_it),
 		cmocka_unit_test(test_sizes_are_checked),
 	};

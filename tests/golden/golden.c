@@ -338,9 +338,7 @@ static bool is_optional(const char *name)
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
 			return true;
-	/* time_embedding: an inner value of the U-Net, only in cases that also have after_* */
-	return !strcmp(name, "step_latents") || !strcmp(name, "scaled_input") ||
-	       !strcmp(name, "time_embedding");
+	return !strcmp(name, "step_latents") || !strcmp(name, "scaled_input");
 }
 
 static int check_all_outputs_given(struct golden_case *c)

@@ -74,13 +74,14 @@ static void take_bias(struct sde_binder *binder, struct sdk_tensor *ret_tensor, 
 }
 
 static void bind_conv(struct sde_binder *binder, struct sde_conv *conv, int in, int out, int kernel,
-		      const char *name)
+		      bool bias, const char *name)
 {
 	const int64_t shape[] = {out, in, kernel, kernel};
 
 	*conv = (struct sde_conv){.in = in, .out = out, .kernel = kernel};
 	take(binder, &conv->weight, 4, shape, name, ".weight");
-	take_bias(binder, &conv->bias, out, name);
+	if (bias)
+		take_bias(binder, &conv->bias, out, name);
 }
 
 static void bind_linear(struct sde_binder *binder, struct sde_linear *linear,
@@ -140,10 +141,13 @@ void sde_bind(struct sde_binder *binder, const struct sde_field *fields, size_t 
 		choose_name(binder->weights, start, fields[i].name, name, sizeof(name));
 		switch (fields[i].kind) {
 		case SDE_FIELD_CONV3:
-			bind_conv(binder, member, in, out, 3, name);
+			bind_conv(binder, member, in, out, 3, true, name);
+			break;
+		case SDE_FIELD_CONV3_NO_BIAS:
+			bind_conv(binder, member, in, out, 3, false, name);
 			break;
 		case SDE_FIELD_CONV1:
-			bind_conv(binder, member, in, out, 1, name);
+			bind_conv(binder, member, in, out, 1, true, name);
 			break;
 		case SDE_FIELD_LINEAR:
 		case SDE_FIELD_LINEAR_NO_BIAS:

@@ -14,6 +14,7 @@ struct sde_weights;
 
 enum sde_field_kind {
 	SDE_FIELD_CONV3,	  /* struct sde_conv, 3x3, bias */
+	SDE_FIELD_CONV3_NO_BIAS,  /* struct sde_conv, 3x3 */
 	SDE_FIELD_CONV1,	  /* struct sde_conv, 1x1, bias */
 	SDE_FIELD_LINEAR,	  /* struct sde_linear, bias */
 	SDE_FIELD_LINEAR_NO_BIAS, /* struct sde_linear */

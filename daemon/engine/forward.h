@@ -53,7 +53,7 @@ int sde_unet_time_embedding(struct sde_runner *runner, const struct sde_unet *un
 			    const float *timesteps, const float *timestep_cond, int batch,
 			    float *ret_embedding, struct sde_error *error);
 
-/* image (batch, in_channels, height, width) -> moments (batch, 2 * latent_channels, height / f, width / f). */
+/* image (batch, in_channels, height, width) -> moments (batch, sde_kl_config_moments, height / f, width / f). */
 int sde_kl_encode(struct sde_runner *runner, const struct sde_kl *kl, const float *image, int batch,
 		  int height, int width, float *ret_moments, struct sde_error *error);
 /* z (batch, latent_channels, height, width) -> image (batch, out_channels, height * f, width * f). */
@@ -83,6 +83,12 @@ int sde_kl_decode_tiled(struct sde_runner *runner, const struct sde_kl *kl,
  */
 void sde_kl_posterior(const float *moments, const float *eps, int batch, size_t n,
 		      float *ret_sample);
+/*
+ * VQModel: each of the pixels of z (batch, latent_channels, pixels) -> the nearest row of the codebook, and which it was:
+ * ret_codes (batch, pixels), may be NULL. ret_quantized may be z. 0 or -ENOMEM.
+ */
+int sde_vq_quantize(const struct sde_kl *kl, const float *z, int batch, size_t pixels,
+		    int32_t *ret_codes, float *ret_quantized, struct sde_error *error);
 /* latents = (z - shift) * scale and back, in place. */
-void sde_kl_scale(const struct sde_kl_config *config, float *z, size_t n);
-void sde_kl_unscale(const struct sde_kl_config *config, float *latents, size_t n);
+void sde_latents_scale(double scale, double shift, float *z, size_t n);
+void sde_latents_unscale(double scale, double shift, float *latents, size_t n);

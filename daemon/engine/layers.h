@@ -7,7 +7,9 @@
 
 #include "kernels/tensor.h"
 
-/* 2-D convolution, weight (out, in, kernel, kernel). weight.data NULL: the model has no such layer. */
+/*
+ * 2-D convolution, weight (out, in, kernel, kernel). weight.data NULL: the model has no such layer. bias.data may be NULL.
+ */
 struct sde_conv {
 	struct sdk_tensor weight, bias;
 	int in, out, kernel;

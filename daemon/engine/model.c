@@ -19,6 +19,7 @@
 #define DEFAULT_GUIDANCE 7.5
 #define DEFAULT_SAMPLER	 "DPM++ 2M Karras"
 
+/* class_name NULL: the config tells the class. */
 static int open_component(struct sde_model *model, const char *name, const char *class_name,
 			  json_t **ret_config, struct sde_weights **ret_weights,
 			  struct sde_error *error)
@@ -29,7 +30,7 @@ static int open_component(struct sde_model *model, const char *name, const char 
 	r = sde_model_dir_require(model->dir, name, &component, error);
 	if (r < 0)
 		return r;
-	if (component->class_name && strcmp(component->class_name, class_name) != 0)
+	if (class_name && component->class_name && strcmp(component->class_name, class_name) != 0)
 		return sde_error_set(error, -ENOTSUP,
 				     "%s: '%s' is a %.60s; this engine computes %s",
 				     model->dir->path, name, component->class_name, class_name);
@@ -85,20 +86,17 @@ static int load_unet(struct sde_model *model, struct sde_error *error)
 static int load_vae(struct sde_model *model, struct sde_error *error)
 {
 	_cleanup_json_ json_t *config = NULL;
-	struct sde_kl_config kl;
 	int r;
 
-	r = open_component(model, "vae", "AutoencoderKL", &config, &model->vae_weights, error);
+	r = open_component(model, "vae", NULL, &config, &model->vae_weights, error);
 	if (r >= 0)
-		r = sde_kl_config_parse(config, "vae/config.json", &kl, error);
-	if (r >= 0)
-		r = sde_kl_bind(&model->kl, &kl, model->vae_weights, error);
+		r = sde_vae_bind(&model->vae, config, "vae/config.json", model->vae_weights, error);
 	return r;
 }
 
 static int check_together(struct sde_model *model, struct sde_error *error)
 {
-	const int latent = model->kl.config.latent_channels, in = model->unet.config.in_channels;
+	const int latent = model->vae.latent_channels, in = model->unet.config.in_channels;
 
 	if (model->unet.config.cross_attention_dim != model->clip.config.hidden_size)
 		return sde_error_set(error, -EINVAL,
@@ -110,7 +108,7 @@ static int check_together(struct sde_model *model, struct sde_error *error)
 				     "a U-Net of %d input and %d output channels does not fit an "
 				     "autoencoder of %d latent channels",
 				     in, model->unet.config.out_channels, latent);
-	if (model->kl.config.in_channels != 3 || model->kl.config.out_channels != 3)
+	if (model->vae.in_channels != 3 || model->vae.out_channels != 3)
 		return sde_error_set(error, -EINVAL, "the autoencoder is not one of RGB pictures");
 	return 0;
 }
@@ -198,10 +196,9 @@ struct sde_model *sde_model_unref(struct sde_model *model)
 		return NULL;
 	sde_runner_forget(model->runner, &model->clip);
 	sde_runner_forget(model->runner, &model->unet);
-	sde_runner_forget(model->runner, &model->kl);
 	sde_clip_clear(&model->clip);
 	sde_unet_clear(&model->unet);
-	sde_kl_clear(&model->kl);
+	sde_vae_clear(&model->vae, model->runner);
 	sde_clip_tokenizer_free(model->tokenizer);
 	sde_weights_free(model->text_weights);
 	sde_weights_free(model->unet_weights);

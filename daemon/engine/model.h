@@ -4,9 +4,9 @@
  */
 #pragma once
 
+#include "daemon/engine/autoencoders/vae.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/formats/model-dir.h"
-#include "daemon/engine/forward.h"
 #include "daemon/engine/tokenizer/clip.h"
 
 struct sde_engine {
@@ -22,7 +22,7 @@ struct sde_model {
 	struct sde_weights *text_weights, *unet_weights, *vae_weights;
 	struct sde_clip clip;
 	struct sde_unet unet;
-	struct sde_kl kl;
+	struct sde_vae vae;
 	struct sde_model_info info;
 	char default_sampler[48];
 };
@@ -30,5 +30,5 @@ struct sde_model {
 /* Pixels per latent. */
 static inline int sde_model_factor(const struct sde_model *model)
 {
-	return sde_kl_config_factor(&model->kl.config);
+	return model->vae.factor;
 }

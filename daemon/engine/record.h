@@ -10,13 +10,20 @@
 #include "daemon/engine/layers.h"
 #include "kernels/plan.h"
 
-/* 3x3 with padding 1, or 1x1; stride 1. */
-static inline sdk_value sde_record_conv(struct sdk_plan *plan, sdk_value x,
-					const struct sde_conv *conv)
+/* 3x3 with padding 1, or 1x1. */
+static inline sdk_value sde_record_conv_stride(struct sdk_plan *plan, sdk_value x,
+					       const struct sde_conv *conv, int stride)
 {
 	const int pad = conv->kernel / 2;
 
-	return sdk_conv2d(plan, x, &conv->weight, &conv->bias, 1, pad, pad, pad, pad);
+	return sdk_conv2d(plan, x, &conv->weight, conv->bias.data ? &conv->bias : NULL, stride, pad,
+			  pad, pad, pad);
+}
+
+static inline sdk_value sde_record_conv(struct sdk_plan *plan, sdk_value x,
+					const struct sde_conv *conv)
+{
+	return sde_record_conv_stride(plan, x, conv, 1);
 }
 
 static inline sdk_value sde_record_linear(struct sdk_plan *plan, sdk_value x,

@@ -71,7 +71,7 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 	struct sde_prompt chunks;
 	struct sde_image pixels;
 	struct sde_model *model;
-	float *values, *moments;
+	float *values;
 	int height, width;
 
 	if (!image || image->rank != 3 || !c->model)
@@ -86,16 +86,15 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 	model = inversion->model;
 	inversion->h = height / sde_model_factor(model);
 	inversion->w = width / sde_model_factor(model);
-	inversion->n = (size_t)model->kl.config.latent_channels * (size_t)inversion->h *
-		       (size_t)inversion->w;
+	inversion->n =
+		(size_t)model->vae.latent_channels * (size_t)inversion->h * (size_t)inversion->w;
 	values = golden_floats(image->count);
-	moments = golden_floats(2 * inversion->n);
 	*ret_latents = golden_floats(inversion->n);
 	sde_image_to_float(&pixels, SDE_PLANAR, 2, -1, values);
 	inversion->embeds =
 		golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)model->clip.config.hidden_size);
-	if (sde_kl_encode(model->runner, &model->kl, values, 1, height, width, moments,
-			  &inversion->error) < 0 ||
+	if (sde_vae_encode(model->runner, &model->vae, values, NULL, 1, height, width, *ret_latents,
+			   &inversion->error) < 0 ||
 	    sde_prompt_plain(model->tokenizer, sde_clip_tokenizer_pad(model->tokenizer), prompt,
 			     strlen(prompt), &chunks, &inversion->error) < 0)
 		return golden_fail_error(c, "encode", &inversion->error);
@@ -103,8 +102,6 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 	if (sde_prompt_embed(model->runner, &model->clip, &chunks, 1, inversion->embeds,
 			     &inversion->error) < 0)
 		return golden_fail_error(c, "prompt", &inversion->error);
-	sde_kl_posterior(moments, NULL, 1, inversion->n, *ret_latents);
-	sde_kl_scale(&model->kl.config, *ret_latents, inversion->n);
 	return GOLDEN_PASS;
 }
 
@@ -125,7 +122,7 @@ int golden_ddim_inversion(struct golden_case *c)
 	r = prepare(&inversion, &latents);
 	if (r != GOLDEN_PASS)
 		return r;
-	channels = inversion.model->kl.config.latent_channels;
+	channels = inversion.model->vae.latent_channels;
 	inverted = golden_floats((size_t)(steps + 1) * inversion.n);
 	reconstructed = golden_floats((size_t)steps * inversion.n);
 	there = calloc((size_t)steps, sizeof(*there));

@@ -242,7 +242,7 @@ static int expect_images(struct call *call, const struct sde_sd_result *result)
 static int run_and_compare(struct call *call)
 {
 	struct sde_sd_result result;
-	const int channels = call->model->kl.config.latent_channels;
+	const int channels = call->model->vae.latent_channels;
 	const int f = sde_model_factor(call->model);
 	float *steps;
 

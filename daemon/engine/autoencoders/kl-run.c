@@ -1,11 +1,11 @@
 /*
- * The autoencoder on host arrays: one image at a time (a batch would only cost memory on a CPU), the posterior and the
- * scaling of latents.
+ * The autoencoder on host arrays: both halves, the posterior or the codes, and the scaling of latents.
  */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 
+#include "daemon/engine/autoencoders/run-images.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/forward.h"
@@ -27,33 +27,6 @@ static int build_decode(struct sdk_plan *plan, const void *userdata, const sdk_v
 	return 0;
 }
 
-/* One half on a batch of images, each (in) -> (out), NCHW. */
-static int run_half(struct sde_runner *runner, const struct sde_program_spec *spec,
-		    struct sdk_shape out, const float *images, int batch, float *ret_images,
-		    struct sde_error *error)
-{
-	const struct sdk_shape in = spec->inputs[0];
-	const size_t in_size = (size_t)in.h * (size_t)in.w * (size_t)in.c;
-	const size_t out_size = (size_t)out.h * (size_t)out.w * (size_t)out.c;
-	_cleanup_free_ float *from = malloc(in_size * sizeof(float));
-	_cleanup_free_ float *to = malloc(out_size * sizeof(float));
-
-	if (!from || !to)
-		return sde_error_set(error, -ENOMEM, "no memory for a picture of %d x %d",
-				     in.w > out.w ? in.w : out.w, in.h > out.h ? in.h : out.h);
-	for (size_t b = 0; b < (size_t)batch; b++) {
-		int r;
-
-		sdk_nchw_to_nhwc(images + b * in_size, from, 1, in.c, in.h, in.w);
-		r = sde_runner_run(runner, spec, (const void *const[]){from}, (float *const[]){to},
-				   error);
-		if (r < 0)
-			return r;
-		sdk_nhwc_to_nchw(to, ret_images + b * out_size, 1, out.h, out.w, out.c);
-	}
-	return 0;
-}
-
 int sde_kl_encode(struct sde_runner *runner, const struct sde_kl *kl, const float *image, int batch,
 		  int height, int width, float *ret_moments, struct sde_error *error)
 {
@@ -68,10 +41,9 @@ int sde_kl_encode(struct sde_runner *runner, const struct sde_kl *kl, const floa
 		.n_outputs = 1,
 		.inputs = {{1, height, width, kl->config.in_channels}},
 	};
+	const struct sdk_shape out = {1, height / f, width / f, sde_kl_config_moments(&kl->config)};
 
-	const struct sdk_shape out = {1, height / f, width / f, 2 * kl->config.latent_channels};
-
-	return run_half(runner, &spec, out, image, batch, ret_moments, error);
+	return sde_run_images(runner, &spec, out, image, batch, ret_moments, error);
 }
 
 int sde_kl_decode(struct sde_runner *runner, const struct sde_kl *kl, const float *z, int batch,
@@ -88,10 +60,9 @@ int sde_kl_decode(struct sde_runner *runner, const struct sde_kl *kl, const floa
 		.n_outputs = 1,
 		.inputs = {{1, height, width, kl->config.latent_channels}},
 	};
-
 	const struct sdk_shape out = {1, height * f, width * f, kl->config.out_channels};
 
-	return run_half(runner, &spec, out, z, batch, ret_image, error);
+	return sde_run_images(runner, &spec, out, z, batch, ret_image, error);
 }
 
 void sde_kl_posterior(const float *moments, const float *eps, int batch, size_t n,
@@ -109,18 +80,59 @@ void sde_kl_posterior(const float *moments, const float *eps, int batch, size_t 
 	}
 }
 
-void sde_kl_scale(const struct sde_kl_config *config, float *z, size_t n)
+void sde_latents_scale(double scale, double shift, float *z, size_t n)
 {
-	const float scale = (float)config->scaling_factor, shift = (float)config->shift_factor;
-
 	for (size_t i = 0; i < n; i++)
-		z[i] = (z[i] - shift) * scale;
+		z[i] = (z[i] - (float)shift) * (float)scale;
 }
 
-void sde_kl_unscale(const struct sde_kl_config *config, float *latents, size_t n)
+void sde_latents_unscale(double scale, double shift, float *latents, size_t n)
 {
-	const float scale = (float)config->scaling_factor, shift = (float)config->shift_factor;
-
 	for (size_t i = 0; i < n; i++)
-		latents[i] = latents[i] / scale + shift;
+		latents[i] = latents[i] / (float)scale + (float)shift;
+}
+
+/* The row of codes nearest to z (width numbers, each `stride` apart). */
+static int nearest(const float *codes, int n, const float *z, size_t width, size_t stride)
+{
+	float best = INFINITY;
+	int found = 0;
+
+	for (int i = 0; i < n; i++) {
+		const float *code = codes + (size_t)i * width;
+		float distance = 0;
+
+		for (size_t c = 0; c < width; c++)
+			distance += (z[c * stride] - code[c]) * (z[c * stride] - code[c]);
+		if (distance < best) {
+			best = distance;
+			found = i;
+		}
+	}
+	return found;
+}
+
+int sde_vq_quantize(const struct sde_kl *kl, const float *z, int batch, size_t pixels,
+		    int32_t *ret_codes, float *ret_quantized, struct sde_error *error)
+{
+	const size_t width = (size_t)kl->config.latent_channels, n = width * pixels;
+	const size_t values = (size_t)kl->config.codes * width;
+	_cleanup_free_ float *codes = malloc(values * sizeof(float));
+
+	if (!codes)
+		return sde_error_set(error, -ENOMEM, "no memory for a codebook of %d",
+				     kl->config.codes);
+	sdk_widen(kl->codebook.weight.type, kl->codebook.weight.data, codes, values);
+	for (size_t b = 0; b < (size_t)batch; b++)
+		for (size_t p = 0; p < pixels; p++) {
+			const int code =
+				nearest(codes, kl->config.codes, z + b * n + p, width, pixels);
+
+			if (ret_codes)
+				ret_codes[b * pixels + p] = code;
+			for (size_t c = 0; c < width; c++)
+				ret_quantized[b * n + c * pixels + p] =
+					codes[(size_t)code * width + c];
+		}
+	return 0;
 }

@@ -1,5 +1,5 @@
 /*
- * AutoencoderKL: tensor tables and the recorded encoder and decoder. Every norm has eps 1e-6; the encoder's downsampler
+ * AutoencoderKL and VQModel: tensor tables and the recorded encoder and decoder. Every norm has eps 1e-6; the encoder's downsampler
  * pads right and bottom only.
  */
 #include "daemon/engine/autoencoders/kl.h"
@@ -13,7 +13,7 @@
 
 #define NORM_EPS 1e-6
 
-enum { DIM_IN, DIM_OUT, DIM_MOMENTS, DIM_LATENT };
+enum { DIM_IN, DIM_OUT, DIM_ENCODED, DIM_MOMENTS, DIM_LATENT, DIM_INNER, DIM_CODES };
 
 static const struct sde_field resnet_fields[] = {
 	SDE_FIELD(sde_kl_resnet, norm1, "norm1", NORM, DIM_IN, DIM_IN),
@@ -52,11 +52,15 @@ static const struct sde_field conv_out_fields[] = {
 };
 
 static const struct sde_field quant_fields[] = {
-	SDE_FIELD(sde_kl, quant_conv, "quant_conv", POINTWISE, DIM_MOMENTS, DIM_MOMENTS),
+	SDE_FIELD(sde_kl, quant_conv, "quant_conv", POINTWISE, DIM_ENCODED, DIM_MOMENTS),
 };
 
 static const struct sde_field post_quant_fields[] = {
-	SDE_FIELD(sde_kl, post_quant_conv, "post_quant_conv", POINTWISE, DIM_LATENT, DIM_LATENT),
+	SDE_FIELD(sde_kl, post_quant_conv, "post_quant_conv", POINTWISE, DIM_LATENT, DIM_INNER),
+};
+
+static const struct sde_field codebook_fields[] = {
+	SDE_FIELD(sde_kl, codebook, "quantize.embedding", TABLE, DIM_LATENT, DIM_CODES),
 };
 
 static void bind_resnet(struct sde_binder *binder, struct sde_kl_resnet *resnet, int in, int out,
@@ -94,7 +98,8 @@ static void bind_ends(struct sde_binder *binder, struct sde_kl_half *half, int i
 
 /* Block i of a half; kind is "down_blocks" or "up_blocks". */
 static void bind_block(struct sde_binder *binder, struct sde_kl_block *block, int n_resnets, int in,
-		       int out, bool resample, const char *half, const char *kind, size_t i)
+		       int out, bool attention, bool resample, const char *half, const char *kind,
+		       size_t i)
 {
 	const int dims[] = {[DIM_IN] = in, [DIM_OUT] = out};
 	const bool down = kind[0] == 'd';
@@ -102,15 +107,21 @@ static void bind_block(struct sde_binder *binder, struct sde_kl_block *block, in
 
 	snprintf(name, sizeof(name), "%s.%zu", kind, i);
 	block->resnets = calloc((size_t)n_resnets, sizeof(*block->resnets));
-	if (!block->resnets) {
+	if (attention)
+		block->attentions = calloc((size_t)n_resnets, sizeof(*block->attentions));
+	if (!block->resnets || (attention && !block->attentions)) {
 		if (binder->r >= 0)
 			binder->r = sde_error_set(binder->error, -ENOMEM,
 						  "no memory for an autoencoder");
 		return;
 	}
 	block->n_resnets = n_resnets;
-	for (int j = 0; j < n_resnets; j++)
+	for (int j = 0; j < n_resnets; j++) {
 		bind_resnet(binder, &block->resnets[j], j == 0 ? in : out, out, half, name, j);
+		if (attention)
+			SDE_BIND(binder, attention_fields, dims, &block->attentions[j],
+				 "%s.%s.attentions.%d.", half, name, j);
+	}
 	if (resample && down)
 		SDE_BIND(binder, downsampler_fields, dims, block, "%s.%s.", half, name);
 	else if (resample)
@@ -122,15 +133,20 @@ int sde_kl_bind(struct sde_kl *kl, const struct sde_kl_config *config, struct sd
 {
 	const size_t n = config->n_levels;
 	const int *channels = config->block_out_channels;
-	const int dims[] = {[DIM_MOMENTS] = 2 * config->latent_channels,
-			    [DIM_LATENT] = config->latent_channels};
+	const int encoded =
+		config->codes > 0 ? config->inner_channels : 2 * config->latent_channels;
+	const int dims[] = {[DIM_ENCODED] = encoded,
+			    [DIM_MOMENTS] = sde_kl_config_moments(config),
+			    [DIM_LATENT] = config->latent_channels,
+			    [DIM_INNER] = config->inner_channels,
+			    [DIM_CODES] = config->codes};
 	struct sde_binder binder = {.weights = weights, .error = error};
 	struct sde_kl new = {.config = *config};
 	int r;
 
-	bind_ends(&binder, &new.encoder, config->in_channels, channels[0], channels[n - 1],
-		  2 * config->latent_channels, "encoder");
-	bind_ends(&binder, &new.decoder, config->latent_channels, channels[n - 1], channels[0],
+	bind_ends(&binder, &new.encoder, config->in_channels, channels[0], channels[n - 1], encoded,
+		  "encoder");
+	bind_ends(&binder, &new.decoder, config->inner_channels, channels[n - 1], channels[0],
 		  config->out_channels, "decoder");
 	bind_mid(&binder, config, &new.encoder, channels[n - 1], "encoder");
 	bind_mid(&binder, config, &new.decoder, channels[n - 1], "decoder");
@@ -138,16 +154,18 @@ int sde_kl_bind(struct sde_kl *kl, const struct sde_kl_config *config, struct sd
 		const size_t up = n - 1 - i; /* level of decoder block i */
 
 		bind_block(&binder, &new.encoder.blocks[i], config->layers_per_block,
-			   channels[i > 0 ? i - 1 : 0], channels[i], i + 1 < n, "encoder",
-			   "down_blocks", i);
+			   channels[i > 0 ? i - 1 : 0], channels[i], config->encoder_attention[i],
+			   i + 1 < n, "encoder", "down_blocks", i);
 		bind_block(&binder, &new.decoder.blocks[i], config->layers_per_block + 1,
-			   channels[i > 0 ? up + 1 : up], channels[up], i + 1 < n, "decoder",
-			   "up_blocks", i);
+			   channels[i > 0 ? up + 1 : up], channels[up],
+			   config->decoder_attention[i], i + 1 < n, "decoder", "up_blocks", i);
 	}
 	if (config->use_quant_conv)
 		SDE_BIND(&binder, quant_fields, dims, &new, "%s", "");
 	if (config->use_post_quant_conv)
 		SDE_BIND(&binder, post_quant_fields, dims, &new, "%s", "");
+	if (config->codes > 0)
+		SDE_BIND(&binder, codebook_fields, dims, &new, "%s", "");
 	r = sde_bind_finish(&binder);
 	if (r < 0) {
 		sde_kl_clear(&new);
@@ -161,7 +179,9 @@ void sde_kl_clear(struct sde_kl *kl)
 {
 	for (size_t i = 0; i < SDE_KL_LEVELS_MAX; i++) {
 		free(kl->encoder.blocks[i].resnets);
+		free(kl->encoder.blocks[i].attentions);
 		free(kl->decoder.blocks[i].resnets);
+		free(kl->decoder.blocks[i].attentions);
 	}
 	*kl = (struct sde_kl){0};
 }
@@ -197,6 +217,17 @@ static sdk_value record_attention(struct sdk_plan *plan, const struct sde_kl_con
 	return sdk_add(plan, x, sde_record_tokens_to_image(plan, h, x));
 }
 
+static sdk_value record_block(struct sdk_plan *plan, const struct sde_kl_config *config,
+			      const struct sde_kl_block *block, sdk_value x)
+{
+	for (int i = 0; i < block->n_resnets; i++) {
+		x = record_resnet(plan, config, &block->resnets[i], x);
+		if (block->attentions)
+			x = record_attention(plan, config, &block->attentions[i], x);
+	}
+	return x;
+}
+
 static sdk_value record_mid(struct sdk_plan *plan, const struct sde_kl_config *config,
 			    const struct sde_kl_half *half, sdk_value x)
 {
@@ -222,8 +253,7 @@ sdk_value sde_kl_record_encode(struct sdk_plan *plan, const struct sde_kl *kl, s
 	for (size_t i = 0; i < kl->config.n_levels; i++) {
 		const struct sde_kl_block *block = &half->blocks[i];
 
-		for (int j = 0; j < block->n_resnets; j++)
-			x = record_resnet(plan, &kl->config, &block->resnets[j], x);
+		x = record_block(plan, &kl->config, block, x);
 		if (block->resample.weight.data)
 			x = sdk_conv2d(plan, x, &block->resample.weight, &block->resample.bias, 2,
 				       0, 0, 1, 1);
@@ -246,8 +276,7 @@ sdk_value sde_kl_record_decode(struct sdk_plan *plan, const struct sde_kl *kl, s
 	for (size_t i = 0; i < kl->config.n_levels; i++) {
 		const struct sde_kl_block *block = &half->blocks[i];
 
-		for (int j = 0; j < block->n_resnets; j++)
-			x = record_resnet(plan, &kl->config, &block->resnets[j], x);
+		x = record_block(plan, &kl->config, block, x);
 		if (block->resample.weight.data) {
 			shape = sdk_plan_shape(plan, x);
 			x = sdk_resize_nearest(plan, x, 2 * shape.h, 2 * shape.w);

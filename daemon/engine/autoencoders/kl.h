@@ -1,7 +1,8 @@
 /*
  * AutoencoderKL (Kingma and Welling 2014; Rombach et al. 2022; diffusers' autoencoder_kl.py): pictures to latents and
  * back. One struct serves SD 1/2, SDXL, SD3 and FLUX: they differ in width, latent channels and which 1x1 convolutions
- * exist. Recording functions only; kl-run.h has the arithmetic around them (posterior, scaling, tiles).
+ * exist. VQModel (van den Oord et al. 2017; diffusers' vq_model.py) is the same network around a codebook. Recording
+ * functions only; forward.h has the arithmetic around them (posterior, codes, scaling, tiles).
  */
 #pragma once
 
@@ -28,7 +29,9 @@ struct sde_kl_attention {
 struct sde_kl_block {
 	int n_resnets;
 	struct sde_kl_resnet *resnets; /* owned */
-	struct sde_conv resample;      /* weight.data NULL when the block has none */
+	struct sde_kl_attention
+		*attentions;	  /* owned, one behind each resnet; NULL when the block has none */
+	struct sde_conv resample; /* weight.data NULL when the block has none */
 };
 
 /* Encoder and decoder have the same parts in another order. */
@@ -45,6 +48,7 @@ struct sde_kl {
 	struct sde_kl_config config;
 	struct sde_kl_half encoder, decoder;
 	struct sde_linear quant_conv, post_quant_conv;
+	struct sde_table codebook; /* VQModel: (codes, latent_channels) */
 };
 
 /*
@@ -55,7 +59,7 @@ int sde_kl_bind(struct sde_kl *kl, const struct sde_kl_config *config, struct sd
 		struct sde_error *error);
 void sde_kl_clear(struct sde_kl *kl);
 
-/* image (batch, height, width, in_channels) in -1..1 -> moments (batch, height/f, width/f, 2 * latent_channels). */
+/* image (batch, height, width, in_channels) in -1..1 -> moments (batch, height/f, width/f, m). */
 sdk_value sde_kl_record_encode(struct sdk_plan *plan, const struct sde_kl *kl, sdk_value image);
 /* z (batch, h, w, latent_channels) -> image (batch, h * f, w * f, out_channels). */
 sdk_value sde_kl_record_decode(struct sdk_plan *plan, const struct sde_kl *kl, sdk_value z);

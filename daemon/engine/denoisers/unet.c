@@ -303,8 +303,7 @@ sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 			skips[n_skips++] = x;
 		}
 		if (block->resample.weight.data) {
-			x = sdk_conv2d(plan, x, &block->resample.weight, &block->resample.bias, 2,
-				       1, 1, 1, 1);
+			x = sde_record_conv_stride(plan, x, &block->resample, 2);
 			skips[n_skips++] = x;
 		}
 	}

@@ -14,9 +14,6 @@
 #include "daemon/engine/schedulers/embeddings.h"
 #include "daemon/engine/schedulers/steps.h"
 
-#define WHOLE_MAX (1024 * 1024) /* pixels */
-#define TILE	  512		/* pixels a side */
-
 /* One run's arrays; n = latents of one image (channels * h * w), all = batch * n. */
 struct run {
 	struct sde_model *model;
@@ -109,48 +106,27 @@ static int start_scheduler(struct run *run)
 	return 0;
 }
 
-/* Whole pictures up to WHOLE_MAX pixels, as diffusers does by default; tiles of TILE beyond, to bound the memory. */
-static struct sde_kl_tiling tiling_of(const struct sde_model *model, int height, int width)
-{
-	const int side = (int64_t)height * width > WHOLE_MAX ? TILE
-			 : height > width		     ? height
-							     : width;
-
-	return (struct sde_kl_tiling){side, side / sde_model_factor(model), 0.25};
-}
-
-static int encode_bounded(struct sde_model *model, const float *images, int n, int height,
-			  int width, float *ret_moments, struct sde_error *error)
-{
-	const struct sde_kl_tiling tiling = tiling_of(model, height, width);
-
-	return sde_kl_encode_tiled(model->runner, &model->kl, &tiling, images, n, height, width,
-				   ret_moments, error);
-}
-
-/* n_images pictures -> scaled latents with posterior noise, repeated to the whole batch. */
+/* n_images pictures -> scaled latents, drawn where the autoencoder draws, repeated to the whole batch. */
 static int encode(struct run *run, const float *images, int n_images, float *ret_latents)
 {
 	const struct sde_sd_request *request = run->request;
+	const struct sde_vae *vae = &run->model->vae;
 	const size_t count = (size_t)n_images * run->n;
-	float *moments = NULL, *eps = NULL;
-	int r;
+	float *eps = NULL;
+	int r = 0;
 
-	r = floats_new(run, &moments, 2 * count);
-	if (r >= 0)
+	if (sde_vae_draws(vae)) {
 		r = floats_new(run, &eps, count);
+		if (r >= 0)
+			r = sde_noise_draw(request->noise, eps, (size_t)n_images, run->n,
+					   run->error);
+	}
 	if (r >= 0)
-		r = encode_bounded(run->model, images, n_images, request->height, request->width,
-				   moments, run->error);
+		r = sde_vae_encode(run->model->runner, vae, images, eps, n_images, request->height,
+				   request->width, ret_latents, run->error);
 	if (r >= 0)
-		r = sde_noise_draw(request->noise, eps, (size_t)n_images, run->n, run->error);
-	if (r >= 0) {
-		sde_kl_posterior(moments, eps, n_images, run->n, ret_latents);
-		sde_kl_scale(&run->model->kl.config, ret_latents, count);
 		for (size_t at = count; at < run->all; at += count)
 			memcpy(ret_latents + at, ret_latents, count * sizeof(float));
-	}
-	free(moments);
 	free(eps);
 	return r;
 }
@@ -409,7 +385,7 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 	run.f = sde_model_factor(model);
 	run.h = request->height / run.f;
 	run.w = request->width / run.f;
-	run.channels = model->kl.config.latent_channels;
+	run.channels = model->vae.latent_channels;
 	run.in_channels = model->unet.config.in_channels;
 	run.pixels = (size_t)run.h * (size_t)run.w;
 	run.n = run.pixels * (size_t)run.channels;
@@ -458,19 +434,7 @@ int sde_sd_decode(struct sde_model *model, const float *latents, int batch, int 
 		  float *ret_images, struct sde_error *error)
 {
 	const int f = sde_model_factor(model);
-	const size_t n = (size_t)batch * (size_t)model->kl.config.latent_channels *
-			 (size_t)(height / f) * (size_t)(width / f);
-	float *z = malloc(n * sizeof(float) + 1);
-	struct sde_kl_tiling tiling;
-	int r;
 
-	if (!z)
-		return sde_error_set(error, -ENOMEM, "no memory for %zu latents", n);
-	memcpy(z, latents, n * sizeof(float));
-	sde_kl_unscale(&model->kl.config, z, n);
-	tiling = tiling_of(model, height, width);
-	r = sde_kl_decode_tiled(model->runner, &model->kl, &tiling, z, batch, height / f, width / f,
-				ret_images, error);
-	free(z);
-	return r;
+	return sde_vae_decode(model->runner, &model->vae, latents, batch, height / f, width / f,
+			      ret_images, error);
 }

@@ -1,6 +1,7 @@
 /*
- * Texts and merge tables of any bytes: first line the merges ("a b;c d"), the rest a prompt. The vocabulary has every byte and
- * what the seeds' merges make. No token of a prompt may be lost on the way into the chunks.
+ * Tokenizer files and texts of any bytes: first line the merges ("a b;c d"), the rest a prompt. The vocabulary has every byte and
+ * what the seeds' merges make; an input that begins with '{' brings more entries of vocab.json in a line before these. No token
+ * of a prompt may be lost on the way into the chunks.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,16 +14,17 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Bytes in GPT-2's alphabet, each alone and with "</w>", some joins, and the two special tokens. */
-static char *make_vocab(void)
+static char *make_vocab(const uint8_t *more, size_t more_size, size_t *ret_size)
 {
 	static const char *const joins[] = {"ab",     "abc</w>",	 "aa",		 "aaaa",
 					    "bc</w>", "<|startoftext|>", "<|endoftext|>"};
-	char *text = malloc(16384), *at = text;
+	char *text = malloc(16384 + more_size), *at = text;
 	int next = 256;
 
 	if (!text)
 		abort();
-	*at++ = '{';
+	memcpy(at, more, more_size);
+	at += more_size;
 	for (int byte = 0; byte < 256; byte++) {
 		bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte <= 0xac) ||
 				 byte >= 0xae;
@@ -34,6 +36,7 @@ static char *make_vocab(void)
 	}
 	for (int i = 0; i < 7; i++)
 		at += sprintf(at, "\"%s\":%d%s", joins[i], 512 + i, i < 6 ? "," : "}");
+	*ret_size = (size_t)(at - text);
 	return text;
 }
 
@@ -63,26 +66,40 @@ static void check_prompt(const struct sde_clip_tokenizer *tokenizer, const char 
 	sde_ids_clear(&ids);
 }
 
+/* The first line without its newline; *data and *size go on behind it. */
+static size_t cut_line(const uint8_t **data, size_t *size, const uint8_t **ret_line)
+{
+	const uint8_t *newline = *size ? memchr(*data, '\n', *size) : NULL;
+	size_t length = newline ? (size_t)(newline - *data) : 0;
+
+	*ret_line = *data;
+	*data += length + (newline != NULL);
+	*size -= length + (newline != NULL);
+	return length;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static char *vocab;
+	const uint8_t *more = (const uint8_t *)"{", *line;
 	struct sde_clip_tokenizer *tokenizer;
-	const uint8_t *newline = size ? memchr(data, '\n', size) : NULL;
-	size_t head = newline ? (size_t)(newline - data) : 0;
-	char *merges = malloc(head + 1);
+	size_t more_size = 1, merges_size, vocab_size;
+	char *vocab, *merges;
 
-	if (!vocab)
-		vocab = make_vocab();
+	if (size && data[0] == '{')
+		more_size = cut_line(&data, &size, &more);
+	merges_size = cut_line(&data, &size, &line);
+	merges = malloc(merges_size + 1);
 	if (!merges)
 		abort();
-	for (size_t i = 0; i < head; i++)
-		merges[i] = data[i] == ';' ? '\n' : (char)data[i];
-	if (sde_clip_tokenizer_new(vocab, strlen(vocab), "vocab", merges, head, "merges",
+	for (size_t i = 0; i < merges_size; i++)
+		merges[i] = line[i] == ';' ? '\n' : (char)line[i];
+	vocab = make_vocab(more, more_size, &vocab_size);
+	if (sde_clip_tokenizer_new(vocab, vocab_size, "vocab", merges, merges_size, "merges",
 				   &tokenizer, NULL) >= 0) {
-		head += newline != NULL;
-		check_prompt(tokenizer, (const char *)data + head, size - head);
+		check_prompt(tokenizer, (const char *)data, size);
 		sde_clip_tokenizer_free(tokenizer);
 	}
+	free(vocab);
 	free(merges);
 	return 0;
 }

@@ -5,20 +5,23 @@ set -eu
 name=$1 seconds=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$root/build-fuzz corpus=$root/tests/fuzz/corpus/$name work=$root/build-fuzz/found/$name
-[ -f "$build/build.ninja" ] || CC=clang-14 CFLAGS=-fsanitize=fuzzer-no-link meson setup "$build" "$root" -Dengine=false -Dfuzzers=true \
+[ -f "$build/build.ninja" ] || CC=clang-14 CFLAGS=-fsanitize=fuzzer-no-link meson setup "$build" "$root" -Dfuzzers=true \
 	-Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 ninja -C "$build" "tests/fuzz/$name" >/dev/null
+case $name in
+fuzz-sdd-conf) words=conf ;;
+fuzz-safetensors | fuzz-json | fuzz-model-config | fuzz-tokenizer) words=formats ;;
+*) words=protocol ;;
+esac
 mkdir -p "$work" "$corpus"
 cd "$build"
-dictionary=
-[ ! -f "$root/tests/fuzz/protocol.dict" ] || dictionary=-dict=$root/tests/fuzz/protocol.dict
-UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "tests/fuzz/$name" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
-	-rss_limit_mb=1024 -print_final_stats=1 $dictionary -artifact_prefix="$work-" "$work" "$corpus"
+UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "tests/fuzz/$name" -max_total_time="$seconds" -max_len=4096 -timeout=20 \
+	-rss_limit_mb=2048 -print_final_stats=1 -dict="$root/tests/fuzz/$words.dict" -artifact_prefix="$work-" "$work" "$corpus"
 rm -rf "$work.min"
 mkdir "$work.min"
 "tests/fuzz/$name" -merge=1 -max_len=1024 "$work.min" "$corpus" "$work" 2>/dev/null
-# keep it small: the shortest inputs first, up to 90 KB
-rm -f "$corpus"/*
+# keep it small: the shortest inputs first, up to 90 KB; inputs with a name of their own (not a hash) stay
+find "$corpus" -type f | grep -E '/[0-9a-f]{40}$' | xargs -r rm -f
 total=0
 ls -Sr "$work.min" | while read -r file; do
 	total=$((total + $(wc -c <"$work.min/$file")))

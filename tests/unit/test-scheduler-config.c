@@ -105,6 +105,52 @@ static void senseless_values_are_named(void **state)
 	assert_null(scheduler);
 }
 
+/* -EINVAL from reading, making or tabulating the configuration; a scheduler that is made takes every step. */
+static void refused(const char *text, const char *word)
+{
+	const struct sde_timesteps_request request = {.num_inference_steps = 5};
+	__attribute__((cleanup(sde_scheduler_freep))) struct sde_scheduler *scheduler = NULL;
+	struct sde_scheduler_config config;
+	struct sde_error error = {0};
+	int r = from_json(text, &config, &error);
+
+	if (r == 0)
+		r = sde_scheduler_new(&config, &scheduler, &error);
+	if (r == 0)
+		r = sde_scheduler_set_timesteps(scheduler, &request, &error);
+	assert_int_equal(r, -EINVAL);
+	if (!strstr(error.message, word))
+		fail_msg("'%s' does not name %s", error.message, word);
+}
+
+static void absurd_numbers_are_refused_before_a_step(void **state)
+{
+	refused("{\"_class_name\": \"EulerDiscreteScheduler\", \"beta_start\": 1.5}",
+		"beta_start is 1.5");
+	refused("{\"_class_name\": \"DDIMScheduler\", \"beta_end\": -0.1}", "beta_end is -0.1");
+	refused("{\"_class_name\": \"DDIMScheduler\", \"num_train_timesteps\": 2,"
+		"\"trained_betas\": [0.5, 7]}",
+		"beta number 1 is 7");
+	/* once an index beyond the sorted values */
+	refused("{\"_class_name\": \"DDIMScheduler\", \"thresholding\": true,"
+		"\"dynamic_thresholding_ratio\": 1e9}",
+		"dynamic_thresholding_ratio");
+	refused("{\"_class_name\": \"EulerDiscreteScheduler\", \"sigma_min\": -1}",
+		"sigma_min is -1");
+	refused("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\", \"shift\": 0}",
+		"shift is 0");
+	/* each in its range, yet log(0) * 0 */
+	refused("{\"_class_name\": \"EulerDiscreteScheduler\", \"use_exponential_sigmas\": true,"
+		"\"sigma_min\": 0}",
+		"makes no noise schedule");
+	refused("{\"_class_name\": \"LCMScheduler\", \"original_inference_steps\": -3}",
+		"original_inference_steps is -3");
+	refused("{\"_class_name\": \"DDIMScheduler\", \"steps_offset\": 4000000000}",
+		"steps_offset");
+	refused("{\"_class_name\": \"DPMSolverMultistepScheduler\", \"solver_order\": 4}",
+		"solver_order is 4");
+}
+
 static void people_s_names_work(void **state)
 {
 	static const char *const spellings[] = {"DPM++ 2M Karras", "dpm++ 2m karras",
@@ -254,6 +300,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sd15_config_is_read),
 		cmocka_unit_test(senseless_values_are_named),
+		cmocka_unit_test(absurd_numbers_are_refused_before_a_step),
 		cmocka_unit_test(people_s_names_work),
 		cmocka_unit_test(flow_models_get_flow_samplers),
 		cmocka_unit_test(img2img_steps_truncate_like_python),

@@ -7,20 +7,27 @@
 
 #include <stdlib.h>
 
-static int compare_floats(const void *a, const void *b)
+/*
+ * Magnitudes by their bits, which order as the numbers do; a NaN of a broken model goes last
+ * instead of making the order contradict itself.
+ */
+static int compare_magnitudes(const void *a, const void *b)
 {
-	float x = *(const float *)a, y = *(const float *)b;
+	uint32_t x, y;
 
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
 	return (x > y) - (x < y);
 }
 
-/* torch.quantile with linear interpolation; values is sorted in place */
+/* torch.quantile with linear interpolation; values >= 0 are sorted in place; q is 0..1 */
 static float quantile(float *values, size_t n, double q)
 {
 	float rank = (float)q * (float)(n - 1), below = floorf(rank);
-	size_t low = (size_t)below, high = low + 1 < n ? low + 1 : low;
+	size_t low = (size_t)below < n ? (size_t)below : n - 1; /* (float)(n - 1) may be n */
+	size_t high = low + 1 < n ? low + 1 : low;
 
-	qsort(values, n, sizeof(*values), compare_floats);
+	qsort(values, n, sizeof(*values), compare_magnitudes);
 	return values[low] + (rank - below) * (values[high] - values[low]);
 }
 

@@ -41,6 +41,42 @@ static const struct scheduler_class *const classes[SDE_SCHEDULER_CLASSES] = {
 	[SDE_SCHEDULER_IPNDM] = &sde_sched_ipndm,
 };
 
+/* Numbers of a configuration file and the range in which the formulas mean something; NAN is "not given". */
+static const struct {
+	const char *name;
+	size_t offset;
+	double low, high;
+} ranges[] = {
+	{"beta_start", offsetof(struct sde_scheduler_config, beta_start), 0, 1},
+	{"beta_end", offsetof(struct sde_scheduler_config, beta_end), 0, 1},
+	{"clip_sample_range", offsetof(struct sde_scheduler_config, clip_sample_range), 0, 1e6},
+	{"dynamic_thresholding_ratio",
+	 offsetof(struct sde_scheduler_config, dynamic_thresholding_ratio), 0, 1},
+	{"sample_max_value", offsetof(struct sde_scheduler_config, sample_max_value), 0, 1e6},
+	{"sigma_min", offsetof(struct sde_scheduler_config, sigma_min), 0, 1e6},
+	{"sigma_max", offsetof(struct sde_scheduler_config, sigma_max), 0, 1e6},
+	{"timestep_scaling", offsetof(struct sde_scheduler_config, timestep_scaling), 0, 1e6},
+	{"flow_shift", offsetof(struct sde_scheduler_config, flow_shift), 1e-6, 1e6},
+	{"shift", offsetof(struct sde_scheduler_config, shift), 1e-6, 1e6},
+	{"base_shift", offsetof(struct sde_scheduler_config, base_shift), -100, 100},
+	{"max_shift", offsetof(struct sde_scheduler_config, max_shift), -100, 100},
+	{"shift_terminal", offsetof(struct sde_scheduler_config, shift_terminal), 0, 1},
+};
+
+static int check_ranges(const struct sde_scheduler_config *config, struct sde_error *error)
+{
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+		double value;
+
+		memcpy(&value, (const char *)config + ranges[i].offset, sizeof(value));
+		if (isnan(value) || (value >= ranges[i].low && value <= ranges[i].high))
+			continue;
+		return sde_error_set(error, -EINVAL, "%s is %g, must be from %g to %g",
+				     ranges[i].name, value, ranges[i].low, ranges[i].high);
+	}
+	return 0;
+}
+
 static int check_config(const struct sde_scheduler_config *config,
 			const struct scheduler_class *class, struct sde_error *error)
 {
@@ -68,7 +104,7 @@ static int check_config(const struct sde_scheduler_config *config,
 	if (config->steps_offset < 0 || config->steps_offset >= config->num_train_timesteps)
 		return sde_error_set(error, -EINVAL, "steps_offset is %d, must be 0..%d",
 				     config->steps_offset, config->num_train_timesteps - 1);
-	return 0;
+	return check_ranges(config, error);
 }
 
 static int copy_config(struct sde_scheduler *s, const struct sde_scheduler_config *config)
@@ -196,6 +232,24 @@ static int check_counts(const struct sde_scheduler *s, const struct sde_timestep
 	return 0;
 }
 
+/* Values that are each in range can still contradict one another; no step is taken on such tables. */
+static int check_tables(const struct sde_scheduler *s, struct sde_error *error)
+{
+	for (size_t i = 0; i < s->n_timesteps; i++)
+		if (!isfinite(s->timesteps[i]))
+			return sde_error_set(error, -EINVAL,
+					     "the scheduler configuration makes no noise schedule: "
+					     "timestep number %zu is %g",
+					     i, s->timesteps[i]);
+	for (size_t i = 0; i < s->n_sigmas; i++)
+		if (isnan(s->sigmas[i]))
+			return sde_error_set(error, -EINVAL,
+					     "the scheduler configuration makes no noise schedule: "
+					     "sigma number %zu is not a number",
+					     i);
+	return 0;
+}
+
 int sde_scheduler_set_timesteps(struct sde_scheduler *s,
 				const struct sde_timesteps_request *request,
 				struct sde_error *error)
@@ -209,6 +263,8 @@ int sde_scheduler_set_timesteps(struct sde_scheduler *s,
 				 : request->timesteps ? (int)request->n_timesteps
 						      : request->num_inference_steps;
 	r = s->class->set_timesteps(s, request, error);
+	if (r >= 0)
+		r = check_tables(s, error);
 	if (r < 0)
 		s->n_timesteps = 0;
 	return r;

@@ -121,6 +121,15 @@ int sde_sched_make_alphas_cumprod(const struct sde_scheduler_config *config, enu
 	make_betas(config, betas);
 	if (zero_snr != ZERO_SNR_IGNORED && config->rescale_betas_zero_snr)
 		rescale_zero_terminal_snr(betas, n, alphas_cumprod);
+	for (size_t i = 0; i < n; i++)
+		if (!(betas[i] >= 0 && betas[i] <= 1)) {
+			sde_error_set(error, -EINVAL,
+				      "the scheduler configuration makes no noise schedule: beta "
+				      "number %zu is %g, must be from 0 to 1",
+				      i, betas[i]);
+			free(betas);
+			return -EINVAL;
+		}
 	cumulate_alphas(betas, n, alphas_cumprod);
 	if (zero_snr == ZERO_SNR_FLOORED && config->rescale_betas_zero_snr)
 		alphas_cumprod[n - 1] = ZERO_SNR_FLOOR;

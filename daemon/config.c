@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Far from where adding a time to the clock would overflow. */
+static const uint64_t time_max_us = 366 * 86400ULL * 1000000;
+
 #define FIELD(_name) offsetof(struct sdd_config, _name)
 
 const struct sdd_config_key sdd_config_keys[] = {
@@ -184,11 +187,13 @@ static int set_number(struct sdd_config *config, const struct sdd_config_key *ke
 
 	switch (key->type) {
 	case SDD_CONFIG_TIME:
-		if (sdd_value_parse_time(value, &number) < 0 || number < key->minimum)
+		if (sdd_value_parse_time(value, &number) < 0 || number < key->minimum ||
+		    number > time_max_us)
 			return sdd_config_fail(
 				ret_error, -EINVAL,
-				"%s: '%s' is no time for '%s'; write 500ms, 5s, 10min, 1h", origin,
-				value, key->name);
+				"%s: '%s' is no time for '%s'; write 500ms, 5s, 10min, 1h, at most "
+				"366d",
+				origin, value, key->name);
 		break;
 	case SDD_CONFIG_BYTES:
 		if (sdd_value_parse_bytes(value, &number) < 0)

@@ -49,14 +49,6 @@ static void take(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int r
 					     "%s%s", name, suffix);
 	if (binder->r < 0)
 		return;
-	if ((uintptr_t)stored->data % sde_dtype_size(stored->dtype) != 0) {
-		binder->r =
-			sde_error_set(binder->error, -ENOTSUP,
-				      "%s: the data of '%.120s' is not aligned to its type; save "
-				      "the file again with a current safetensors",
-				      stored->file, stored->name);
-		return;
-	}
 	*ret_tensor = (struct sdk_tensor){.name = stored->name,
 					  .type = type_of(stored->dtype),
 					  .rank = rank,

@@ -106,6 +106,9 @@ void sde_config_ints(struct sde_config_keys *keys, const char *key, int fallback
 {
 	const json_t *value = lookup(keys, key);
 
+	if (json_is_array(value) && json_array_size(value) != n)
+		sde_config_fail(keys, "'%s' has %zu entries, there are %zu blocks", key,
+				json_array_size(value), n);
 	for (size_t i = 0; i < n; i++) {
 		if (!value)
 			values[i] = fallback;
@@ -114,9 +117,6 @@ void sde_config_ints(struct sde_config_keys *keys, const char *key, int fallback
 		else
 			values[i] = to_int(keys, key, json_array_get(value, i), fallback, min, max);
 	}
-	if (json_is_array(value) && json_array_size(value) != n)
-		sde_config_fail(keys, "'%s' has %zu entries, there are %zu blocks", key,
-				json_array_size(value), n);
 }
 
 void sde_config_int_list(struct sde_config_keys *keys, const char *key, int *values, size_t *n,

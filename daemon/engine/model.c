@@ -18,6 +18,7 @@
 #define DEFAULT_STEPS	 20
 #define DEFAULT_GUIDANCE 7.5
 #define DEFAULT_SAMPLER	 "DPM++ 2M Karras"
+#define SIDE_MAX	 4096 /* of the size a model was trained at */
 
 /* class_name NULL: the config tells the class. */
 static int open_component(struct sde_model *model, const char *name, const char *class_name,
@@ -131,9 +132,17 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	keys.object = object;
 	if (side == 0)
 		side = 64 * f;
+	if (side > SIDE_MAX)
+		return sde_error_set(error, -EINVAL,
+				     "%s/unet/config.json: 'sample_size' is %d, must be at most %d",
+				     model->dir->path, model->unet.config.sample_size,
+				     SIDE_MAX / f);
 	info->family = "sd1";
 	info->in_channels = model->unet.config.in_channels;
-	info->native_size = sde_config_int(&keys, "native_size", side, 8, 1 << 14);
+	info->native_size = sde_config_int(&keys, "native_size", side, f, SIDE_MAX);
+	if (info->native_size % f != 0)
+		sde_config_fail(&keys, "'native_size' is %d, must be a multiple of %d",
+				info->native_size, f);
 	info->min_side = info->native_size;
 	info->max_side = info->native_size * 3 / 2 / f * f;
 	info->default_steps = sde_config_int(&keys, "steps", DEFAULT_STEPS, 1, 1000);
@@ -145,6 +154,31 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 			     sde_weights_bytes(model->unet_weights) +
 			     sde_weights_bytes(model->vae_weights);
 	return keys.r;
+}
+
+/* What is wrong with the noise schedule shows when the model loads, not with its first job. */
+static int check_scheduler(struct sde_model *model, const char *folder, struct sde_error *error)
+{
+	struct sde_scheduler_config config;
+	struct sde_scheduler *scheduler;
+	int r;
+
+	r = sde_scheduler_config_from_name(model->default_sampler, NULL, &config, error);
+	if (r < 0) {
+		sde_error_prefix(error, "%s/sdd.json", model->dir->path);
+		return r;
+	}
+	r = sde_scheduler_config_from_name(model->default_sampler, model->scheduler_config, &config,
+					   error);
+	if (r >= 0) {
+		r = sde_scheduler_new(&config, &scheduler, error);
+		sde_scheduler_config_clear(&config);
+	}
+	if (r >= 0)
+		sde_scheduler_free(scheduler);
+	else
+		sde_error_prefix(error, "%s/scheduler_config.json", folder);
+	return r;
 }
 
 static int load(struct sde_model *model, const char *path, struct sde_error *error)
@@ -168,6 +202,8 @@ static int load(struct sde_model *model, const char *path, struct sde_error *err
 		r = sde_component_config(scheduler, &model->scheduler_config, error);
 	if (r >= 0)
 		r = load_defaults(model, error);
+	if (r >= 0)
+		r = check_scheduler(model, scheduler ? scheduler->path : path, error);
 	return r;
 }
 

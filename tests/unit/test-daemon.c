@@ -52,6 +52,81 @@ static void test_config(void **state)
 	sdd_config_clear(&config);
 }
 
+/* One line each; every message names the line, the key or the value, and what would be right. */
+static void test_config_refusals(void **state)
+{
+	static const struct {
+		const char *line, *message;
+	} bad[] = {
+		{"threads = 1025", "'1025' is not a number from 0 to 1024 for 'threads'"},
+		{"threads = -1", "'-1' is not a number from 0 to 1024 for 'threads'"},
+		{"threads = 2.5", "'2.5' is not a number from 0 to 1024 for 'threads'"},
+		{"threads = 99999999999999999999999",
+		 "'99999999999999999999999' is not a number from 0 to 1024 for 'threads'"},
+		{"max-jobs = 0", "'0' is not a number from 1 to 100000 for 'max-jobs'"},
+		{"max-connections =", "'' is not a number from 1 to 100000 for 'max-connections'"},
+		{"hello-timeout = 0",
+		 "'0' is no time for 'hello-timeout'; write 500ms, 5s, 10min, 1h, at most 366d"},
+		/* added to the clock it would lie in the past */
+		{"result-ttl = 18446744073709551615us",
+		 "'18446744073709551615us' is no time for 'result-ttl'; write 500ms, 5s, 10min, "
+		 "1h, at most "
+		 "366d"},
+		{"result-ttl = 367d",
+		 "'367d' is no time for 'result-ttl'; write 500ms, 5s, 10min, 1h, at most 366d"},
+		{"drain-timeout = -5s",
+		 "'-5s' is no time for 'drain-timeout'; write 500ms, 5s, 10min, 1h, at most 366d"},
+		{"result-bytes = 18446744073709551615G",
+		 "'18446744073709551615G' is no size for 'result-bytes'; write 64K, 256M, 2G"},
+		{"result-bytes = lots",
+		 "'lots' is no size for 'result-bytes'; write 64K, 256M, 2G"},
+		{"log-level = 8", "'8' is no log level; use err, warning, notice, info or debug"},
+		{"allow-user = no such user",
+		 "'no such user' is no user of this machine; give a name or a uid"},
+		{"allow-user = 4294967295",
+		 "'4294967295' is no user of this machine; give a name or a uid"},
+		{"models =", "'models' needs a DIR"},
+		{"default-model =", "'default-model' needs a NAME"},
+		{"socket", "expected `key = value`, got 'socket'"},
+		{"= 3", "no key '' (did you mean 'socket'?); sdd.conf(5) lists all"},
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct sdd_config_error error = {0};
+		struct sdd_config config;
+		char text[128], expected[256];
+
+		sdd_config_init(&config);
+		snprintf(text, sizeof(text), "# first\n%s\n", bad[i].line);
+		snprintf(expected, sizeof(expected), "test.conf:2: %s", bad[i].message);
+		assert_int_equal(parse(&config, text, &error), -EINVAL);
+		assert_string_equal(error.message, expected);
+		sdd_config_clear(&config);
+	}
+}
+
+static void test_config_lists_are_bounded(void **state)
+{
+	struct sdd_config_error error = {0};
+	struct sdd_config config;
+	char text[2048] = "";
+
+	for (int i = 0; i < SDD_CONFIG_ROOTS_MAX; i++)
+		strcat(text, "models = /m\n");
+	sdd_config_init(&config);
+	assert_int_equal(parse(&config, text, &error), 0);
+	assert_int_equal(config.n_roots, SDD_CONFIG_ROOTS_MAX);
+	strcat(text, "models = /m\n");
+	assert_int_equal(parse(&config, text, &error), -EINVAL);
+	assert_string_equal(error.message, "test.conf:33: more than 32 model folders");
+	*text = '\0';
+	for (int i = 0; i <= SDD_CONFIG_UIDS_MAX; i++)
+		strcat(text, "allow-user = 0\n");
+	assert_int_equal(parse(&config, text, &error), -EINVAL);
+	assert_string_equal(error.message, "test.conf:17: more than 16 allowed users");
+	sdd_config_clear(&config);
+}
+
 static void test_values(void **state)
 {
 	uint64_t value = 42;
@@ -162,9 +237,14 @@ static void test_estimate(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config), cmocka_unit_test(test_values),
-		cmocka_unit_test(test_quota),  cmocka_unit_test(test_job_states),
-		cmocka_unit_test(test_queue),  cmocka_unit_test(test_estimate),
+		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_config_refusals),
+		cmocka_unit_test(test_config_lists_are_bounded),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_quota),
+		cmocka_unit_test(test_job_states),
+		cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_estimate),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,8 @@
 
 struct entry {
 	const struct sde_tensor *tensor;
+	struct sde_tensor
+		*aligned; /* stands for tensor when the file's data lies askew; owns its data */
 	bool taken;
 };
 
@@ -186,6 +188,11 @@ struct sde_weights *sde_weights_free(struct sde_weights *weights)
 {
 	if (!weights)
 		return NULL;
+	for (size_t i = 0; i < weights->count; i++)
+		if (weights->entries[i].aligned) {
+			free((void *)weights->entries[i].aligned->data);
+			free(weights->entries[i].aligned);
+		}
 	for (size_t i = 0; i < weights->file_count; i++)
 		sde_safetensors_free(weights->files[i]);
 	free(weights->files);
@@ -244,6 +251,34 @@ static bool shape_matches(const struct sde_tensor *tensor, int rank, const int64
 	return true;
 }
 
+/*
+ * The format allows a header of any length, so data need not lie at a multiple of its type's size in the mapping. Kernels need it
+ * there: such a tensor is copied once, when a model takes it.
+ */
+static int align(struct entry *entry, struct sde_error *error)
+{
+	const struct sde_tensor *tensor = entry->tensor;
+	void *data;
+
+	if ((uintptr_t)tensor->data % sde_dtype_size(tensor->dtype) == 0)
+		return 0;
+	entry->aligned = malloc(sizeof(*entry->aligned));
+	data = malloc(tensor->bytes);
+	if (!entry->aligned || !data) {
+		free(entry->aligned);
+		free(data);
+		entry->aligned = NULL;
+		return sde_error_set(error, -ENOMEM,
+				     "%s: no memory for an aligned copy of tensor '%s'",
+				     tensor->file, tensor->name);
+	}
+	memcpy(data, tensor->data, tensor->bytes);
+	*entry->aligned = *tensor;
+	entry->aligned->data = data;
+	entry->tensor = entry->aligned;
+	return 0;
+}
+
 int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_tensor,
 		     struct sde_error *error, int rank, const int64_t *shape, const char *format,
 		     ...)
@@ -252,6 +287,7 @@ int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_
 	const struct sde_tensor *tensor;
 	struct entry *entry;
 	va_list ap;
+	int r;
 
 	va_start(ap, format);
 	vsnprintf(name, sizeof(name), format, ap);
@@ -272,8 +308,11 @@ int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_
 		return sde_error_set(error, -ENOTSUP,
 				     "%s: tensor '%s' is %s; weights must be F32, F16 or BF16",
 				     tensor->file, name, sde_dtype_name(tensor->dtype));
+	r = align(entry, error);
+	if (r < 0)
+		return r;
 	entry->taken = true;
-	*ret_tensor = tensor;
+	*ret_tensor = entry->tensor;
 	return 0;
 }
 

@@ -37,8 +37,8 @@ bool sde_weights_has_prefix(const struct sde_weights *weights, const char *prefi
 
 /*
  * The tensor named by the printf-like format, which must be of a floating-point type (F32, F16, BF16) and of exactly this shape;
- * a dimension of -1 accepts any size. Marks it as taken. -ENOENT when absent, -EBADMSG when of another shape, -ENOTSUP when of
- * another type.
+ * a dimension of -1 accepts any size. Marks it as taken. Its data is aligned to its type: a copy, owned by weights, where it is not
+ * so in the file. -ENOENT when absent, -EBADMSG when of another shape, -ENOTSUP when of another type.
  */
 int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_tensor,
 		     struct sde_error *error, int rank, const int64_t *shape, const char *format,

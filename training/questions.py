@@ -1,0 +1,88 @@
+"""What the evaluation asks the model for: prompts of one and of two objects, and holes with what is
+to fill them. All come from fresh scenes that no training step saw, so only what the world has is
+asked for; colours are always said."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+import state
+from generate import Job
+from world.captions import PLACE_PHRASES, TIME_PHRASES, name_object
+from world.objects import KINDS
+from world.palette import COLOURS
+from world.scene import compose
+
+CONTEXT = 0.5
+MARGIN = 0.08
+
+
+@dataclass
+class Question:
+    """A job, the objects its picture must show, where (edges in 0..1, None: anywhere), and the
+    real picture it was taken from."""
+    job: Job
+    objects: list
+    real: Image.Image
+    box: tuple | None = None
+
+
+def words(rng, record, objects):
+    """A prompt for objects of a scene, their colours said."""
+    parts = [" and ".join(name_object(rng, o, 1.0) for o in objects)]
+    for table, key in ((PLACE_PHRASES, "place"), (TIME_PHRASES, "time")):
+        if rng.random() < CONTEXT:
+            parts.append(rng.choice(table[record[key]]))
+    return " ".join(parts)
+
+
+def scenes(rng, count, objects):
+    """`count` fresh scenes of that many objects."""
+    found = []
+    while len(found) < count:
+        picture, record = compose(rng, state.SIDE)
+        if len(record["objects"]) == objects:
+            found.append((picture, record))
+    return found
+
+
+def of_words(name, count, objects):
+    """Questions for whole pictures of that many objects."""
+    rng = random.Random(f"evaluate {name}")
+    return [Question(Job(words(rng, record, record["objects"]), seed), record["objects"], picture)
+            for seed, (picture, record) in enumerate(scenes(rng, count, objects))]
+
+
+def other_object(rng, item):
+    """Another object that belongs where the given one is."""
+    where = KINDS[item["kind"]].where
+    kind = rng.choice([k for k in KINDS if KINDS[k].where == where and k != item["kind"]])
+    return {"kind": kind, "colour": rng.choice(list(COLOURS)) if KINDS[kind].coloured else None}
+
+
+def of_holes(count):
+    """Questions for holes: in a real scene the box of its object, with a margin, is to be filled
+    with another object."""
+    rng = random.Random("evaluate holes")
+    made = []
+    for seed, (picture, record) in enumerate(scenes(rng, count, 1)):
+        hidden = record["objects"][0]
+        margin = MARGIN * state.SIDE
+        box = [max(0, round(v - margin)) for v in hidden["box"][:2]]
+        box += [min(state.SIDE, round(v + margin)) for v in hidden["box"][2:]]
+        mask = Image.new("L", picture.size, 0)
+        ImageDraw.Draw(mask).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=255)
+        item = other_object(rng, hidden)
+        made.append(Question(Job(words(rng, record, [item]), seed, picture=picture, mask=mask),
+                             [item], picture, tuple(v / state.SIDE for v in box)))
+    return made
+
+
+def seam(picture, mask):
+    """The brightness steps (0..255) between neighbours of which one is in the hole."""
+    light = np.asarray(picture.convert("L"), np.float64)
+    hole = np.asarray(mask) >= 128
+    return np.concatenate([np.abs(np.diff(light, axis=axis))[np.diff(hole, axis=axis)]
+                           for axis in (0, 1)])

@@ -18,7 +18,7 @@
 #define OUTPAINT_STEP "128"
 
 /* Options that are fields of job.submit; the library checks their values by the protocol's own tables. */
-enum { OPTION_FIELD = 256, OPTION_DETACH, OPTION_LAYER, OPTION_SHEET };
+enum { OPTION_FIELD = 256, OPTION_DETACH, OPTION_LAYER, OPTION_PREVIEW, OPTION_SHEET };
 
 static const struct option options[] = {
 	{"model", required_argument, NULL, OPTION_FIELD},
@@ -47,6 +47,8 @@ static const struct option options[] = {
 	{"mask", required_argument, NULL, 'm'},
 	{"output", required_argument, NULL, 'o'},
 	{"sheet", required_argument, NULL, OPTION_SHEET},
+	{"preview", required_argument, NULL, OPTION_PREVIEW},
+	{"preview-every", required_argument, NULL, OPTION_FIELD},
 	{"layer", no_argument, NULL, OPTION_LAYER},
 	{"detach", no_argument, NULL, OPTION_DETACH},
 	{"help", no_argument, NULL, 'h'},
@@ -55,8 +57,8 @@ static const struct option options[] = {
 
 struct generation {
 	sdc_request *request;
-	const char *image_path, *mask_path, *output, *sheet;
-	bool as_layer, detach, any_side;
+	const char *image_path, *mask_path, *output, *sheet, *preview;
+	bool as_layer, detach, any_side, preview_every;
 	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
 };
@@ -77,13 +79,15 @@ static int print_options(const struct verb *verb)
 	return EXIT_OK;
 }
 
-/* "--clip-skip" -> "clip_skip", and the two short forms people type. */
+/* "--clip-skip" -> "clip_skip", and the forms people type. */
 static void field_name(char *field, size_t size, const char *option)
 {
 	if (strcmp(option, "negative") == 0)
 		option = "negative_prompt";
 	else if (strcmp(option, "guidance") == 0)
 		option = "guidance_scale";
+	else if (strcmp(option, "preview-every") == 0)
+		option = "preview";
 	snprintf(field, size, "%s", option);
 	for (char *c = field; *c; c++) {
 		if (*c == '-')
@@ -97,6 +101,8 @@ static int set_field(struct generation *generation, const char *option, const ch
 	char field[32];
 
 	field_name(field, sizeof(field), option);
+	if (strcmp(field, "preview") == 0)
+		generation->preview_every = true;
 	if (strcmp(field, "left") == 0 || strcmp(field, "right") == 0 ||
 	    strcmp(field, "top") == 0 || strcmp(field, "bottom") == 0)
 		generation->any_side = true;
@@ -205,14 +211,39 @@ static void on_interrupt(int number)
 	interrupts = interrupts + 1;
 }
 
+/* What a running job shows of itself. */
+struct display {
+	struct progress progress;
+	const char *preview; /* file to rewrite, or NULL */
+};
+
 static void on_progress(sdc_job *job, const sdc_progress *now, void *userdata)
 {
 	static const char *const stages[] = {"loading", "encoding", "steps", "decoding"};
+	struct display *display = userdata;
 
 	if (now->position >= 0)
-		progress_queued(userdata, now->position);
+		progress_queued(&display->progress, now->position);
 	else if (now->stage >= 0 && now->stage <= SDC_STAGE_DECODE)
-		progress_step(userdata, stages[now->stage], now->step, now->total, now->eta_ms);
+		progress_step(&display->progress, stages[now->stage], now->step, now->total,
+			      now->eta_ms);
+}
+
+/* A preview that cannot be written is told once; the job is worth more. */
+static void on_preview(sdc_job *job, const sdc_image *image, void *userdata)
+{
+	struct display *display = userdata;
+	struct picture picture;
+	char message[512];
+
+	if (!display->preview || layers_copy_picture(image, &picture) != EXIT_OK)
+		return;
+	if (picture_save_png(display->preview, &picture, NULL, 0, message, sizeof(message)) < 0) {
+		progress_clear(&display->progress);
+		complain("%s", message);
+		display->preview = NULL;
+	}
+	picture_clear(&picture);
 }
 
 /* Until the job ends; the first ^C asks the daemon to cancel and waits for its word, the second leaves. */
@@ -267,8 +298,9 @@ static int submit_detached(const struct context *context, sdc_client *client,
 
 static int submit(const struct context *context, sdc_client *client, struct generation *generation)
 {
-	struct progress progress;
-	const sdc_job_handlers handlers = {.progress = on_progress, .userdata = &progress};
+	struct display display = {.preview = generation->preview};
+	const sdc_job_handlers handlers = {
+		.progress = on_progress, .preview = on_preview, .userdata = &display};
 	const struct layers_target target = {
 		.output = generation->output,
 		.sheet = generation->sheet,
@@ -281,10 +313,10 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 	sdc_job *job;
 	int r;
 
-	progress_init(&progress, context->quiet || context->json);
+	progress_init(&display.progress, context->quiet || context->json);
 	if (sdc_job_submit(client, generation->request, &handlers, &job, &error) < 0)
 		return fail(&error);
-	r = follow(client, job, &progress, &error);
+	r = follow(client, job, &display.progress, &error);
 	if (r == 0) {
 		print_warnings(sdc_job_result(job));
 		r = layers_save(context, sdc_job_result(job), &target);
@@ -309,6 +341,8 @@ static int run(const struct context *context, struct generation *generation)
 		generation->output = "-";
 	}
 	r = load_pictures(generation);
+	if (r == EXIT_OK && generation->preview && !generation->preview_every)
+		r = set_field(generation, "preview-every", "1");
 	if (r == EXIT_OK)
 		r = reach_daemon(context, &client);
 	if (r != EXIT_OK)
@@ -337,6 +371,9 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 			break;
 		case OPTION_SHEET:
 			generation->sheet = optarg;
+			break;
+		case OPTION_PREVIEW:
+			generation->preview = optarg;
 			break;
 		case 'i':
 			generation->image_path = optarg;

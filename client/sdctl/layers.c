@@ -10,37 +10,41 @@
 #include "client/sdctl/compose.h"
 #include "client/sdctl/metadata.h"
 
-/* Copy a returned picture out of the reply's mapping, rows packed. */
+int layers_copy_picture(const sdc_image *image, struct picture *ret)
+{
+	enum picture_type type;
+	size_t row;
+
+	if (image->type == SDC_F16) {
+		complain("the daemon sent 16-bit floats, which sdctl did not ask for");
+		return EXIT_FAILED;
+	}
+	type = image->type == SDC_U8	? PICTURE_U8
+	       : image->type == SDC_U16 ? PICTURE_U16
+					: PICTURE_F32;
+	if (picture_new(image->width, image->height, image->channels, type, ret) < 0) {
+		complain("cannot hold a picture of %dx%d", image->width, image->height);
+		return EXIT_FAILED;
+	}
+	row = (size_t)image->width * (size_t)image->channels * picture_type_size(type);
+	for (int y = 0; y < image->height; y++)
+		memcpy(ret->data + row * (size_t)y,
+		       (const uint8_t *)image->data +
+			       (image->stride ? image->stride : row) * (size_t)y,
+		       row);
+	return EXIT_OK;
+}
+
 static int take_picture(const sdc_reply *reply, size_t index, struct picture *ret)
 {
-	char path[48], message[256];
 	sdc_error error = {0};
-	enum picture_type type;
 	sdc_image image;
-	size_t row;
+	char path[48];
 
 	snprintf(path, sizeof(path), "images.%zu.pixels", index);
 	if (sdc_reply_image(reply, path, &image, &error) < 0)
 		return fail(&error);
-	if (image.type == SDC_F16) {
-		complain("the daemon sent 16-bit floats, which sdctl did not ask for");
-		return EXIT_FAILED;
-	}
-	type = image.type == SDC_U8    ? PICTURE_U8
-	       : image.type == SDC_U16 ? PICTURE_U16
-				       : PICTURE_F32;
-	if (picture_new(image.width, image.height, image.channels, type, ret) < 0) {
-		snprintf(message, sizeof(message), "%dx%d", image.width, image.height);
-		complain("cannot hold a picture of %s", message);
-		return EXIT_FAILED;
-	}
-	row = (size_t)image.width * (size_t)image.channels * picture_type_size(type);
-	for (int y = 0; y < image.height; y++)
-		memcpy(ret->data + row * (size_t)y,
-		       (const uint8_t *)image.data +
-			       (image.stride ? image.stride : row) * (size_t)y,
-		       row);
-	return EXIT_OK;
+	return layers_copy_picture(&image, ret);
 }
 
 /* A picture without a source is opaque: its alpha says nothing, so it is dropped. */

@@ -22,3 +22,6 @@ struct layers_target {
  */
 int layers_save(const struct context *context, const sdc_reply *reply,
 		const struct layers_target *target);
+
+/* Copy a returned picture into packed rows, owned by the caller. Returns an exit code, having complained. */
+int layers_copy_picture(const sdc_image *image, struct picture *ret);

@@ -39,6 +39,7 @@ struct sde_model_info {
 	double default_guidance; /* used when a job leaves guidance_scale negative */
 	const char *default_sampler;
 	uint64_t weight_bytes; /* as stored in the files */
+	bool previews;	       /* it can show sketches while it samples */
 };
 
 /*
@@ -81,6 +82,7 @@ struct sde_job {
 	enum sde_fill fill;
 	bool color_match;
 	int left, right, top, bottom; /* outpaint: pixels to grow each side, 0.. */
+	int preview_every; /* call the preview hook after every so many steps, 0 = never */
 };
 
 enum sde_stage {
@@ -99,6 +101,12 @@ struct sde_progress {
 
 struct sde_hooks {
 	void (*progress)(void *userdata, const struct sde_progress *progress); /* may be NULL */
+	/*
+	 * What the picture will be as far as the sampler can tell: u8 RGB, at most 256 pixels a side, of the part the
+	 * model works on. Borrowed for the call; step as in the progress that follows. Only when the job has
+	 * preview_every and the model info says previews. May be NULL.
+	 */
+	void (*preview)(void *userdata, int step, const struct sde_image *image);
 	void *userdata;
 	const atomic_int *
 		cancel; /* polled between steps and VAE tiles; non-zero makes the job return -ECANCELED */

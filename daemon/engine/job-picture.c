@@ -25,12 +25,18 @@ struct sampling {
 	bool exact; /* the selection has hard edges: a latent any of whose pixels is selected is repainted */
 };
 
+/* Steps done over the whole job. */
+static int overall_step(const struct sde_job_run *run, int step, int total)
+{
+	return run->runs_done * run->steps + step * run->steps / total;
+}
+
 static int on_step(void *userdata, int step, int total, const float *latents)
 {
 	struct sde_job_run *run = userdata;
 	const struct sde_progress progress = {
 		.stage = SDE_STAGE_STEPS,
-		.step = run->runs_done * run->steps + step * run->steps / total,
+		.step = overall_step(run, step, total),
 		.total = run->runs_total * run->steps,
 	};
 
@@ -41,6 +47,20 @@ static int on_step(void *userdata, int step, int total, const float *latents)
 	if (run->hooks && run->hooks->progress)
 		run->hooks->progress(run->hooks->userdata, &progress);
 	return sde_runner_check_cancel(run->model->runner, run->error);
+}
+
+/* A sketch that cannot be made is left out: the job goes on without it. */
+static void on_preview(void *userdata, int step, int total, const float *clean)
+{
+	struct sde_job_run *run = userdata;
+	struct sde_error ignored;
+	struct sde_image image;
+
+	if (sde_preview_picture(&run->model->preview, run->model->runner, &run->model->vae, clean,
+				run->latent_height, run->latent_width, &image, &ignored) < 0)
+		return;
+	run->hooks->preview(run->hooks->userdata, overall_step(run, step, total), &image);
+	sde_image_clear(&image);
 }
 
 static float *floats(struct sde_job_run *run, size_t n)
@@ -120,6 +140,12 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 	struct sde_sd_result result;
 	int r = 0;
 
+	run->latent_width = w / sde_model_factor(run->model);
+	run->latent_height = h / sde_model_factor(run->model);
+	if (run->hooks && run->hooks->preview) {
+		request.on_preview = on_preview;
+		request.preview_every = run->job->preview_every;
+	}
 	if (sampling->image) {
 		image = floats(run, values);
 		if (!image)

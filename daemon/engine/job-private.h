@@ -17,10 +17,11 @@ struct sde_job_run {
 	struct sde_scheduler_config scheduler;
 	int steps; /* effective */
 	double guidance_scale;
-	float *prompt_embeds;	   /* [negative,] positive */
-	int tokens;		   /* per row, specials included */
-	struct sde_rng rng;	   /* of the picture being made */
-	int runs_done, runs_total; /* sampling runs, for progress */
+	float *prompt_embeds;		 /* [negative,] positive */
+	int tokens;			 /* per row, specials included */
+	struct sde_rng rng;		 /* of the picture being made */
+	int runs_done, runs_total;	 /* sampling runs, for progress */
+	int latent_width, latent_height; /* of the sampling run */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;
 	struct sde_result result; /* being filled */

@@ -58,6 +58,9 @@ static int check(const struct sde_job_run *run)
 	if (job->clip_skip < 0 || job->clip_skip > run->model->clip.config.num_hidden_layers)
 		return sde_error_set(run->error, -EINVAL, "clip_skip must be 0 to %d, not %d",
 				     run->model->clip.config.num_hidden_layers, job->clip_skip);
+	if (job->preview_every < 0 || job->preview_every > STEPS_MAX)
+		return sde_error_set(run->error, -EINVAL, "preview_every must be 0 to %d, not %d",
+				     STEPS_MAX, job->preview_every);
 	if (!job->prompt)
 		return sde_error_set(run->error, -EINVAL, "prompt is missing (\"\" is allowed)");
 	if (job->kind != SDE_TXT2IMG)

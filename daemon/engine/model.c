@@ -123,7 +123,7 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	struct sde_model_info *info = &model->info;
 	struct sde_error ignored;
 	char path[4096];
-	int side = model->unet.config.sample_size * f;
+	int side = model->unet.config.sample_size * f, r;
 
 	snprintf(path, sizeof(path), "%s/sdd.json", model->dir->path);
 	if (sde_json_load(path, SDE_JSON_CONFIG_MAX, &object, &ignored) < 0 &&
@@ -153,7 +153,11 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	info->weight_bytes = sde_weights_bytes(model->text_weights) +
 			     sde_weights_bytes(model->unet_weights) +
 			     sde_weights_bytes(model->vae_weights);
-	return keys.r;
+	if (keys.r < 0)
+		return keys.r;
+	r = sde_preview_load(&model->preview, model->dir, object, &model->vae, error);
+	info->previews = r >= 0 && sde_preview_available(&model->preview, &model->vae);
+	return r;
 }
 
 /* What is wrong with the noise schedule shows when the model loads, not with its first job. */
@@ -234,6 +238,7 @@ struct sde_model *sde_model_unref(struct sde_model *model)
 	sde_runner_forget(model->runner, &model->unet);
 	sde_clip_clear(&model->clip);
 	sde_unet_clear(&model->unet);
+	sde_preview_clear(&model->preview, model->runner);
 	sde_vae_clear(&model->vae, model->runner);
 	sde_clip_tokenizer_free(model->tokenizer);
 	sde_weights_free(model->text_weights);

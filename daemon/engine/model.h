@@ -7,6 +7,7 @@
 #include "daemon/engine/autoencoders/vae.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/formats/model-dir.h"
+#include "daemon/engine/preview.h"
 #include "daemon/engine/tokenizer/clip.h"
 
 struct sde_engine {
@@ -23,6 +24,7 @@ struct sde_model {
 	struct sde_clip clip;
 	struct sde_unet unet;
 	struct sde_vae vae;
+	struct sde_preview preview;
 	struct sde_model_info info;
 	char default_sampler[48];
 };

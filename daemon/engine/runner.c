@@ -10,7 +10,7 @@
 
 #include "daemon/engine/error.h"
 
-#define PROGRAMS_MAX 6
+#define PROGRAMS_MAX 8
 
 struct program {
 	const void *module;

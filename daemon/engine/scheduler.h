@@ -307,6 +307,14 @@ int sde_scheduler_add_noise(const struct sde_scheduler *scheduler, const float *
 			    struct sde_error *error);
 
 /*
+ * The clean sample that model_output implies at timesteps[index]: what a preview shows. out may be either input. The same
+ * errors as add_noise; nothing is clipped.
+ */
+int sde_scheduler_predict_clean(const struct sde_scheduler *scheduler, const float *model_output,
+				const float *sample, float *out, size_t n, size_t index,
+				struct sde_error *error);
+
+/*
  * Preemption: everything a step depends on besides configuration and request. A job is resumed by
  * new(same config), set_timesteps(same request), state_load(); the remaining steps are then
  * bit-identical to the uninterrupted run. The buffer is host-endian and private to one build; load

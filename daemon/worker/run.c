@@ -9,6 +9,9 @@
 
 #include <string.h>
 
+/* With the job's number: which waiting message a newer preview replaces; progress has the number alone. */
+#define COALESCE_PREVIEW (UINT64_C(1) << 63)
+
 struct run {
 	struct sdd_worker *worker;
 	struct sdd_worker_task *task;
@@ -109,6 +112,7 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 		.width = sdp_record_int(record, SDP_JOB_PARAMETERS_WIDTH),
 		.height = sdp_record_int(record, SDP_JOB_PARAMETERS_HEIGHT),
 		.count = sdp_record_int(record, SDP_JOB_PARAMETERS_COUNT),
+		.preview_every = sdp_record_int(record, SDP_WORKER_RUN_PREVIEW),
 	};
 	fill_geometry(record, job);
 	if (image) {
@@ -150,29 +154,60 @@ static void on_progress(void *userdata, const struct sde_progress *progress)
 		post_progress(run, SDE_STAGE_DECODE, progress->step, progress->total);
 }
 
+/* A picture packed into a sealed buffer, which the caller clears, and what describes it. */
+static int seal_picture(const struct sde_image *image, const char *name, struct sdp_buffer *buffer,
+			struct sdp_pixels *pixels)
+{
+	const size_t row = image->width * sde_image_pixel_size(image);
+	int r;
+
+	r = sdp_buffer_new(name, (uint64_t)row * image->height, buffer);
+	if (r < 0)
+		return r;
+	for (uint32_t y = 0; y < image->height; y++)
+		memcpy(buffer->data + y * row, sde_image_row(image, y), row);
+	r = sdp_buffer_seal(buffer);
+	if (r < 0)
+		return r;
+	*pixels = SDP_PIXELS_INIT;
+	pixels->width = (int)image->width;
+	pixels->height = (int)image->height;
+	pixels->channels = (int)image->channels;
+	pixels->type = (enum sdp_sample_type)image->type;
+	pixels->stride = row;
+	pixels->size = buffer->size;
+	pixels->fd = buffer->fd;
+	return 0;
+}
+
+/* A preview that cannot be handed over is left out. */
+static void on_preview(void *userdata, int step, const struct sde_image *image)
+{
+	struct run *run = userdata;
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_buffer buffer = SDP_BUFFER_INIT;
+	struct sdp_pixels pixels;
+
+	if (seal_picture(image, "sdd-preview", &buffer, &pixels) == 0) {
+		sdp_writer_event(&writer, "worker.preview");
+		sdp_writer_uint(&writer, "job", run->task->job);
+		sdp_writer_int(&writer, "step", step);
+		sdp_writer_pixels(&writer, "pixels", &pixels);
+		sdd_worker_post(run->worker, &writer, COALESCE_PREVIEW | run->task->job);
+	}
+	sdp_buffer_clear(&buffer);
+}
+
 /* One layer, packed into a sealed buffer. */
 static int write_layer(struct sdp_writer *writer, const struct sde_layer *layer,
 		       const struct sdp_pixels *source)
 {
-	const size_t row = layer->image.width * sde_image_pixel_size(&layer->image);
 	struct sdp_buffer buffer = SDP_BUFFER_INIT;
-	struct sdp_pixels pixels = SDP_PIXELS_INIT;
+	struct sdp_pixels pixels;
 	int r;
 
-	r = sdp_buffer_new("sdd-result", (uint64_t)row * layer->image.height, &buffer);
-	if (r < 0)
-		return r;
-	for (uint32_t y = 0; y < layer->image.height; y++)
-		memcpy(buffer.data + y * row, sde_image_row(&layer->image, y), row);
-	r = sdp_buffer_seal(&buffer);
+	r = seal_picture(&layer->image, "sdd-result", &buffer, &pixels);
 	if (r == 0) {
-		pixels.width = (int)layer->image.width;
-		pixels.height = (int)layer->image.height;
-		pixels.channels = (int)layer->image.channels;
-		pixels.type = (enum sdp_sample_type)layer->image.type;
-		pixels.stride = row;
-		pixels.size = buffer.size;
-		pixels.fd = buffer.fd;
 		/* colours come back as they were sent */
 		if (source) {
 			pixels.icc = source->icc;
@@ -236,8 +271,10 @@ static int write_result(struct run *run, const struct sde_result *result, struct
 static int execute(struct run *run, struct sde_model *model, struct sdp_writer *writer,
 		   struct sdp_error *ret_error)
 {
-	const struct sde_hooks hooks = {
-		.progress = on_progress, .userdata = run, .cancel = &run->worker->cancel};
+	const struct sde_hooks hooks = {.progress = on_progress,
+					.preview = on_preview,
+					.userdata = run,
+					.cancel = &run->worker->cancel};
 	struct sde_error engine_error = {0};
 	struct sde_result result;
 	int r;

@@ -5,7 +5,7 @@ _sdctl()
 	local verbs="txt2img img2img inpaint outpaint replay models load unload jobs get cancel status watch api"
 	local options="--model --negative --sampler --seed --steps --guidance --strength --clip-skip --width --height
 		--count --select --feather --grow --padding --context --fill --color-match --left --right --top --bottom
-		--image --mask --output --sheet --layer --detach --help"
+		--image --mask --output --sheet --preview --preview-every --layer --detach --help"
 	local verb= i
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case " $verbs " in *" ${COMP_WORDS[i]} "*)
@@ -18,7 +18,7 @@ _sdctl()
 	--fill) COMPREPLY=($(compgen -W "auto blur neutral edge original" -- "$word")) ;;
 	--context) COMPREPLY=($(compgen -W "auto selection image" -- "$word")) ;;
 	--color-match) COMPREPLY=($(compgen -W "true false" -- "$word")) ;;
-	-i | -m | -o | --image | --mask | --output | --sheet | --socket) COMPREPLY=($(compgen -f -- "$word")) ;;
+	-i | -m | -o | --image | --mask | --output | --sheet | --preview | --socket) COMPREPLY=($(compgen -f -- "$word")) ;;
 	*)
 		if [ -z "$verb" ]; then
 			COMPREPLY=($(compgen -W "$verbs --socket --json --quiet --spawn --inline --help --version" -- "$word"))

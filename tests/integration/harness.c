@@ -60,6 +60,14 @@ static void make_folder(struct daemon *daemon)
 	}
 }
 
+void daemon_add_sketched(const struct daemon *daemon)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/models/" HARNESS_SKETCHED, daemon->folder);
+	assert_int_equal(symlink(getenv("SDD_TEST_PREVIEW_MODEL"), path), 0);
+}
+
 static void open_notify(struct daemon *daemon)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -18,7 +18,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define HARNESS_MODEL "tiny"
+#define HARNESS_MODEL	 "tiny"
+#define HARNESS_SKETCHED "sketched"
 
 struct daemon {
 	char folder[64]; /* temporary; holds the socket, the log and the model root */
@@ -34,6 +35,8 @@ void daemon_start_raw(struct daemon *daemon, const char *const *options);
 /* SIGTERM; returns the wait status. Fails the test after 15 s. */
 int daemon_stop(struct daemon *daemon);
 int daemon_wait(struct daemon *daemon, int timeout_ms);
+/* Serve a second model, HARNESS_SKETCHED: one that can show previews (SDD_TEST_PREVIEW_MODEL). */
+void daemon_add_sketched(const struct daemon *daemon);
 /* Removes the folder; kills what still runs. */
 void daemon_clear(struct daemon *daemon);
 /* Prints the log: for a test that is about to fail. */

@@ -111,6 +111,44 @@ static void test_paints(void **state)
 	daemon_clear(&daemon);
 }
 
+static void on_preview(sdc_job *job, const sdc_image *image, void *userdata)
+{
+	assert_int_equal(image->channels, 3);
+	(*(int *)userdata)++;
+}
+
+/* A client that does not read gets the latest preview later, costs the job no step and is not cut off. */
+static void test_previews_do_not_wait(void **state)
+{
+	int previews = 0;
+	const sdc_job_handlers handlers = {.preview = on_preview, .userdata = &previews};
+	sdc_request *request;
+	sdc_client *client;
+	sdc_error error = {0};
+	struct daemon daemon;
+	sdc_job *job;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	daemon_add_sketched(&daemon);
+	client = daemon_connect_flags(&daemon, SDC_INLINE_PIXELS);
+	request = txt2img(40, 5);
+	assert_int_equal(sdc_request_set_string(request, "model", HARNESS_SKETCHED, &error), 0);
+	assert_int_equal(sdc_request_set_int(request, "preview", 1, &error), 0);
+	assert_int_equal(sdc_job_submit(client, request, &handlers, &job, &error), 0);
+	sdc_request_free(request);
+	assert_int_equal(sdc_client_dispatch(client, &error), 0);
+	for (int i = 0; i < 600 && daemon_status_int(&daemon, "jobs.done") < 1; i++)
+		usleep(100000);
+	assert_int_equal(daemon_status_int(&daemon, "jobs.done"), 1);
+	assert_int_equal(sdc_job_wait(job, 10000, &error), 0);
+	assert_in_range(previews, 1, 39); /* 12 KiB each: more than the socket holds */
+	sdc_job_free(job);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 /* The picture of this seed, malloc'd. */
 static uint8_t *paint(sdc_client *client, uint64_t seed, size_t *ret_size)
 {
@@ -385,10 +423,15 @@ static void test_stop_answers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_paints),	     cmocka_unit_test(test_inline_and_shared_model),
-		cmocka_unit_test(test_cancel),	     cmocka_unit_test(test_closing_cancels),
-		cmocka_unit_test(test_detach),	     cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_stop_answers), cmocka_unit_test(test_users_are_apart),
+		cmocka_unit_test(test_previews_do_not_wait),
+		cmocka_unit_test(test_paints),
+		cmocka_unit_test(test_inline_and_shared_model),
+		cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_closing_cancels),
+		cmocka_unit_test(test_detach),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_stop_answers),
+		cmocka_unit_test(test_users_are_apart),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

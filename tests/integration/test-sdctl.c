@@ -166,6 +166,31 @@ static void test_outpaint_grows_the_canvas(void **state)
 	picture_clear(&after);
 }
 
+/* Euler's last preview is the picture itself where the model's own decoder makes both. */
+static void test_preview_file_is_rewritten(void **state)
+{
+	struct picture sketch, picture;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_add_sketched(&server);
+	assert_int_equal(sdctl("txt2img --model " HARNESS_SKETCHED " --steps 3 --sampler Euler "
+			       "--seed 1 --preview live.png -o out.png x 2>/dev/null"),
+			 0);
+	load("live.png", &sketch);
+	load("out.png", &picture);
+	assert_int_equal(sketch.channels, 3);
+	assert_int_equal(sketch.width, picture.width);
+	assert_int_equal(sketch.height, picture.height);
+	for (int i = 0; i < sketch.width * sketch.height * 3; i++)
+		assert_in_range(sketch.data[i] - picture.data[i] + 3, 0, 6);
+	picture_clear(&sketch);
+	picture_clear(&picture);
+	assert_int_equal(sdctl("txt2img --model " HARNESS_SKETCHED " --steps 2 --preview "
+			       "no/such/folder/x.png -o out.png x 2>message"),
+			 0);
+	assert_int_equal(sdctl("--help >/dev/null; grep -q no/such/folder message"), 0);
+}
+
 static void test_exit_codes(void **state)
 {
 	write_source(5);
@@ -204,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_mask_and_its_replay),
 		cmocka_unit_test(test_pipes),
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
+		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_exit_codes),
 	};
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -181,10 +182,156 @@ static void test_cancel_stops_behind_the_step(void **state)
 	struct sde_error error = {0};
 	struct sde_result result;
 	atomic_int cancel = 0;
-	const struct sde_hooks hooks = {raise_flag, &cancel, &cancel};
+	const struct sde_hooks hooks = {
+		.progress = raise_flag, .userdata = &cancel, .cancel = &cancel};
 
 	assert_int_equal(sde_job_run(f->model, &job, &hooks, &result, &error), -ECANCELED);
 	assert_int_equal(error.code, -ECANCELED);
+}
+
+struct gallery {
+	struct sde_image last;
+	int count, steps[8];
+};
+
+static void keep_preview(void *userdata, int step, const struct sde_image *image)
+{
+	struct gallery *gallery = userdata;
+	struct sde_error error;
+
+	assert_true(gallery->count < 8);
+	gallery->steps[gallery->count++] = step;
+	sde_image_clear(&gallery->last);
+	assert_int_equal(sde_image_copy(image, &gallery->last, &error), 0);
+}
+
+static void preview(struct sde_model *model, const struct sde_job *job, struct gallery *gallery,
+		    struct sde_result *ret_result)
+{
+	const struct sde_hooks hooks = {.preview = keep_preview, .userdata = gallery};
+	struct sde_error error = {0};
+
+	*gallery = (struct gallery){0};
+	if (sde_job_run(model, job, &hooks, ret_result, &error) < 0)
+		fail_msg("%s", error.message);
+}
+
+/* A model folder of links to the parts of sd15, and to another decoder if given. */
+static struct sde_model *load_linked(const struct fixture *f, const char *taesd, const char *json,
+				     struct sde_error *ret_error)
+{
+	static const char *const parts[] = {"model_index.json", "unet", "text_encoder",
+					    "tokenizer",	"vae",	"scheduler"};
+	char folder[] = "/tmp/sdd-preview-XXXXXX", from[4096], to[96], command[64];
+	struct sde_model *model = NULL;
+	FILE *file;
+
+	assert_non_null(mkdtemp(folder));
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		snprintf(from, sizeof(from), "%s/models/sd15/%s", getenv("SDD_GOLDEN_DATA"),
+			 parts[i]);
+		snprintf(to, sizeof(to), "%s/%s", folder, parts[i]);
+		assert_int_equal(symlink(from, to), 0);
+	}
+	if (taesd) {
+		snprintf(from, sizeof(from), "%s/models/%s", getenv("SDD_GOLDEN_DATA"), taesd);
+		snprintf(to, sizeof(to), "%s/taesd", folder);
+		assert_int_equal(symlink(from, to), 0);
+	}
+	if (json) {
+		snprintf(to, sizeof(to), "%s/sdd.json", folder);
+		file = fopen(to, "w");
+		assert_non_null(file);
+		fputs(json, file);
+		fclose(file);
+	}
+	if (sde_model_load(f->engine, folder, &model, ret_error) < 0)
+		model = NULL;
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	assert_int_equal(system(command), 0);
+	return model;
+}
+
+/* Euler ends at the clean sample, so its last preview is the picture itself where the decoder is the model's own. */
+static void test_previews_show_what_will_be(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_model *model = load(f->engine, "sd15_taesd");
+	struct sde_job job = job_of(f, SDE_TXT2IMG);
+	struct sde_result result, plain;
+	struct gallery gallery;
+
+	job.sampler = "Euler";
+	job.steps = 5;
+	job.preview_every = 2;
+	preview(model, &job, &gallery, &result);
+	assert_int_equal(gallery.count, 2);
+	assert_int_equal(gallery.steps[0], 2);
+	assert_int_equal(gallery.steps[1], 4);
+	sde_result_clear(&result);
+	job.preview_every = 5;
+	sde_image_clear(&gallery.last);
+	preview(model, &job, &gallery, &result);
+	assert_int_equal(gallery.count, 1);
+	assert_int_equal(gallery.last.channels, 3);
+	assert_int_equal(gallery.last.width, result.layers[0].image.width);
+	for (uint32_t y = 0; y < gallery.last.height; y++)
+		for (uint32_t x = 0; x < gallery.last.width * 3; x++) {
+			const uint8_t *sketch = sde_image_row(&gallery.last, y);
+			const uint8_t *picture = sde_image_row(&result.layers[0].image, y);
+
+			assert_in_range(sketch[x] - picture[x / 3 * 4 + x % 3] + 1, 0, 2);
+		}
+	run(model, &job, &plain);
+	assert_memory_equal(plain.layers[0].image.data, result.layers[0].image.data,
+			    bytes_of(&plain.layers[0].image));
+	sde_result_clear(&plain);
+	sde_result_clear(&result);
+	sde_image_clear(&gallery.last);
+	sde_model_unref(model);
+}
+
+static void test_previews_use_what_the_folder_has(void **state)
+{
+	const struct fixture *f = *state;
+	const char *json = "{\"latent_rgb\": [[0,0,0],[0,0,0],[0,0,0],[0,0,0],[-1,0,1]]}";
+	struct sde_job job = job_of(f, SDE_INPAINT);
+	struct sde_error error = {0};
+	struct sde_result result;
+	struct gallery gallery;
+	struct sde_model *model;
+	const uint8_t *pixel;
+
+	job.preview_every = 1;
+	preview(f->model, &job, &gallery, &result);
+	assert_int_equal(gallery.count, 0); /* nothing is invented for a model without a decoder */
+	assert_false(sde_model_info(f->model)->previews);
+	sde_result_clear(&result);
+	model = load_linked(f, "taesd/vae", NULL, &error);
+	assert_non_null(model);
+	assert_true(sde_model_info(model)->previews);
+	preview(model, &job, &gallery, &result);
+	assert_int_equal(gallery.count, 2);
+	assert_int_equal(gallery.last.width, result.work_width);
+	sde_image_clear(&gallery.last);
+	sde_result_clear(&result);
+	sde_model_unref(model);
+	model = load_linked(f, NULL, json, &error);
+	assert_non_null(model);
+	preview(model, &job, &gallery, &result);
+	assert_int_equal(gallery.count, 2);
+	assert_int_equal(gallery.last.width, result.work_width / 8);
+	pixel = sde_image_row(&gallery.last, 0);
+	assert_int_equal(pixel[0], 0);
+	assert_int_equal(pixel[1], 128);
+	assert_int_equal(pixel[2], 255);
+	sde_image_clear(&gallery.last);
+	sde_result_clear(&result);
+	sde_model_unref(model);
+	assert_null(load_linked(f, NULL, "{\"latent_rgb\": [[0,0,0]]}", &error));
+	assert_non_null(strstr(error.message, "latent_rgb"));
+	assert_null(load_linked(f, "sd15/vae", NULL, &error));
+	assert_non_null(strstr(error.message, "AutoencoderTiny"));
 }
 
 static void refused(const struct fixture *f, const struct sde_job *job, const char *word)
@@ -204,6 +351,9 @@ static void test_errors_name_the_field(void **state)
 
 	job.steps = 1001;
 	refused(f, &job, "steps");
+	job = job_of(f, SDE_TXT2IMG);
+	job.preview_every = -1;
+	refused(f, &job, "preview_every");
 	job = job_of(f, SDE_TXT2IMG);
 	job.width = 63;
 	refused(f, &job, "width");
@@ -228,6 +378,8 @@ int main(void)
 		cmocka_unit_test(test_every_kind_on_both_unets),
 		cmocka_unit_test(test_selection_is_opaque_and_strength_0_changes_nothing),
 		cmocka_unit_test(test_cancel_stops_behind_the_step),
+		cmocka_unit_test(test_previews_show_what_will_be),
+		cmocka_unit_test(test_previews_use_what_the_folder_has),
 		cmocka_unit_test(test_errors_name_the_field),
 	};
 

@@ -452,6 +452,55 @@ static void begin_index_starts_in_the_middle(void **state)
 	run_end(&run);
 }
 
+/* The prediction that a perfect denoiser would give for keep * clean + add * noise. */
+static float perfect(const struct sde_scheduler_config *config, float keep, float add, float clean,
+		     float noise)
+{
+	const float norm = sqrtf(keep * keep + add * add);
+
+	if (config->class_id == SDE_SCHEDULER_FLOW_MATCH_EULER ||
+	    config->class_id == SDE_SCHEDULER_FLOW_MATCH_HEUN ||
+	    config->prediction_type == SDE_PREDICTION_FLOW)
+		return noise - clean;
+	if (config->prediction_type == SDE_PREDICTION_V)
+		return (keep * noise - add * clean) / norm;
+	return config->prediction_type == SDE_PREDICTION_SAMPLE ? clean : noise;
+}
+
+static void a_perfect_prediction_gives_the_clean_sample(void **state)
+{
+	size_t predicted = 0, types[4] = {0};
+
+	for (size_t k = 0; k < N_CASES; k++) {
+		const float one[2] = {1, 0}, other[2] = {0, 1};
+		struct sde_error error = {0};
+		float level[2], sample, output;
+		struct run run;
+
+		run_begin(&run, &cases[k]);
+		for (size_t i = 1; i < cases[k].calls; i++) {
+			const struct sde_scheduler_config *config =
+				sde_scheduler_get_config(run.scheduler);
+
+			if (sde_scheduler_add_noise(run.scheduler, one, other, level, 2, i,
+						    &error) == -ENOTSUP)
+				break;
+			sample = level[0] * 0.7f + level[1] * -1.3f;
+			output = perfect(config, level[0], level[1], 0.7f, -1.3f);
+			assert_int_equal(sde_scheduler_predict_clean(run.scheduler, &output,
+								     &sample, &output, 1, i,
+								     &error),
+					 0);
+			assert_float_equal(output, 0.7f, 2e-3f);
+			types[config->prediction_type]++;
+			predicted++;
+		}
+		run_end(&run);
+	}
+	assert_true(predicted > 50);
+	assert_true(types[SDE_PREDICTION_EPSILON] && types[SDE_PREDICTION_V]);
+}
+
 static void bad_requests_are_named(void **state)
 {
 	static const double rising[2] = {100, 500};
@@ -488,6 +537,7 @@ int main(void)
 		cmocka_unit_test(a_failed_step_changes_nothing),
 		cmocka_unit_test(foreign_state_is_refused),
 		cmocka_unit_test(begin_index_starts_in_the_middle),
+		cmocka_unit_test(a_perfect_prediction_gives_the_clean_sample),
 		cmocka_unit_test(bad_requests_are_named),
 	};
 

@@ -326,6 +326,33 @@ static int draw_step_noise(void *userdata, float *out, size_t n)
 			      call->run->error);
 }
 
+/* Where 4-channel inpainting keeps the original, what is kept. */
+static void keep_original(struct run *run, float *clean)
+{
+	for (size_t i = 0; i < run->all; i++) {
+		const float m = run->mask[i / run->n * run->pixels + i % run->pixels];
+
+		clean[i] = (1.0f - m) * run->image_latents[i] + m * clean[i];
+	}
+}
+
+/* Between the prediction at timesteps[i] and the step that uses it: the scratch array is free. */
+static void preview(struct run *run, size_t i, bool blends)
+{
+	const struct sde_sd_request *request = run->request;
+	const size_t step = i - run->begin + 1;
+
+	if (!request->on_preview || request->preview_every < 1 ||
+	    step % (size_t)request->preview_every != 0 ||
+	    sde_scheduler_predict_clean(run->scheduler, run->pair, run->latents, run->scratch,
+					run->all, i, NULL) < 0)
+		return;
+	if (blends)
+		keep_original(run, run->scratch);
+	request->on_preview(request->userdata, (int)step, (int)(run->n_timesteps - run->begin),
+			    run->scratch);
+}
+
 static int sample(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
@@ -346,6 +373,8 @@ static int sample(struct run *run)
 	for (size_t i = run->begin; r >= 0 && i < run->n_timesteps; i++) {
 		make_input(run);
 		r = predict(run, run->timesteps[i]);
+		if (r >= 0)
+			preview(run, i, blends);
 		if (r >= 0)
 			r = sde_scheduler_step(run->scheduler, run->pair, run->latents,
 					       run->latents, run->all, &args, run->error);

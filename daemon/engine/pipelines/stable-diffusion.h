@@ -45,6 +45,12 @@ struct sde_sd_request {
 	struct sde_noise *noise;
 	/* Before the first step (step 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
 	int (*on_step)(void *userdata, int step, int total, const float *latents);
+	/*
+	 * After every preview_every steps (0 = never), before on_step: the clean latents that this step's prediction implies,
+	 * (batch, C, h, w). May be NULL.
+	 */
+	void (*on_preview)(void *userdata, int step, int total, const float *clean);
+	int preview_every;
 	void *userdata;
 };
 

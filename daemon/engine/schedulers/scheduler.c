@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define KEEP_MIN    1e-4f
 #define STATE_MAGIC 0x31484353u /* "SCH1" */
 
 struct state_header {
@@ -453,11 +454,10 @@ static size_t noise_index(const struct sde_scheduler *s, size_t index)
 	return index;
 }
 
-int sde_scheduler_add_noise(const struct sde_scheduler *s, const float *clean, const float *noise,
-			    float *out, size_t n, size_t index, struct sde_error *error)
+/* sample = keep * clean + add * noise at timesteps[index] */
+static int noise_level(const struct sde_scheduler *s, size_t index, float *ret_keep, float *ret_add,
+		       struct sde_error *error)
 {
-	float keep, add;
-
 	if (index >= s->n_timesteps)
 		return sde_error_set(error, -ERANGE,
 				     "noise of timestep number %zu, but there are %zu timesteps",
@@ -465,25 +465,69 @@ int sde_scheduler_add_noise(const struct sde_scheduler *s, const float *clean, c
 	if (s->class->add_noise == ADD_NOISE_ALPHAS) {
 		float alpha = sde_sched_alpha_at(s, (int)s->timesteps[index]);
 
-		keep = sqrtf(alpha);
-		add = sqrtf(1 - alpha);
+		*ret_keep = sqrtf(alpha);
+		*ret_add = sqrtf(1 - alpha);
 	} else if (s->class->add_noise == ADD_NOISE_SIGMA) {
-		keep = 1;
-		add = s->sigmas[noise_index(s, index)];
+		*ret_keep = 1;
+		*ret_add = s->sigmas[noise_index(s, index)];
 	} else if (s->class->add_noise == ADD_NOISE_VP_SIGMA) {
 		struct alpha_sigma a = alpha_sigma(s, noise_index(s, index));
 
-		keep = a.alpha;
-		add = a.sigma;
+		*ret_keep = a.alpha;
+		*ret_add = a.sigma;
 	} else if (s->class->add_noise == ADD_NOISE_FLOW) {
-		add = s->sigmas[noise_index(s, index)];
-		keep = 1 - add;
+		*ret_add = s->sigmas[noise_index(s, index)];
+		*ret_keep = 1 - *ret_add;
 	} else {
 		return sde_error_set(error, -ENOTSUP, "%s cannot noise a clean sample",
 				     sde_scheduler_class_to_string(s->config.class_id));
 	}
+	return 0;
+}
+
+int sde_scheduler_add_noise(const struct sde_scheduler *s, const float *clean, const float *noise,
+			    float *out, size_t n, size_t index, struct sde_error *error)
+{
+	float keep, add;
+	int r;
+
+	r = noise_level(s, index, &keep, &add, error);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < n; i++)
 		out[i] = keep * clean[i] + add * noise[i];
+	return 0;
+}
+
+int sde_scheduler_predict_clean(const struct sde_scheduler *s, const float *model_output,
+				const float *sample, float *out, size_t n, size_t index,
+				struct sde_error *error)
+{
+	const bool flow = s->class->add_noise == ADD_NOISE_FLOW ||
+			  s->config.prediction_type == SDE_PREDICTION_FLOW;
+	float keep, add, from_sample, from_output, norm;
+	int r;
+
+	r = noise_level(s, index, &keep, &add, error);
+	if (r < 0)
+		return r;
+	norm = keep * keep + add * add;
+	if (flow) {
+		from_sample = 1;
+		from_output = -s->sigmas[noise_index(s, index)];
+	} else if (s->config.prediction_type == SDE_PREDICTION_V) {
+		from_sample = keep / norm;
+		from_output = -add / sqrtf(norm);
+	} else if (s->config.prediction_type == SDE_PREDICTION_EPSILON) {
+		/* at zero signal nothing can be predicted; keep it finite */
+		from_sample = 1 / fmaxf(keep, KEEP_MIN);
+		from_output = -add * from_sample;
+	} else {
+		from_sample = 0;
+		from_output = 1;
+	}
+	for (size_t i = 0; i < n; i++)
+		out[i] = from_sample * sample[i] + from_output * model_output[i];
 	return 0;
 }
 

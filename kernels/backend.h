@@ -13,9 +13,10 @@ struct sdk_op;
 struct sdk_backend;
 
 struct sdk_backend_options {
-	const char *name;  /* "cpu" (NULL) or "ref" */
-	const char *dtype; /* activations: "auto" (NULL), "f32", "bf16" */
-	int threads;	   /* 0 = as many as affinity mask and cgroup quota allow */
+	const char *name; /* "cpu" (NULL) or "ref" */
+	const char *
+		dtype; /* activations: "auto" (NULL), "f32", "bf16"; ref rounds to bf16 but stores floats */
+	int threads; /* 0 = as many as affinity mask and cgroup quota allow */
 	const char *
 		isa; /* cpu: no instructions above "baseline", "avx2", "avx512", "avx512_bf16"; NULL = no limit */
 };
@@ -34,6 +35,7 @@ struct sdk_backend_ops {
 struct sdk_backend {
 	const struct sdk_backend_ops *ops;
 	enum sdk_type activation; /* type of every value but ids: SDK_F32 or SDK_BF16 */
+	bool rounds; /* to less than float32 on the way: text encoders then run on a second, float32 backend */
 	int threads;
 	char description[128]; /* e.g. "cpu (oneDNN 2.6.3, avx512_core_bf16), bf16, 2 threads" */
 };

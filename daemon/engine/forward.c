@@ -69,6 +69,7 @@ int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, con
 		.n_outputs = n_wanted,
 		.inputs = {{batch, 1, tokens, width}},
 		.ids = true,
+		.precise = true,
 	};
 	int r;
 
@@ -112,6 +113,7 @@ int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const 
 		.n_inputs = 1,
 		.n_outputs = 1,
 		.inputs = {{batch, 1, 1, (int)width}},
+		.precise = true,
 	};
 	_cleanup_free_ float *pooled = NULL;
 

@@ -25,6 +25,7 @@ struct program {
 
 struct sde_runner {
 	struct sdk_backend *backend;
+	struct sdk_backend *precise; /* NULL when backend itself does not round */
 	struct program programs[PROGRAMS_MAX];
 	uint64_t clock;
 	const atomic_int *cancel;
@@ -33,7 +34,10 @@ struct sde_runner {
 int sde_runner_new(const char *backend, const char *dtype, int threads,
 		   struct sde_runner **ret_runner, struct sde_error *error)
 {
-	const struct sdk_backend_options options = {backend, dtype, threads};
+	const struct sdk_backend_options options = {
+		.name = backend, .dtype = dtype, .threads = threads};
+	const struct sdk_backend_options precise = {
+		.name = backend, .dtype = "f32", .threads = threads};
 	struct sde_runner *runner = calloc(1, sizeof(*runner));
 	char text[256] = "";
 	int r;
@@ -41,8 +45,10 @@ int sde_runner_new(const char *backend, const char *dtype, int threads,
 	if (!runner)
 		return sde_error_set(error, -ENOMEM, "no memory for an engine");
 	r = sdk_backend_open(&options, &runner->backend, text, sizeof(text));
+	if (r >= 0 && runner->backend->rounds)
+		r = sdk_backend_open(&precise, &runner->precise, text, sizeof(text));
 	if (r < 0) {
-		free(runner);
+		sde_runner_free(runner);
 		return sde_error_set(error, r, "%s", text[0] ? text : strerror(-r));
 	}
 	*ret_runner = runner;
@@ -61,6 +67,7 @@ struct sde_runner *sde_runner_free(struct sde_runner *runner)
 		return NULL;
 	for (size_t i = 0; i < PROGRAMS_MAX; i++)
 		program_clear(&runner->programs[i]);
+	sdk_backend_close(runner->precise);
 	sdk_backend_close(runner->backend);
 	free(runner);
 	return NULL;
@@ -150,7 +157,8 @@ static int program_get(struct sde_runner *runner, const struct sde_program_spec 
 			victim = program;
 	}
 	program_clear(victim);
-	victim->plan = sdk_plan_new(runner->backend);
+	victim->plan =
+		sdk_plan_new(spec->precise && runner->precise ? runner->precise : runner->backend);
 	if (!victim->plan)
 		return sde_error_set(error, -ENOMEM, "no memory for a plan");
 	r = program_record(victim, spec, error);

@@ -170,6 +170,7 @@ int sdk_cpu_open(const struct sdk_backend_options *options, struct sdk_backend *
 	}
 	cpu->base.ops = &ops;
 	cpu->base.activation = activation;
+	cpu->base.rounds = activation != SDK_F32;
 	cpu->base.threads = options->threads > 0 ? options->threads : sdk_cpu_cores();
 	if (cpu->base.threads > MAX_THREADS)
 		cpu->base.threads = MAX_THREADS;

@@ -1,5 +1,7 @@
 /*
- * The reference backend's vtable: widen an op's weights once, then run its formula.
+ * The reference backend's vtable: widen an op's weights once, then run its formula. With bf16 it still computes in float32 and
+ * double, but rounds every value and every matrix as a processor with bfloat16 instructions does: what that type costs in
+ * accuracy can be judged on any machine.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -26,6 +28,17 @@ static const sdk_ref_function functions[SDK_OP_COUNT] = {
 	[SDK_OP_EMBEDDING] = sdk_ref_embedding,
 	[SDK_OP_ADD_ROWS] = sdk_ref_add_rows,
 };
+
+static void round_values(void *values, size_t n)
+{
+	float *at = values;
+	uint16_t half;
+
+	for (size_t i = 0; i < n; i++) {
+		sdk_narrow(SDK_BF16, &at[i], &half, 1);
+		sdk_widen(SDK_BF16, &half, &at[i], 1);
+	}
+}
 
 static int widen_new(const struct sdk_tensor *tensor, float **ret_values)
 {
@@ -70,6 +83,9 @@ static int ref_prepare(struct sdk_backend *backend, const struct sdk_op *op, voi
 		ref_release(backend, op, state);
 		return r;
 	}
+	/* biases, norms and tables stay as they are */
+	if (backend->rounds && (op->kind == SDK_OP_CONV2D || op->kind == SDK_OP_LINEAR))
+		round_values(state->weight, (size_t)sdk_tensor_count(op->weight));
 	*ret_state = state;
 	return 0;
 }
@@ -77,7 +93,15 @@ static int ref_prepare(struct sdk_backend *backend, const struct sdk_op *op, voi
 static int ref_run(struct sdk_backend *backend, const struct sdk_op *op, void *state,
 		   void *const *in, void *out)
 {
-	return functions[op->kind](op, state, in, out);
+	int r;
+
+	/* what the host has set is not rounded yet; for the others it changes nothing */
+	for (int i = 0; backend->rounds && op->kind != SDK_OP_EMBEDDING && i < op->n_in; i++)
+		round_values(in[i], (size_t)sdk_shape_count(op->in_shape[i]));
+	r = functions[op->kind](op, state, in, out);
+	if (r >= 0 && backend->rounds)
+		round_values(out, (size_t)sdk_shape_count(op->out_shape));
+	return r;
 }
 
 static void ref_free(struct sdk_backend *backend)
@@ -95,11 +119,12 @@ int sdk_ref_open(const struct sdk_backend_options *options, struct sdk_backend *
 		.free = ref_free,
 		.fuses = true,
 	};
+	const bool rounds = options->dtype && strcmp(options->dtype, "bf16") == 0;
 	struct sdk_backend *backend;
 
-	if (options->dtype && strcmp(options->dtype, "auto") != 0 &&
+	if (options->dtype && !rounds && strcmp(options->dtype, "auto") != 0 &&
 	    strcmp(options->dtype, "f32") != 0) {
-		snprintf(err, err_size, "the ref backend computes in f32, not in %s",
+		snprintf(err, err_size, "the ref backend computes in f32 or bf16, not in %s",
 			 options->dtype);
 		return -EINVAL;
 	}
@@ -108,10 +133,12 @@ int sdk_ref_open(const struct sdk_backend_options *options, struct sdk_backend *
 		snprintf(err, err_size, "out of memory");
 		return -ENOMEM;
 	}
+	backend->rounds = rounds;
 	backend->ops = &ops;
 	backend->activation = SDK_F32;
 	backend->threads = 1;
-	snprintf(backend->description, sizeof(backend->description), "ref, f32, 1 thread");
+	snprintf(backend->description, sizeof(backend->description), "ref, %s, 1 thread",
+		 rounds ? "rounded to bf16" : "f32");
 	*ret_backend = backend;
 	return 0;
 }

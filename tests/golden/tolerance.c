@@ -1,18 +1,25 @@
 /*
  * Tolerances for activations of 16 bits. The cases' own are for float32 arithmetic of any summation order; with bf16 every stored
- * activation carries a relative rounding error of up to 2^-9 = 2e-3 (f16: 2^-12 = 2.4e-4), which random-weight networks neither
- * damp nor amplify much, so the error of a whole output grows with the square root of the number of roundings on the way. Judged
- * is the relative L2 error of an output: single elements near zero say nothing.
+ * activation carries a relative rounding error of up to 2^-9 = 2e-3 (f16: 2^-12 = 2.4e-4) and every matrix once more, and the error
+ * of a whole output grows with the square root of the number of roundings on the way. Judged is the relative L2 error of an
+ * output: single elements near zero say nothing.
+ *
+ * Where the errors lie was measured by `--backend ref --dtype bf16`, which rounds as the processors do, on ten shifted rounding grids.
+ * No part of the U-Net is to blame alone: with the time embedding, the norms, the attention, the first or the last convolution in
+ * float32 the error stays what it was. The text encoders, whose error every step inherits, are computed in float32 always, so
+ * they have no entry here.
  */
 #include <string.h>
 
 #include "tests/golden/golden.h"
 
 static const struct golden_tolerance bf16[] = {
-	{"text_encoder", 2e-2, 0}, /* 2..4 layers, some 20 roundings: sqrt(20) * 2e-3, doubled */
-	{"prompt_embed", 2e-2, 0}, /* the same encoder */
-	{"unet", 4e-2, 0},	   /* some 100 roundings: sqrt(100) * 2e-3, doubled */
-	{"vae_kl", 4e-2, 30},	   /* as deep as the U-Net; pixels: 30 dB is an error of 8 of 255 */
+	/*
+	 * some 100 roundings: sqrt(100) * 2e-3; measured 0.018 on average, up to 0.037, and up to 0.061 where an 8x8 latent leaves
+	 * 1x1 pixels at the bottom: a group of norm_num_groups has four values there, and normalising those magnifies
+	 */
+	{"unet", 8e-2, 0},
+	{"vae_kl", 4e-2, 30}, /* as deep as the U-Net; pixels: 30 dB is an error of 8 of 255 */
 	{"vae_kl_tiled", 4e-2, 30},
 	{"vae_stats", 4e-2, 0}, /* its encoder half */
 	{"vae_tiny", 2e-2, 0},	/* some 40 roundings, ReLU only */

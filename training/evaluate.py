@@ -64,11 +64,14 @@ def ask(count):
     numbers = {name: max(2, round(count * share)) for name, share in SHARES.items()}
     asked = {"single": questions.of_words("single", numbers["single"], 1),
              "two": questions.of_words("two", numbers["two"], 2),
-             "hole": questions.of_holes(numbers["hole"])}
+             "hole": questions.of_holes(numbers["hole"]),
+             "other": questions.of_words("single other", numbers["single"], 1)
+             + questions.of_words("two other", numbers["two"], 2)}
 
     def again(number, change):
         return [dataclasses.replace(q, job=dataclasses.replace(q.job, **change(q.job)))
                 for q in asked["single"][:number]]
+    asked["styles"] = questions.of_styles(asked["single"][:8])
     asked["no_guidance"] = again(numbers["no_guidance"], lambda job: {"guidance": 1.0})
     asked["swapped"] = again(numbers["swapped"], lambda job: {"prompt": "", "negative": job.prompt})
     return asked
@@ -117,9 +120,8 @@ def frechet(a, b):
 def compare_features(net, asked, pictures):
     """The distance of generated to real pictures with the same prompts, and for comparison that of
     the real ones to as many other real ones."""
-    real = [q.real for name in ("single", "two") for q in asked[name]]
-    other = [q.real for name, n in (("single other", 1), ("two other", 2))
-             for q in questions.of_words(name, len(asked[name.split()[0]]), n)]
+    real, other = ([q.real for q in group]
+                   for group in (asked["single"] + asked["two"], asked["other"]))
     made = pictures["single"] + pictures["two"]
     features = [judge.look(net, np.stack([judge.shrink(p) for p in group]))[1]
                 for group in (made, real, other)]
@@ -174,7 +176,7 @@ def markdown(figures):
 
 def draw_sheets(out, asked, pictures, backend):
     """Sheets of txt2img, inpainting before and after, and outpainting."""
-    cells = [(p, q.job.prompt) for name, n in (("single", 20), ("two", 12))
+    cells = [(p, q.job.prompt) for name, n in (("single", 16), ("two", 8), ("styles", 8))
              for p, q in list(zip(pictures[name], asked[name]))[:n]]
     sheets.grid(cells, 8).save(out / "txt2img.png")
     cells = []
@@ -184,23 +186,22 @@ def draw_sheets(out, asked, pictures, backend):
     sheets.grid(cells, 6).save(out / "inpaint.png")
     cells = []
     for q in asked["two"][:4]:
-        cells += [(q.real, "before"), (backend.outpaint(Job("", q.job.seed, picture=q.real),
-                                                        q.real.width // 2), "grown to the right")]
+        grown = backend.outpaint(Job(q.setting, q.job.seed, picture=q.real), q.real.width // 2)
+        cells += [(q.real, "before"), (grown, q.setting)]
     sheets.grid(cells, 4).save(out / "outpaint.png")
 
 
 def run(options):
-    net = judge.load()
-    models = options.models
+    asked = ask(options.count)
+    net, models = judge.load(), options.models
     backend = Sdctl(models, options.sdctl, options.socket) if options.sdctl else Diffusers(models)
     options.out.mkdir(parents=True, exist_ok=True)
     album = Album(options.out / f"pictures-{backend.name}-{fingerprint(models)}", backend)
-    asked = ask(options.count)
-    pictures = {name: album.fetch(name, group) for name, group in asked.items()}
-    seen = {name: judge.look(net, np.stack([judge.shrink(p) for p in group]))[0]
-            for name, group in pictures.items()}
+    pictures = {name: album.fetch(name, group) for name, group in asked.items() if name != "other"}
+    seen = {name: judge.look(net, np.stack([judge.shrink(p) for p in pictures[name]]))[0]
+            for name in SHARES}
     figures = {"backend": backend.name, "weights": fingerprint(models),
-               "pictures": sum(map(len, asked.values())), "judge": teach_judge.accuracy(net)}
+               "pictures": sum(len(asked[name]) for name in SHARES), "judge": teach_judge.accuracy(net)}
     figures |= {name: score(asked[name], seen[name]) for name in SHARES}
     figures["by_kind"] = by_kind(asked["single"], seen["single"])
     figures["frechet"] = compare_features(net, asked, pictures)

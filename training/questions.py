@@ -1,31 +1,34 @@
-"""What the evaluation asks the model for: prompts of one and of two objects, and holes with what is
-to fill them. All come from fresh scenes that no training step saw, so only what the world has is
-asked for; colours are always said."""
+"""What the evaluation asks the model for: prompts of one and of two objects, holes with what is to
+fill them, and drawings in the other styles. All come from fresh scenes that no training step saw, so
+only what the world has is asked for; colours are always said, the plain style never."""
 
+import multiprocessing
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 import state
 from generate import Job
-from world.captions import PLACE_PHRASES, TIME_PHRASES, name_object
+from world.captions import PLACE_PHRASES, STYLE_PHRASES, TIME_PHRASES, name_object
 from world.objects import KINDS
 from world.palette import COLOURS
 from world.scene import compose
 
+PLAIN = "flat"
 CONTEXT = 0.5
 MARGIN = 0.08
 
 
 @dataclass
 class Question:
-    """A job, the objects its picture must show, where (edges in 0..1, None: anywhere), and the
-    real picture it was taken from."""
+    """A job, the objects its picture must show, where (edges in 0..1, None: anywhere), the real
+    picture it was taken from, and that one's place and time in words."""
     job: Job
     objects: list
     real: Image.Image
+    setting: str = ""
     box: tuple | None = None
 
 
@@ -38,21 +41,38 @@ def words(rng, record, objects):
     return " ".join(parts)
 
 
-def scenes(rng, count, objects):
-    """`count` fresh scenes of that many objects."""
-    found = []
-    while len(found) < count:
-        picture, record = compose(rng, state.SIDE)
+def setting(record):
+    """Place and time of a scene in words."""
+    return f"{PLACE_PHRASES[record['place']][0]} {TIME_PHRASES[record['time']][0]}"
+
+
+def _scene(name, objects):
+    """A fresh scene of that many objects, with the random numbers it was made from."""
+    rng = random.Random(f"evaluate {name}")
+    while True:
+        picture, record = compose(rng, state.SIDE, style=PLAIN)
         if len(record["objects"]) == objects:
-            found.append((picture, record))
-    return found
+            return rng, picture, record
+
+
+def scenes(name, count, objects):
+    """`count` fresh scenes; painted by all processors, so call it before a GPU is in use."""
+    with multiprocessing.Pool() as pool:
+        return pool.starmap(_scene, [(f"{name} {k}", objects) for k in range(count)])
 
 
 def of_words(name, count, objects):
     """Questions for whole pictures of that many objects."""
-    rng = random.Random(f"evaluate {name}")
-    return [Question(Job(words(rng, record, record["objects"]), seed), record["objects"], picture)
-            for seed, (picture, record) in enumerate(scenes(rng, count, objects))]
+    return [Question(Job(words(rng, record, record["objects"]), seed), record["objects"], picture,
+                     setting(record))
+            for seed, (rng, picture, record) in enumerate(scenes(name, count, objects))]
+
+
+def of_styles(asked):
+    """The questions again, for drawings in the styles that are not plain."""
+    styles = [phrases[0] for name, phrases in STYLE_PHRASES.items() if name != PLAIN]
+    return [replace(q, job=replace(q.job, prompt=f"{q.job.prompt}, {styles[k % len(styles)]}"))
+            for k, q in enumerate(asked)]
 
 
 def other_object(rng, item):
@@ -65,9 +85,8 @@ def other_object(rng, item):
 def of_holes(count):
     """Questions for holes: in a real scene the box of its object, with a margin, is to be filled
     with another object."""
-    rng = random.Random("evaluate holes")
     made = []
-    for seed, (picture, record) in enumerate(scenes(rng, count, 1)):
+    for seed, (rng, picture, record) in enumerate(scenes("holes", count, 1)):
         hidden = record["objects"][0]
         margin = MARGIN * state.SIDE
         box = [max(0, round(v - margin)) for v in hidden["box"][:2]]
@@ -76,7 +95,8 @@ def of_holes(count):
         ImageDraw.Draw(mask).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=255)
         item = other_object(rng, hidden)
         made.append(Question(Job(words(rng, record, [item]), seed, picture=picture, mask=mask),
-                             [item], picture, tuple(v / state.SIDE for v in box)))
+                             [item], picture, setting(record),
+                             tuple(v / state.SIDE for v in box)))
     return made
 
 

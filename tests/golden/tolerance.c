@@ -19,11 +19,11 @@ static const struct golden_tolerance bf16[] = {
 	 * 1x1 pixels at the bottom: a group of norm_num_groups has four values there, and normalising those magnifies
 	 */
 	{"unet", 8e-2, 0},
-	{"vae_kl", 4e-2, 30}, /* as deep as the U-Net; pixels: 30 dB is an error of 8 of 255 */
+	{"vae_kl", 4e-2, 30}, /* measured up to 0.021; pixels: 30 dB is an error of 8 of 255 */
 	{"vae_kl_tiled", 4e-2, 30},
 	{"vae_stats", 4e-2, 0}, /* its encoder half */
-	{"vae_tiny", 2e-2, 0},	/* some 40 roundings, ReLU only */
-	{"vae_tiny_tiled", 2e-2, 0},
+	{"vae_tiny", 3e-2, 0},	/* some 40 roundings, ReLU only; measured up to 0.0175 */
+	{"vae_tiny_tiled", 3e-2, 0},
 	{"pipeline", 1.5e-1, 22},    /* up to 20 U-Net calls, guidance multiplies by up to 7.5 */
 	{"op_activations", 8e-3, 0}, /* one operation, two roundings */
 	{"op_geglu", 8e-3, 0},

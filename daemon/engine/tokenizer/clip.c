@@ -34,27 +34,6 @@ struct sde_clip_tokenizer {
 	pcre2_code *pieces;
 };
 
-int sde_ids_append(struct sde_ids *ids, int32_t id)
-{
-	if (ids->count == ids->room) {
-		size_t room = ids->room ? 2 * ids->room : 64;
-		int32_t *grown = reallocarray(ids->ids, room, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		ids->ids = grown;
-		ids->room = room;
-	}
-	ids->ids[ids->count++] = id;
-	return 0;
-}
-
-void sde_ids_clear(struct sde_ids *ids)
-{
-	free(ids->ids);
-	*ids = (struct sde_ids){0};
-}
-
 /* GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 onwards in order. */
 static size_t put_byte_symbol(int byte, char *out)
 {

@@ -9,18 +9,11 @@
 #include <stdint.h>
 
 #include "daemon/engine/error.h"
+#include "daemon/engine/tokenizer/ids.h"
 
 #define SDE_CLIP_TEXT_MAX (1u << 20) /* bytes of one text */
 
 struct sde_clip_tokenizer;
-
-/* A growing list of token ids. Zero-initialise; release with sde_ids_clear(). */
-struct sde_ids {
-	int32_t *ids;
-	size_t count, room;
-};
-int sde_ids_append(struct sde_ids *ids, int32_t id); /* 0 or -ENOMEM */
-void sde_ids_clear(struct sde_ids *ids);
 
 /*
  * Load a tokenizer folder: vocab.json, merges.txt and, for the padding token, tokenizer_config.json or special_tokens_map.json if

@@ -1,5 +1,6 @@
 /*
- * Parts of the CLIP tokenizer: the normaliser (text to normal form) and the merge engine (bytes of a piece to ids).
+ * Parts of the tokenizers: CLIP's normaliser (text to normal form) and merge engine (bytes of a piece to ids), and what is
+ * shared.
  */
 #pragma once
 
@@ -15,6 +16,11 @@
  */
 int sde_normalize_text(const char *text, size_t length, char **ret_text, size_t *ret_length,
 		       struct sde_error *error);
+
+/* Unicode property White_Space. */
+bool sde_is_white_space(int32_t c);
+/* -EILSEQ names the offset of the first byte that is not UTF-8. */
+int sde_check_utf8(const char *text, size_t length, struct sde_error *error);
 
 /* Pairs of symbols that merge into one, by rank. */
 struct sde_merges;

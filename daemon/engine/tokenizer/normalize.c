@@ -10,16 +10,15 @@
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/tokenizer/internal.h"
 
-/* Unicode property White_Space; PCRE2's \s would add U+180E. */
-static bool is_white_space(utf8proc_int32_t c)
+/* PCRE2's \s would add U+180E. */
+bool sde_is_white_space(int32_t c)
 {
 	return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
 	       (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
 	       c == 0x205f || c == 0x3000;
 }
 
-/* The whole text must be UTF-8, so that the message can say where it is not. */
-static int check_utf8(const char *text, size_t length, struct sde_error *error)
+int sde_check_utf8(const char *text, size_t length, struct sde_error *error)
 {
 	size_t at = 0;
 
@@ -56,7 +55,7 @@ int sde_normalize_text(const char *text, size_t length, char **ret_text, size_t 
 	char *out;
 	int r;
 
-	r = check_utf8(text, length, error);
+	r = sde_check_utf8(text, length, error);
 	if (r < 0)
 		return r;
 	size = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &composed,
@@ -74,7 +73,7 @@ int sde_normalize_text(const char *text, size_t length, char **ret_text, size_t 
 		if (n <= 0)
 			break;
 		at += (size_t)n;
-		if (is_white_space(c)) {
+		if (sde_is_white_space(c)) {
 			if (!blank)
 				out[used++] = ' ';
 			blank = true;

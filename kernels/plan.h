@@ -84,6 +84,12 @@ sdk_value sdk_geglu(struct sdk_plan *plan, sdk_value x);
  */
 sdk_value sdk_attention(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v, int heads,
 			float scale, bool causal);
+/*
+ * The same without a mask, with a bias by relative position (T5): bias (1, 1, tq + tk - 1, heads) is added to the scaled scores,
+ * row key - query + tq - 1 for each pair.
+ */
+sdk_value sdk_attention_relative(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v,
+				 int heads, float scale, sdk_value bias);
 /* Nearest neighbour to (h, w): source index = floor(i * in / out). */
 sdk_value sdk_resize_nearest(struct sdk_plan *plan, sdk_value x, int h, int w);
 /* Channels of a, then channels of b. */

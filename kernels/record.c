@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_ELEMENTS ((int64_t)1 << 31)
 
@@ -332,17 +333,22 @@ sdk_value sdk_geglu(struct sdk_plan *plan, sdk_value x)
 	return append(plan, (struct sdk_op){.kind = SDK_OP_GEGLU, .n_in = 1, .in = {x}}, shape);
 }
 
-sdk_value sdk_attention(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v, int heads,
-			float scale, bool causal)
+/* in: q, k, v [, bias] */
+static sdk_value record_attention(struct sdk_plan *plan, int n_in, const sdk_value *in, int heads,
+				  float scale, bool causal)
 {
-	const sdk_value in[3] = {q, k, v};
-	struct sdk_shape sq, sk, sv;
+	struct sdk_op op = {.kind = SDK_OP_ATTENTION,
+			    .n_in = n_in,
+			    .heads = heads,
+			    .scale = scale,
+			    .causal = causal};
+	struct sdk_shape sq, sk, sv, sb;
 
-	if (!usable(plan, "attention", 3, in))
+	if (!usable(plan, "attention", n_in, in))
 		return -1;
-	sq = plan->values[q].shape;
-	sk = plan->values[k].shape;
-	sv = plan->values[v].shape;
+	sq = plan->values[in[0]].shape;
+	sk = plan->values[in[1]].shape;
+	sv = plan->values[in[2]].shape;
 	if (sq.h != 1 || sk.h != 1 || sv.h != 1 || sq.n != sk.n || sq.n != sv.n || sk.w != sv.w ||
 	    sq.c != sk.c || sq.c != sv.c)
 		return fail(plan, -EINVAL,
@@ -351,14 +357,28 @@ sdk_value sdk_attention(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_val
 	if (heads < 1 || sq.c % heads != 0)
 		return fail(plan, -EINVAL, "attention: %d channels cannot be split into %d heads",
 			    sq.c, heads);
-	return append(plan,
-		      (struct sdk_op){.kind = SDK_OP_ATTENTION,
-				      .n_in = 3,
-				      .in = {q, k, v},
-				      .heads = heads,
-				      .scale = scale,
-				      .causal = causal},
-		      sq);
+	if (n_in == 4) {
+		sb = plan->values[in[3]].shape;
+		if (sb.n != 1 || sb.h != 1 || sb.w != sq.w + sk.w - 1 || sb.c != heads)
+			return fail(plan, -EINVAL,
+				    "attention: a bias of (%d, %d, %d, %d) for %d queries, %d keys "
+				    "and %d heads",
+				    sb.n, sb.h, sb.w, sb.c, sq.w, sk.w, heads);
+	}
+	memcpy(op.in, in, (size_t)n_in * sizeof(*in));
+	return append(plan, op, sq);
+}
+
+sdk_value sdk_attention(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v, int heads,
+			float scale, bool causal)
+{
+	return record_attention(plan, 3, (const sdk_value[]){q, k, v}, heads, scale, causal);
+}
+
+sdk_value sdk_attention_relative(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v,
+				 int heads, float scale, sdk_value bias)
+{
+	return record_attention(plan, 4, (const sdk_value[]){q, k, v, bias}, heads, scale, false);
 }
 
 sdk_value sdk_resize_nearest(struct sdk_plan *plan, sdk_value x, int h, int w)

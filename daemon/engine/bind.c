@@ -96,14 +96,15 @@ static void bind_linear(struct sde_binder *binder, struct sde_linear *linear,
 		take_bias(binder, &linear->bias, out, name);
 }
 
-static void bind_norm(struct sde_binder *binder, struct sde_norm *norm, int channels,
+static void bind_norm(struct sde_binder *binder, struct sde_norm *norm, int channels, bool bias,
 		      const char *name)
 {
 	const int64_t shape[] = {channels};
 
 	*norm = (struct sde_norm){.channels = channels};
 	take(binder, &norm->weight, 1, shape, name, ".weight");
-	take_bias(binder, &norm->bias, channels, name);
+	if (bias)
+		take_bias(binder, &norm->bias, channels, name);
 }
 
 static void bind_table(struct sde_binder *binder, struct sde_table *table, int rows, int columns,
@@ -147,7 +148,10 @@ void sde_bind(struct sde_binder *binder, const struct sde_field *fields, size_t 
 			bind_linear(binder, member, fields[i].kind, in, out, name);
 			break;
 		case SDE_FIELD_NORM:
-			bind_norm(binder, member, out, name);
+			bind_norm(binder, member, out, true, name);
+			break;
+		case SDE_FIELD_NORM_NO_BIAS:
+			bind_norm(binder, member, out, false, name);
 			break;
 		case SDE_FIELD_TABLE:
 			bind_table(binder, member, out, in, name);

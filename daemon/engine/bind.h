@@ -20,7 +20,8 @@ enum sde_field_kind {
 	SDE_FIELD_LINEAR_NO_BIAS, /* struct sde_linear */
 	SDE_FIELD_POINTWISE, /* struct sde_linear with bias, stored (out, in) or (out, in, 1, 1) */
 	SDE_FIELD_NORM,	     /* struct sde_norm, dimension `out` */
-	SDE_FIELD_TABLE,     /* struct sde_table, (out, in) */
+	SDE_FIELD_NORM_NO_BIAS,
+	SDE_FIELD_TABLE, /* struct sde_table, (out, in) */
 };
 
 /* in and out index the dims array given to sde_bind; out only for norms. */

@@ -68,7 +68,7 @@ int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, con
 		.n_inputs = 1,
 		.n_outputs = n_wanted,
 		.inputs = {{batch, 1, tokens, width}},
-		.ids = true,
+		.n_ids = 1,
 		.precise = true,
 	};
 	int r;

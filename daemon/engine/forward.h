@@ -11,6 +11,7 @@
 #include "daemon/engine/denoisers/unet.h"
 #include "daemon/engine/runner.h"
 #include "daemon/engine/text_encoders/clip.h"
+#include "daemon/engine/text_encoders/t5.h"
 
 /* A hidden state that is wanted: hidden_states[-minus], with the final norm or without. last_hidden_state is {1, true}. */
 struct sde_clip_wanted {
@@ -31,6 +32,10 @@ int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, con
 int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const int32_t *ids,
 		  int batch, int tokens, const float *last_hidden_state, float *ret_pooled,
 		  struct sde_error *error);
+
+/* ids (batch, tokens) -> last_hidden_state (batch, tokens, d_model). Padding is attended to, as SD3 and FLUX do. */
+int sde_t5_forward(struct sde_runner *runner, const struct sde_t5 *t5, const int32_t *ids,
+		   int batch, int tokens, float *ret_state, struct sde_error *error);
 
 struct sde_unet_call {
 	const float *sample; /* (batch, in_channels, height, width) */

@@ -21,7 +21,7 @@ struct sde_linear {
 	int in, out;
 };
 
-/* Scale and shift of a group or layer norm. */
+/* Scale and shift of a norm; RMS norms have no shift: bias.data NULL. */
 struct sde_norm {
 	struct sdk_tensor weight, bias;
 	int channels;

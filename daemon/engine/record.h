@@ -51,6 +51,12 @@ static inline sdk_value sde_record_layer_norm(struct sdk_plan *plan, sdk_value x
 	return sdk_layer_norm(plan, x, &norm->weight, &norm->bias, (float)eps);
 }
 
+static inline sdk_value sde_record_rms_norm(struct sdk_plan *plan, sdk_value x,
+					    const struct sde_norm *norm, double eps)
+{
+	return sdk_rms_norm(plan, x, &norm->weight, (float)eps);
+}
+
 /* Scaled by 1 / sqrt(channels of a head). */
 static inline sdk_value sde_record_attention(struct sdk_plan *plan, sdk_value q, sdk_value k,
 					     sdk_value v, int heads, bool causal)

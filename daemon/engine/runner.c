@@ -116,7 +116,7 @@ static int program_record(struct program *program, const struct sde_program_spec
 
 		program->shapes[i] = shape;
 		program->inputs[i] =
-			spec->ids && i == 0
+			i < spec->n_ids
 				? sdk_input_ids(program->plan, shape.n, shape.w)
 				: sdk_input(program->plan, shape.n, shape.h, shape.w, shape.c);
 	}
@@ -184,9 +184,8 @@ int sde_runner_run(struct sde_runner *runner, const struct sde_program_spec *spe
 		return r;
 	program->used = ++runner->clock;
 	for (int i = 0; r >= 0 && i < spec->n_inputs; i++)
-		r = spec->ids && i == 0
-			    ? sdk_plan_set_ids(program->plan, program->inputs[i], inputs[i])
-			    : sdk_plan_set(program->plan, program->inputs[i], inputs[i]);
+		r = i < spec->n_ids ? sdk_plan_set_ids(program->plan, program->inputs[i], inputs[i])
+				    : sdk_plan_set(program->plan, program->inputs[i], inputs[i]);
 	if (r >= 0)
 		r = sdk_plan_run(program->plan, runner->cancel);
 	for (int i = 0; r >= 0 && i < spec->n_outputs; i++)

@@ -30,7 +30,7 @@ struct sde_program_spec {
 	const void *userdata;
 	int n_inputs, n_outputs;
 	struct sdk_shape inputs[SDE_PROGRAM_INPUTS_MAX];
-	bool ids; /* input 0 is int32 (n, w) token ids; its h and c are not used */
+	int n_ids; /* so many first inputs are int32 (n, w) token ids; their h and c are not used */
 	bool precise; /* in float32 even where the backend rounds: cheap, and everything after depends on it */
 };
 

@@ -179,10 +179,12 @@ static void pack_values(enum sdk_type type, const void *v, size_t stride, size_t
 	}
 }
 
+#define LOG2_E 1.44269504f
+
 /* Queries times scale * log2(e) as rows of units; missing rows are zero. */
 static void pack_queries(const struct sdk_attend *a, size_t rows, unit *q)
 {
-	const float factor = a->scale * 1.44269504f;
+	const float factor = a->scale * LOG2_E;
 	const size_t dim_units = units(a->dim);
 
 	memset(q, 0, rows * dim_units * sizeof(*q));
@@ -233,6 +235,17 @@ INLINE void soften(float *scores, size_t seen, unit *p, float *max, float *sum, 
 		total += e;
 	}
 	*sum += sum_lanes(total);
+}
+
+/* Scores of the slice's query `row` and the keys from `first` on. */
+static void add_bias(const struct sdk_attend *a, size_t row, size_t first, size_t n, float *scores)
+{
+	const ptrdiff_t stride = (ptrdiff_t)a->bias_stride;
+	const ptrdiff_t at = ((ptrdiff_t)first - (ptrdiff_t)(a->first_query + row)) * stride;
+	const char *bias = (const char *)a->bias + at * (ptrdiff_t)sdk_type_size(a->type);
+
+	for (size_t j = 0; j < n; j++)
+		scores[j] += float_at(a->type, bias, j * a->bias_stride) * LOG2_E;
 }
 
 static void write_row(const struct sdk_attend *a, size_t row, const float *out, float sum)
@@ -290,6 +303,8 @@ static void attend(const struct sdk_attend *a)
 					seen = a->first_query + i + r + 1 > first
 						       ? a->first_query + i + r + 1 - first
 						       : 0;
+				if (a->bias && i + r < a->queries)
+					add_bias(a, i + r, first, in_block, scores + r * KEY_BLOCK);
 				if (seen > 0)
 					soften(scores + r * KEY_BLOCK, seen,
 					       p + r * (KEY_BLOCK / PER_UNIT), &max[i + r],

@@ -9,7 +9,7 @@ struct job {
 	const struct sdk_op *op;
 	struct sdk_attention_sizes sizes;
 	size_t heads, dim, channels, queries, keys, blocks, slices, element;
-	const char *q, *k, *v;
+	const char *q, *k, *v, *bias; /* bias NULL: none */
 	char *out, *keys_at, *values_at, *work;
 };
 
@@ -83,6 +83,10 @@ static void attend_slice(void *userdata, size_t i)
 		.first_query = first,
 		.causal = job->op->causal,
 		.scale = job->op->scale,
+		.bias = job->bias ? job->bias +
+					    ((job->queries - 1) * job->heads + head) * job->element
+				  : NULL,
+		.bias_stride = job->heads,
 		.packed_keys = job->keys_at + at_head * job->sizes.block_keys,
 		.packed_values = job->values_at + at_head * job->sizes.block_values,
 		.work = job->work + (size_t)sdk_cpu_thread() * job->sizes.work,
@@ -100,6 +104,7 @@ static int attention_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *sta
 	job.q = in[0];
 	job.k = in[1];
 	job.v = in[2];
+	job.bias = op->n_in > 3 ? in[3] : NULL;
 	job.out = out;
 	job.work = cpu->scratch;
 	job.keys_at = job.work + (size_t)cpu->base.threads * job.sizes.work;

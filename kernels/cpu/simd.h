@@ -24,6 +24,8 @@ struct sdk_attend {
 	size_t first_query; /* position of q for the causal mask */
 	bool causal;
 	float scale;
+	const void *bias; /* of query 0 and key 0, or NULL; key j and query i: row j - i, in type */
+	size_t bias_stride;			 /* from a row to the next */
 	const void *packed_keys, *packed_values; /* sdk_attention_sizes says how large */
 	void *work;
 };

@@ -305,6 +305,30 @@ static void test_attention(void **state)
 	}
 }
 
+static sdk_value record_relative(struct sdk_plan *plan, const struct lab *lab, const sdk_value *in)
+{
+	return sdk_attention_relative(plan, in[0], in[1], in[2], lab->numbers[0], 0.3f, in[3]);
+}
+
+static void test_attention_relative(void **state)
+{
+	static const int dims[] = {64, 8, 5, 33};
+	struct bench *bench = *state;
+
+	for (int round = 0; round < 8; round++) {
+		struct lab lab = start(bench, (uint64_t)round);
+		const int queries = lab_between(&lab, 1, 230), keys = lab_between(&lab, 1, 200);
+		const int heads = lab_between(&lab, 1, 5), c = heads * dims[round % 4];
+
+		lab.numbers[0] = heads;
+		lab_input(&lab, (struct sdk_shape){2, 1, queries, c}, 1, 0);
+		lab_input(&lab, (struct sdk_shape){2, 1, keys, c}, 1, 0);
+		lab_input(&lab, (struct sdk_shape){2, 1, keys, c}, 1, 0);
+		lab_input(&lab, (struct sdk_shape){1, 1, queries + keys - 1, heads}, 2, 0);
+		check(bench, &lab, record_relative, 1e-5, 1.2e-2, "attention with bias");
+	}
+}
+
 static sdk_value record_move(struct sdk_plan *plan, const struct lab *lab, const sdk_value *in)
 {
 	switch (lab->numbers[0]) {
@@ -361,10 +385,15 @@ static void test_moves(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_conv2d),	  cmocka_unit_test(test_linear),
-		cmocka_unit_test(test_fused),	  cmocka_unit_test(test_group_norm),
-		cmocka_unit_test(test_row_norms), cmocka_unit_test(test_pointwise),
-		cmocka_unit_test(test_geglu),	  cmocka_unit_test(test_attention),
+		cmocka_unit_test(test_conv2d),
+		cmocka_unit_test(test_linear),
+		cmocka_unit_test(test_fused),
+		cmocka_unit_test(test_group_norm),
+		cmocka_unit_test(test_row_norms),
+		cmocka_unit_test(test_pointwise),
+		cmocka_unit_test(test_geglu),
+		cmocka_unit_test(test_attention),
+		cmocka_unit_test(test_attention_relative),
 		cmocka_unit_test(test_moves),
 	};
 

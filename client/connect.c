@@ -26,7 +26,7 @@ SDC_API size_t sdc_default_socket(char *buffer, size_t size)
 		set = SYSTEM_SOCKET;
 		if (runtime && runtime[0] == '/' &&
 		    snprintf(user, sizeof(user), "%s/sdd/sdd.sock", runtime) < (int)sizeof(user) &&
-		    access(user, F_OK) == 0)
+		    (access(user, F_OK) == 0 || access(SYSTEM_SOCKET, F_OK) < 0))
 			set = user;
 	}
 	if (size > 0)

@@ -98,7 +98,7 @@ enum sdc_connect_flags {
 
 /*
  * Connect and say hello; blocks for at most timeout_ms (negative: 10 seconds). socket_path NULL: $SDD_SOCKET if set, else
- * $XDG_RUNTIME_DIR/sdd/sdd.sock if that exists, else /run/sdd/sdd.sock. program names the caller to the daemon (64 bytes).
+ * $XDG_RUNTIME_DIR/sdd/sdd.sock, else (the variable is not set, or only this one exists) /run/sdd/sdd.sock. program names the caller to the daemon (64 bytes).
  * On success *ret_client is owned by the caller; on failure it is untouched. SDC_E_CONNECT names the path tried.
  */
 SDC_API int sdc_connect(const char *socket_path, const char *program, unsigned flags,

@@ -171,39 +171,70 @@ static int parse_options(struct sdd_config *config, int argc, char **argv,
 	return 0;
 }
 
+/* Where clients look too: sdc_default_socket() of libsdclient. */
 static int default_socket(char **place, struct sdd_config_error *ret_error)
 {
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	const char *set = getenv("SDD_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
 
-	if (!runtime || *runtime != '/')
+	if (set && *set)
+		*place = strdup(set);
+	else if (runtime && *runtime == '/')
+		return asprintf(place, "%s/sdd/sdd.sock", runtime) < 0 ? -ENOMEM : 0;
+	else if (geteuid() == 0)
+		*place = strdup("/run/sdd/sdd.sock");
+	else
 		return sdd_config_fail(ret_error, -EINVAL,
 				       "XDG_RUNTIME_DIR is not set, so there is no default socket; "
-				       "give --socket PATH");
-	return asprintf(place, "%s/sdd/sdd.sock", runtime) < 0 ? -ENOMEM : 0;
+				       "give --socket PATH, or set SDD_SOCKET for sdd and its "
+				       "clients");
+	return *place ? 0 : -ENOMEM;
+}
+
+/* name, relative to the folder of our own program, as a malloc'ed path in *ret; NULL when nothing is there. */
+static int beside_us(const char *name, int mode, char **ret)
+{
+	SDD_CLEANUP(sdd_freep) char *path = NULL;
+	char self[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	*ret = NULL;
+	if (length <= 0)
+		return 0;
+	self[length] = '\0';
+	*strrchr(self, '/') = '\0';
+	if (asprintf(&path, "%s/%s", self, name) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	if (access(path, mode) == 0)
+		*ret = sdd_steal_pointer(path);
+	return 0;
 }
 
 /* The worker beside our own program if there is one (a build folder), else the installed one. */
 static int default_worker(char **place)
 {
-	char self[PATH_MAX];
-	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int r = beside_us("sdd-worker", X_OK, place);
 
-	if (length > 0) {
-		SDD_CLEANUP(sdd_freep) char *beside = NULL;
+	if (r == 0 && !*place)
+		*place = strdup(SDD_LIBEXECDIR "/sdd-worker");
+	return r < 0 || !*place ? -ENOMEM : 0;
+}
 
-		self[length] = '\0';
-		*strrchr(self, '/') = '\0';
-		if (asprintf(&beside, "%s/sdd-worker", self) < 0) {
-			beside = NULL;
-			return -ENOMEM;
-		}
-		if (access(beside, X_OK) == 0) {
-			*place = sdd_steal_pointer(beside);
-			return 0;
-		}
-	}
-	*place = strdup(SDD_LIBEXECDIR "/sdd-worker");
-	return *place ? 0 : -ENOMEM;
+/* From a build folder in the source tree, the tree's own models: BUILD/daemon/sdd has them at ../../models. */
+static int add_tree_root(struct sdd_config *config, struct sdd_config_error *ret_error)
+{
+	SDD_CLEANUP(sdd_freep) char *worker = NULL, *models = NULL, *absolute = NULL;
+	int r;
+
+	r = beside_us("sdd-worker", X_OK, &worker);
+	if (r == 0 && worker)
+		r = beside_us("../../models", R_OK | X_OK, &models);
+	if (r < 0 || !models)
+		return r;
+	absolute = realpath(models, NULL);
+	return absolute ? sdd_config_set(config, "default", "models", absolute, ret_error)
+			: -ENOMEM;
 }
 
 static int default_roots(struct sdd_config *config, struct sdd_config_error *ret_error)
@@ -218,6 +249,8 @@ static int default_roots(struct sdd_config *config, struct sdd_config_error *ret
 		snprintf(path, sizeof(path), "%s/.local/share/sdd/models", home);
 	if (*path)
 		r = sdd_config_set(config, "default", "models", path, ret_error);
+	if (r == 0)
+		r = add_tree_root(config, ret_error);
 	if (r == 0)
 		r = sdd_config_set(config, "default", "models", SDD_DATADIR "/sdd/models",
 				   ret_error);

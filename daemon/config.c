@@ -20,7 +20,7 @@ const struct sdd_config_key sdd_config_keys[] = {
 	{"socket", SDD_CONFIG_PATH, FIELD(socket), 0, 0, "PATH", "socket to listen on"},
 	{"models", SDD_CONFIG_ROOT, 0, 0, 0, "DIR", "folder of model folders (repeatable)"},
 	{"default-model", SDD_CONFIG_WORD, FIELD(default_model), 0, 0, "NAME",
-	 "model of jobs that name none; else the first found"},
+	 "model of jobs that name none; else the first by name"},
 	{"worker", SDD_CONFIG_PATH, FIELD(worker), 0, 0, "PATH", "the sdd-worker program"},
 	{"backend", SDD_CONFIG_WORD, FIELD(backend), 0, 0, "NAME", "auto, cpu or ref"},
 	{"dtype", SDD_CONFIG_WORD, FIELD(dtype), 0, 0, "TYPE", "activations: auto, f32 or bf16"},

@@ -50,7 +50,9 @@ static int complete(struct sdd_server *server, struct sdp_record *record,
 		    struct sdp_error *ret_error)
 {
 	const char *name = sdp_record_string(record, SDP_JOB_PARAMETERS_MODEL);
-	const struct sdd_model *model = sdd_registry_find(&server->registry, name);
+	const struct sdd_model *model = sdd_registry_choose(
+		&server->registry, name,
+		(enum sdp_job_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_KIND));
 	uint32_t seed;
 
 	if (!model && *name)
@@ -324,9 +326,10 @@ int64_t sdd_jobs_eta_ms(struct sdd_server *server, const struct sdd_job *job)
 	sdd_list_for_each (other, &server->queue.jobs, link) {
 		const struct sdd_model *model = sdd_registry_find(&server->registry, other->model);
 		int steps = sdp_record_int(other->record, SDP_JOB_PARAMETERS_STEPS);
-		int64_t job_us = model ? sdd_estimate_job_us(&model->estimate,
-							     steps ? steps : model->default_steps)
-				       : -1;
+		int64_t job_us =
+			model ? sdd_estimate_job_us(&model->estimate,
+						    steps ? steps : model->facts.default_steps)
+			      : -1;
 
 		if (sum < 0 || job_us < 0)
 			return -1;

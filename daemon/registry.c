@@ -16,8 +16,9 @@
 
 enum {
 	NAME_MAX_BYTES = 127,
-	FOLDERS_MAX = 64,   /* component folders looked into for the size of a model */
-	ENTRIES_MAX = 4096, /* entries looked at in one folder */
+	FOLDERS_MAX = 64,     /* component folders looked into for the size of a model */
+	ENTRIES_MAX = 4096,   /* entries looked at in one folder */
+	INPAINT_CHANNELS = 9, /* noisy latents, mask, and the latents of what stays */
 };
 
 static void closedirp(DIR **dir)
@@ -131,8 +132,11 @@ static int add_model(struct sdd_registry *registry, const char *path, const char
 	struct sdd_model *model = find(registry, name);
 
 	if (model) {
-		if (!model->seen)
+		/* what the worker said about a loaded model is truer than its files, which may have changed since */
+		if (!model->seen && model->state != SDP_MODEL_STATE_LOADED) {
 			model->weight_bytes = weights_in(fd, 1);
+			sdd_model_facts_read(fd, &model->facts);
+		}
 		model->seen = true;
 		return 0;
 	}
@@ -152,6 +156,7 @@ static int add_model(struct sdd_registry *registry, const char *path, const char
 	}
 	model->state = SDP_MODEL_STATE_UNLOADED;
 	model->weight_bytes = weights_in(fd, 1);
+	sdd_model_facts_read(fd, &model->facts);
 	model->seen = true;
 	sdd_estimate_init(&model->estimate);
 	insert_by_name(registry, model);
@@ -218,8 +223,13 @@ int sdd_registry_scan(struct sdd_registry *registry)
 
 static struct sdd_model *default_model(struct sdd_registry *registry)
 {
+	struct sdd_model *model;
+
 	if (registry->default_name)
 		return find(registry, registry->default_name);
+	sdd_list_for_each (model, &registry->models, link)
+		if (model->facts.in_channels != INPAINT_CHANNELS)
+			return model;
 	return sdd_list_first(&registry->models, struct sdd_model, link);
 }
 
@@ -231,6 +241,17 @@ struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *n
 	if (model || sdd_registry_scan(registry) < 0)
 		return model;
 	return *name ? find(registry, name) : default_model(registry);
+}
+
+struct sdd_model *sdd_registry_choose(struct sdd_registry *registry, const char *name,
+				      enum sdp_job_kind kind)
+{
+	struct sdd_model *model = sdd_registry_find(registry, name), *companion;
+
+	if (!model || (kind != SDP_JOB_KIND_INPAINT && kind != SDP_JOB_KIND_OUTPAINT))
+		return model;
+	companion = find(registry, model->facts.inpaint);
+	return companion ? companion : model;
 }
 
 bool sdd_registry_is_default(struct sdd_registry *registry, const struct sdd_model *model)
@@ -245,14 +266,16 @@ static void copy_text(char *to, size_t size, const char *from)
 
 void sdd_model_learn(struct sdd_model *model, const struct sdp_record *info)
 {
+	struct sdd_model_facts *facts = &model->facts;
+
 	copy_text(model->family, sizeof(model->family),
 		  sdp_record_string(info, SDP_MODEL_INFO_FAMILY));
-	copy_text(model->sampler, sizeof(model->sampler),
+	copy_text(facts->sampler, sizeof(facts->sampler),
 		  sdp_record_string(info, SDP_MODEL_INFO_DEFAULT_SAMPLER));
-	model->in_channels = sdp_record_int(info, SDP_MODEL_INFO_IN_CHANNELS);
-	model->native_size = sdp_record_int(info, SDP_MODEL_INFO_NATIVE_SIZE);
-	model->default_steps = sdp_record_int(info, SDP_MODEL_INFO_DEFAULT_STEPS);
-	model->default_guidance = sdp_record_double(info, SDP_MODEL_INFO_DEFAULT_GUIDANCE);
+	facts->in_channels = sdp_record_int(info, SDP_MODEL_INFO_IN_CHANNELS);
+	facts->native_size = sdp_record_int(info, SDP_MODEL_INFO_NATIVE_SIZE);
+	facts->default_steps = sdp_record_int(info, SDP_MODEL_INFO_DEFAULT_STEPS);
+	facts->default_guidance = sdp_record_double(info, SDP_MODEL_INFO_DEFAULT_GUIDANCE);
 	if (sdp_record_given(info, SDP_MODEL_INFO_WEIGHT_BYTES))
 		model->weight_bytes = sdp_record_uint(info, SDP_MODEL_INFO_WEIGHT_BYTES);
 	model->load_ms = sdp_record_uint(info, SDP_MODEL_INFO_LOAD_MS);
@@ -260,19 +283,28 @@ void sdd_model_learn(struct sdd_model *model, const struct sdp_record *info)
 
 void sdd_model_write(const struct sdd_model *model, bool is_default, struct sdp_writer *writer)
 {
+	const struct sdd_model_facts *facts = &model->facts;
+
 	sdp_writer_string(writer, "name", model->name);
 	sdp_writer_string(writer, "state", sdp_enum_model_state.values[model->state]);
 	sdp_writer_bool(writer, "default", is_default);
 	sdp_writer_uint(writer, "weight_bytes", model->weight_bytes);
 	if (model->family[0]) {
 		sdp_writer_string(writer, "family", model->family);
-		sdp_writer_int(writer, "in_channels", model->in_channels);
-		sdp_writer_int(writer, "native_size", model->native_size);
-		sdp_writer_string(writer, "default_sampler", model->sampler);
-		sdp_writer_int(writer, "default_steps", model->default_steps);
-		sdp_writer_double(writer, "default_guidance", model->default_guidance);
 		sdp_writer_uint(writer, "load_ms", model->load_ms);
 	}
+	if (facts->in_channels > 0)
+		sdp_writer_int(writer, "in_channels", facts->in_channels);
+	if (facts->native_size > 0)
+		sdp_writer_int(writer, "native_size", facts->native_size);
+	if (facts->sampler[0])
+		sdp_writer_string(writer, "default_sampler", facts->sampler);
+	if (facts->default_steps > 0)
+		sdp_writer_int(writer, "default_steps", facts->default_steps);
+	if (facts->default_guidance >= 0.0)
+		sdp_writer_double(writer, "default_guidance", facts->default_guidance);
+	if (facts->inpaint[0])
+		sdp_writer_string(writer, "inpaint", facts->inpaint);
 	if (model->error[0])
 		sdp_writer_string(writer, "error", model->error);
 }

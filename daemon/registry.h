@@ -1,10 +1,12 @@
 /*
- * The models of the configured folders. A model is a folder with a model_index.json (diffusers layout); its name is the
- * folder's. Nothing here opens a weight file: what a model is gets known when the worker loads it.
+ * The models of the configured folders, and which of them a job gets. A model is a folder with a model_index.json
+ * (diffusers layout); its name is the folder's. Nothing here opens a weight file: beyond what small files of the folder
+ * say (model-facts.h), what a model is gets known when the worker loads it.
  */
 #pragma once
 
 #include "daemon/estimate.h"
+#include "daemon/model-facts.h"
 #include "daemon/util/list.h"
 #include "protocol/codec.h"
 
@@ -20,17 +22,15 @@ struct sdd_model {
 	uint64_t load_ms;
 	char error[512]; /* of the last load */
 	struct sdd_estimate estimate;
-	bool seen; /* by the scan in work */
-	/* known once loaded */
-	char family[32], sampler[48];
-	int in_channels, native_size, default_steps;
-	double default_guidance;
+	bool seen;	 /* by the scan in work */
+	char family[32]; /* known once loaded */
+	struct sdd_model_facts facts;
 };
 
 struct sdd_registry {
 	char *const *roots; /* borrowed */
 	size_t n_roots;
-	const char *default_name; /* borrowed; NULL = the first by name */
+	const char *default_name; /* borrowed; NULL = the first by name that makes whole pictures */
 	struct sdd_list models;	  /* by name */
 	size_t n_models;
 };
@@ -44,6 +44,12 @@ int sdd_registry_scan(struct sdd_registry *registry);
 
 /* "" = the default model. NULL when there is none; scans again before it says so. */
 struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *name);
+/*
+ * The model of a job: the one named, or the default; for a job that repaints a part of a picture (inpaint, outpaint) the
+ * companion which that model's sdd.json names, if it is there. NULL as above.
+ */
+struct sdd_model *sdd_registry_choose(struct sdd_registry *registry, const char *name,
+				      enum sdp_job_kind kind);
 bool sdd_registry_is_default(struct sdd_registry *registry, const struct sdd_model *model);
 
 /* What the worker said about a model it loaded (model_info). */

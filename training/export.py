@@ -81,7 +81,8 @@ def export(models, defaults):
         save(denoiser.build_unet(channels), unet, folder / "unet")
         denoiser.build_scheduler().save_pretrained(folder / "scheduler")
         write_index(folder, channels)
-        (folder / "sdd.json").write_text(json.dumps(defaults, indent=2) + "\n")
+        companion = {"inpaint": FOLDERS[9]} if channels == 4 else {}
+        (folder / "sdd.json").write_text(json.dumps({**defaults, **companion}, indent=2) + "\n")
 
 
 def size(models):

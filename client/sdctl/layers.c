@@ -130,7 +130,7 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 	if (entry)
 		replay = json_dumps(entry, JSON_COMPACT);
 	json_decref(entry);
-	parameters = metadata_a1111(request, seed);
+	parameters = metadata_a1111(request, seed, target->as_layer ? &layer : &whole);
 	numbered_name(name, sizeof(name), target->output, index, count);
 	if (r == EXIT_OK && replay && parameters) {
 		const struct picture_text texts[] = {{"parameters", parameters},

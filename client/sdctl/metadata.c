@@ -14,7 +14,7 @@ static const char *text_of(const json_t *request, const char *key)
 	return text ? text : "";
 }
 
-char *metadata_a1111(const json_t *request, uint64_t seed)
+char *metadata_a1111(const json_t *request, uint64_t seed, const struct picture *picture)
 {
 	const char *negative = text_of(request, "negative_prompt");
 	const json_t *strength = json_object_get(request, "strength");
@@ -33,9 +33,7 @@ char *metadata_a1111(const json_t *request, uint64_t seed)
 		(long long)json_integer_value(json_object_get(request, "steps")),
 		text_of(request, "sampler"),
 		json_number_value(json_object_get(request, "guidance_scale")), seed);
-	fprintf(out, ", Size: %lldx%lld, Model: %s",
-		(long long)json_integer_value(json_object_get(request, "width")),
-		(long long)json_integer_value(json_object_get(request, "height")),
+	fprintf(out, ", Size: %dx%d, Model: %s", picture->width, picture->height,
 		text_of(request, "model"));
 	if (json_is_number(strength) && strcmp(text_of(request, "kind"), "txt2img") != 0)
 		fprintf(out, ", Denoising strength: %g", json_number_value(strength));

@@ -14,8 +14,11 @@
 #define METADATA_KEY	 "sdd"
 #define METADATA_VERSION 1
 
-/* request: the effective parameters of the job. Returns malloc'ed text, or NULL when out of memory. */
-char *metadata_a1111(const json_t *request, uint64_t seed);
+/*
+ * request: the effective parameters of the job; picture: the one they are written into. Returns malloc'ed text, or NULL
+ * when out of memory.
+ */
+char *metadata_a1111(const json_t *request, uint64_t seed, const struct picture *picture);
 
 /* JSON written by the daemon or by us; a seed beyond 2^63 - 1 becomes a real. NULL when it is none. */
 json_t *metadata_parse(const char *text);

@@ -95,32 +95,50 @@ static const char *path_of(char *buffer, size_t size, const char *list, size_t i
 	return buffer;
 }
 
-static void print_models(const sdc_reply *reply)
+static void print_model(const sdc_reply *reply, size_t i)
 {
+	const char *inpaint;
+	double guidance = -1;
+	int is_default = 0;
 	char path[64];
 
-	printf("%-24s %-9s %-8s %6s %5s %9s\n", "NAME", "STATE", "FAMILY", "NATIVE", "STEPS",
-	       "MIB");
-	for (size_t i = 0; i < sdc_reply_count(reply, "models"); i++) {
-		int is_default = 0;
+	printf("%-24s", string_at(reply, path_of(path, sizeof(path), "models", i, "name")));
+	printf(" %-9s", string_at(reply, path_of(path, sizeof(path), "models", i, "state")));
+	printf(" %8" PRIi64,
+	       int_at(reply, path_of(path, sizeof(path), "models", i, "in_channels")));
+	printf(" %6" PRIi64,
+	       int_at(reply, path_of(path, sizeof(path), "models", i, "native_size")));
+	printf(" %5" PRIi64,
+	       int_at(reply, path_of(path, sizeof(path), "models", i, "default_steps")));
+	sdc_reply_double(reply, path_of(path, sizeof(path), "models", i, "default_guidance"),
+			 &guidance);
+	if (guidance >= 0)
+		printf(" %8.3g", guidance);
+	else
+		printf(" %8s", "");
+	printf(" %-16s",
+	       string_at(reply, path_of(path, sizeof(path), "models", i, "default_sampler")));
+	printf(" %7.1f",
+	       (double)uint_at(reply, path_of(path, sizeof(path), "models", i, "weight_bytes")) /
+		       1048576.0);
+	sdc_reply_bool(reply, path_of(path, sizeof(path), "models", i, "default"), &is_default);
+	inpaint = string_at(reply, path_of(path, sizeof(path), "models", i, "inpaint"));
+	printf("%s%s%s\n", is_default ? "  (default)" : "", *inpaint ? "  repaints with " : "",
+	       inpaint);
+}
 
-		sdc_reply_bool(reply, path_of(path, sizeof(path), "models", i, "default"),
-			       &is_default);
-		printf("%-24s", string_at(reply, path_of(path, sizeof(path), "models", i, "name")));
-		printf(" %-9s",
-		       string_at(reply, path_of(path, sizeof(path), "models", i, "state")));
-		printf(" %-8s",
-		       string_at(reply, path_of(path, sizeof(path), "models", i, "family")));
-		printf(" %6" PRIi64,
-		       int_at(reply, path_of(path, sizeof(path), "models", i, "native_size")));
-		printf(" %5" PRIi64,
-		       int_at(reply, path_of(path, sizeof(path), "models", i, "default_steps")));
-		printf(" %9.1f%s\n",
-		       (double)uint_at(reply,
-				       path_of(path, sizeof(path), "models", i, "weight_bytes")) /
-			       1048576.0,
-		       is_default ? "  (default)" : "");
+static void print_models(const sdc_reply *reply)
+{
+	const size_t count = sdc_reply_count(reply, "models");
+
+	if (count == 0) {
+		complain("no model is installed; sdd(8) says where model folders go");
+		return;
 	}
+	printf("%-24s %-9s %8s %6s %5s %8s %-16s %7s\n", "NAME", "STATE", "CHANNELS", "NATIVE",
+	       "STEPS", "GUIDANCE", "SAMPLER", "MIB");
+	for (size_t i = 0; i < count; i++)
+		print_model(reply, i);
 }
 
 static void print_jobs(const sdc_reply *reply)
@@ -148,11 +166,15 @@ static void print_status(const sdc_reply *reply)
 	       string_at(reply, "version"), int_at(reply, "pid"), uptime_s / 3600,
 	       uptime_s / 60 % 60, uptime_s % 60, uint_at(reply, "connections"),
 	       (double)uint_at(reply, "rss_bytes") / 1048576.0);
-	printf("engine: %s, pid %" PRIi64 ", %" PRIu64 " restarts, %.1f MiB, %s\n",
-	       string_at(reply, "worker.state"), int_at(reply, "worker.pid"),
-	       uint_at(reply, "worker.restarts"),
-	       (double)uint_at(reply, "worker.rss_bytes") / 1048576.0,
-	       string_at(reply, "worker.engine"));
+	if (int_at(reply, "worker.pid") > 0)
+		printf("engine: %s, pid %" PRIi64 ", %" PRIu64 " restarts, %.1f MiB, %s\n",
+		       string_at(reply, "worker.state"), int_at(reply, "worker.pid"),
+		       uint_at(reply, "worker.restarts"),
+		       (double)uint_at(reply, "worker.rss_bytes") / 1048576.0,
+		       string_at(reply, "worker.engine"));
+	else
+		printf("engine: %s; it starts with the first job\n",
+		       string_at(reply, "worker.state"));
 	printf("jobs: %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " done, %" PRIu64
 	       " failed, %" PRIu64 " cancelled\n",
 	       uint_at(reply, "jobs.queued"), uint_at(reply, "jobs.running"),

@@ -241,6 +241,10 @@ static void write_facts(struct run *run, const struct sde_result *result, struct
 	sdp_writer_end(writer);
 	sdp_record_set_int(record, SDP_JOB_PARAMETERS_STEPS, result->steps);
 	sdp_record_set_double(record, SDP_JOB_PARAMETERS_GUIDANCE_SCALE, result->guidance_scale);
+	if (run->job.kind == SDE_TXT2IMG) {
+		sdp_record_set_int(record, SDP_JOB_PARAMETERS_WIDTH, result->work_width);
+		sdp_record_set_int(record, SDP_JOB_PARAMETERS_HEIGHT, result->work_height);
+	}
 	if (result->sampler[0] &&
 	    sdp_record_set_string(record, SDP_JOB_PARAMETERS_SAMPLER, result->sampler) < 0)
 		writer->error = -ENOMEM;

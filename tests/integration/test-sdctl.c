@@ -209,6 +209,26 @@ static void test_exit_codes(void **state)
 			 0);
 }
 
+/* The daemon beside this sdctl is started, says why when it cannot, and is named when nobody asked for it. */
+static void test_spawn(void **state)
+{
+	assert_int_equal(sdctl("--socket '%s/a b/s' status 2>&1 | "
+			       "grep -q \"^start the daemon with: %s --socket '%s/a b/s' &\"",
+			       server.folder, getenv("SDD_TEST_SDD"), server.folder),
+			 0);
+	assert_int_equal(sdctl("--spawn --socket '%s/a b/s' --json status >status && "
+			       "kill $(grep -o '\"pid\":[0-9]*' status | head -n 1 | cut -d: -f2)",
+			       server.folder),
+			 0);
+	assert_int_equal(sdctl("--spawn --socket /proc/s status 2>/dev/null"), 3);
+	/* the lock of the daemon that serves this socket already */
+	assert_int_equal(sdctl("status >/dev/null; mv s s.away; %s --spawn --socket %s status "
+			       "2>message; r=$?; mv s.away s; "
+			       "grep -q 'another sdd serves' message && exit $r",
+			       getenv("SDD_TEST_SDCTL"), server.socket),
+			 3);
+}
+
 static int start(void **state)
 {
 	daemon_start(&server, NULL);
@@ -231,6 +251,7 @@ int main(void)
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_exit_codes),
+		cmocka_unit_test(test_spawn),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

@@ -608,6 +608,10 @@ static void test_connect(void **state)
 	unsetenv("SDD_SOCKET");
 	setenv("XDG_RUNTIME_DIR", "/nonexistent", 1);
 	sdc_default_socket(path, sizeof(path));
+	if (access("/run/sdd/sdd.sock", F_OK) < 0)
+		assert_string_equal(path, "/nonexistent/sdd/sdd.sock");
+	unsetenv("XDG_RUNTIME_DIR");
+	sdc_default_socket(path, sizeof(path));
 	assert_string_equal(path, "/run/sdd/sdd.sock");
 	/* a peer that never answers, one that hangs up, one that speaks no msgpack */
 	for (int i = 0; i < 3; i++) {

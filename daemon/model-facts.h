@@ -1,0 +1,23 @@
+/*
+ * What a model's folder says about itself in small JSON files, so that clients see a model's defaults before it is in
+ * memory, and a job that repaints a selection finds the model made for that. Weight files stay closed. The worker judges
+ * the same files when it loads the model; here whatever is missing or makes no sense is simply not known.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+enum { SDD_MODEL_NAME_SIZE = 128 };
+
+struct sdd_model_facts {
+	/* sdd.json */
+	int native_size, default_steps;	   /* 0 = not known */
+	double default_guidance;	   /* negative = not known */
+	char sampler[48];		   /* "" = not known */
+	char inpaint[SDD_MODEL_NAME_SIZE]; /* the model for inpaint and outpaint jobs, or "" */
+	/* unet/config.json */
+	int in_channels; /* 0 = not known; 9 = trained to repaint selections */
+};
+
+/* dir_fd: the model's folder. */
+void sdd_model_facts_read(int dir_fd, struct sdd_model_facts *ret_facts);

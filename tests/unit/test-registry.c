@@ -1,0 +1,197 @@
+/*
+ * Which model a job gets, and what a model's folder says before anybody loads it. Real folders, no weights.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "daemon/registry.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct fixture {
+	char root[64];
+	char *roots[1];
+	struct sdd_registry registry;
+};
+
+static void put(const struct fixture *fixture, const char *path, const char *text)
+{
+	char full[256], *slash;
+	FILE *file;
+
+	snprintf(full, sizeof(full), "%s/%s", fixture->root, path);
+	for (slash = full + strlen(fixture->root) + 1; (slash = strchr(slash, '/')); slash++) {
+		*slash = '\0';
+		assert_true(mkdir(full, 0755) == 0 || errno == EEXIST);
+		*slash = '/';
+	}
+	file = fopen(full, "we");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+static void put_model(const struct fixture *fixture, const char *name, int channels,
+		      const char *defaults)
+{
+	char path[128], text[64];
+
+	snprintf(path, sizeof(path), "%s/model_index.json", name);
+	put(fixture, path, "{}");
+	snprintf(path, sizeof(path), "%s/unet/config.json", name);
+	snprintf(text, sizeof(text), "{\"in_channels\": %d}", channels);
+	put(fixture, path, text);
+	snprintf(path, sizeof(path), "%s/sdd.json", name);
+	put(fixture, path, defaults);
+}
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+
+	strcpy(fixture.root, "/tmp/sdd-registry-XXXXXX");
+	assert_non_null(mkdtemp(fixture.root));
+	fixture.roots[0] = fixture.root;
+	sdd_registry_init(&fixture.registry, fixture.roots, 1, NULL);
+	*state = &fixture;
+	return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	sdd_registry_clear(&fixture->registry);
+	return nftw(fixture->root, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static const char *chosen(struct fixture *fixture, const char *name, enum sdp_job_kind kind)
+{
+	const struct sdd_model *model = sdd_registry_choose(&fixture->registry, name, kind);
+
+	return model ? model->name : "none";
+}
+
+static void test_repainting_goes_to_the_companion(void **state)
+{
+	struct fixture *fixture = *state;
+
+	put_model(fixture, "a-masks", 9, "{}");
+	put_model(fixture, "b-whole", 4, "{\"inpaint\": \"a-masks\"}");
+	put_model(fixture, "c-alone", 4, "{\"inpaint\": \"not-here\"}");
+	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+	/* the first by name repaints only, so the default is the next */
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "b-whole");
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_IMG2IMG), "b-whole");
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_INPAINT), "a-masks");
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_OUTPAINT), "a-masks");
+	assert_string_equal(chosen(fixture, "b-whole", SDP_JOB_KIND_INPAINT), "a-masks");
+	assert_string_equal(chosen(fixture, "b-whole", SDP_JOB_KIND_IMG2IMG), "b-whole");
+	assert_string_equal(chosen(fixture, "a-masks", SDP_JOB_KIND_TXT2IMG), "a-masks");
+	/* a companion that is not installed is no reason to fail */
+	assert_string_equal(chosen(fixture, "c-alone", SDP_JOB_KIND_INPAINT), "c-alone");
+	assert_string_equal(chosen(fixture, "nobody", SDP_JOB_KIND_INPAINT), "none");
+}
+
+static void test_masks_model_alone_is_the_default(void **state)
+{
+	struct fixture *fixture = *state;
+
+	put_model(fixture, "masks", 9, "{}");
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "masks");
+}
+
+static void test_configured_default_has_its_companion(void **state)
+{
+	struct fixture *fixture = *state;
+
+	put_model(fixture, "a", 4, "{}");
+	put_model(fixture, "b", 4, "{\"inpaint\": \"b-masks\"}");
+	put_model(fixture, "b-masks", 9, "{}");
+	fixture->registry.default_name = "b";
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "b");
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_INPAINT), "b-masks");
+}
+
+static void test_facts_come_from_small_files(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct sdd_model *model;
+
+	put_model(fixture, "m", 4,
+		  "{\"steps\": 12, \"guidance_scale\": 3.5, \"sampler\": \"Euler\", "
+		  "\"native_size\": 256}");
+	model = sdd_registry_find(&fixture->registry, "m");
+	assert_non_null(model);
+	assert_int_equal(model->facts.in_channels, 4);
+	assert_int_equal(model->facts.default_steps, 12);
+	assert_int_equal(model->facts.native_size, 256);
+	assert_true(model->facts.default_guidance == 3.5);
+	assert_string_equal(model->facts.sampler, "Euler");
+	assert_string_equal(model->facts.inpaint, "");
+	/* a changed file is noticed as long as nobody has loaded the model */
+	put(fixture, "m/sdd.json", "{\"steps\": 7}");
+	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+	assert_int_equal(model->facts.default_steps, 7);
+}
+
+/* What makes no sense is not known; the worker says what is wrong when it loads the model. */
+static void test_nonsense_is_not_known(void **state)
+{
+	static const char *const nonsense[] = {
+		"",
+		"[]",
+		"{\"steps\": 12",
+		"{\"steps\": 0}",
+		"{\"steps\": 1001}",
+		"{\"steps\": \"9\"}",
+		"{\"native_size\": 1e99, \"guidance_scale\": -1, \"sampler\": 3, \"inpaint\": []}",
+		"{\"sampler\": \"a name that is far longer than any name of any sampler that "
+		"exists\"}",
+	};
+	struct fixture *fixture = *state;
+	const struct sdd_model *model;
+
+	put_model(fixture, "m", 4, "");
+	model = sdd_registry_find(&fixture->registry, "m");
+	assert_non_null(model);
+	for (size_t i = 0; i < sizeof(nonsense) / sizeof(nonsense[0]); i++) {
+		put(fixture, "m/sdd.json", nonsense[i]);
+		assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+		assert_int_equal(model->facts.default_steps, 0);
+		assert_int_equal(model->facts.native_size, 0);
+		assert_true(model->facts.default_guidance < 0);
+		assert_string_equal(model->facts.sampler, "");
+		assert_string_equal(model->facts.inpaint, "");
+		assert_int_equal(model->facts.in_channels, 4);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_repainting_goes_to_the_companion, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_masks_model_alone_is_the_default, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_configured_default_has_its_companion, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_facts_come_from_small_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nonsense_is_not_known, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

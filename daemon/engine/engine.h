@@ -31,7 +31,7 @@ struct sde_engine *sde_engine_free(struct sde_engine *engine);
 const char *sde_engine_describe(const struct sde_engine *engine);
 
 struct sde_model_info {
-	const char *family; /* "sd1" */
+	const char *family; /* "sd1", "sd2", "sdxl", "sdxl-refiner" */
 	int in_channels;    /* 4, or 9 for an inpainting U-Net */
 	int native_size; /* side in pixels the model was trained at (unet sample_size * vae factor) */
 	int min_side, max_side; /* work resolution the geometry engine may choose between, pixels */
@@ -58,9 +58,10 @@ enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, S
 /* One request, already shaped by the schema; numbers are checked again by sde_job_run. Strings are borrowed, UTF-8. */
 struct sde_job {
 	enum sde_job_kind kind;
-	const char *prompt;	     /* "" is allowed */
-	const char *negative_prompt; /* NULL = "" */
-	const char *sampler;	     /* people's or diffusers' name, NULL = the model's */
+	const char *prompt; /* "" is allowed */
+	const char
+		*negative_prompt; /* NULL = none, which is "" but for SDXL models trained without */
+	const char *sampler;	  /* people's or diffusers' name, NULL = the model's */
 	uint64_t seed;
 	int steps;	       /* 1..1000, 0 = the model's default */
 	double guidance_scale; /* 0..100, negative = the model's default; <= 1 turns guidance off */

@@ -11,10 +11,14 @@
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/job-private.h"
 #include "daemon/engine/model.h"
+#include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 #include "daemon/engine/pixels/convert.h"
 
 #define STEPS_MAX 1000
+/* what SDXL's refiner is told, as in diffusers */
+#define AESTHETIC	   6.0
+#define NEGATIVE_AESTHETIC 2.5
 
 struct sampling {
 	enum sde_sd_kind kind;
@@ -136,10 +140,20 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		.on_step = on_step,
 		.userdata = run,
 	};
+	/* the picture is whole and as large as it is: nothing to make the model think of upscaling or cropping */
+	const struct sde_picture_terms terms[2] = {{{h, w}, {0, 0}, {h, w}, NEGATIVE_AESTHETIC},
+						   {{h, w}, {0, 0}, {h, w}, AESTHETIC}};
+	const bool guidance = sde_sd_uses_guidance(run->model, run->guidance_scale);
 	_cleanup_free_ float *image = NULL, *mask = NULL, *cells = NULL;
+	float time_ids[2 * SDE_TIME_IDS_MAX];
 	struct sde_sd_result result;
 	int r = 0;
 
+	request.pooled = run->pooled;
+	request.time_ids = time_ids;
+	request.n_time_ids = sde_model_time_ids(run->model, &terms[guidance ? 0 : 1], time_ids);
+	if (guidance)
+		sde_model_time_ids(run->model, &terms[1], time_ids + request.n_time_ids);
 	run->latent_width = w / sde_model_factor(run->model);
 	run->latent_height = h / sde_model_factor(run->model);
 	if (run->hooks && run->hooks->preview) {

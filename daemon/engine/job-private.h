@@ -18,6 +18,7 @@ struct sde_job_run {
 	int steps; /* effective */
 	double guidance_scale;
 	float *prompt_embeds;		 /* [negative,] positive */
+	float *pooled;			 /* the same for the pooled text of SDXL */
 	int tokens;			 /* per row, specials included */
 	struct sde_rng rng;		 /* of the picture being made */
 	int runs_done, runs_total;	 /* sampling runs, for progress */
@@ -30,6 +31,8 @@ struct sde_job_run {
 /* Close the running stage's time and begin the next. */
 void sde_job_stage(struct sde_job_run *run, enum sde_stage stage);
 
+/* Fill prompt_embeds, pooled, tokens and the result's counts. */
+int sde_job_encode_prompts(struct sde_job_run *run);
 /* txt2img: a new layer. */
 int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer);
 /* A planned part of canvas repainted: a new layer. */

@@ -13,7 +13,6 @@
 #include "daemon/engine/geometry/outpaint.h"
 #include "daemon/engine/job-private.h"
 #include "daemon/engine/model.h"
-#include "daemon/engine/pipelines/prompt-embed.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 
 #define STEPS_MAX    1000
@@ -55,9 +54,11 @@ static int check(const struct sde_job_run *run)
 	if (job->count < 1 || job->count > COUNT_MAX)
 		return sde_error_set(run->error, -EINVAL, "count must be 1 to %d, not %d",
 				     COUNT_MAX, job->count);
-	if (job->clip_skip < 0 || job->clip_skip > run->model->clip.config.num_hidden_layers)
+	if (job->clip_skip < 0 ||
+	    job->clip_skip > run->model->towers[0].clip.config.num_hidden_layers)
 		return sde_error_set(run->error, -EINVAL, "clip_skip must be 0 to %d, not %d",
-				     run->model->clip.config.num_hidden_layers, job->clip_skip);
+				     run->model->towers[0].clip.config.num_hidden_layers,
+				     job->clip_skip);
 	if (job->preview_every < 0 || job->preview_every > STEPS_MAX)
 		return sde_error_set(run->error, -EINVAL, "preview_every must be 0 to %d, not %d",
 				     STEPS_MAX, job->preview_every);
@@ -73,50 +74,6 @@ static int check(const struct sde_job_run *run)
 			"width and height must be multiples of %d up to %d, not %d x %d", f,
 			SIDE_MAX, job->width, job->height);
 	return 0;
-}
-
-/* As in diffusers, clip_skip is for the positive prompt only. */
-static int encode_prompts(struct sde_job_run *run)
-{
-	const struct sde_job *job = run->job;
-	const struct sde_model *model = run->model;
-	const char *texts[] = {job->negative_prompt ? job->negative_prompt : "", job->prompt};
-	const int32_t pad = sde_clip_tokenizer_pad(model->tokenizer);
-	const bool guidance = sde_sd_uses_guidance(model, run->guidance_scale);
-	struct sde_prompt prompts[2] = {{0}, {0}};
-	size_t chunks = 0, row;
-	float *to;
-	int r = 0;
-
-	for (int i = 0; r >= 0 && i < 2; i++) {
-		r = sde_prompt_weighted(model->tokenizer, pad, texts[i], strlen(texts[i]),
-					&prompts[i], run->error);
-		if (r >= 0 && prompts[i].count > chunks && (i == 1 || guidance))
-			chunks = prompts[i].count;
-	}
-	for (int i = 0; r >= 0 && i < 2; i++)
-		if (i == 1 || guidance)
-			r = sde_prompt_extend(&prompts[i], model->tokenizer, pad, chunks,
-					      run->error);
-	if (r < 0)
-		goto out;
-	row = chunks * SDE_PROMPT_LENGTH * (size_t)model->clip.config.hidden_size;
-	to = run->prompt_embeds = calloc(2 * row, sizeof(float));
-	if (!to) {
-		r = sde_error_set(run->error, -ENOMEM, "no memory for %zu prompt chunks", chunks);
-		goto out;
-	}
-	for (int i = guidance ? 0 : 1; r >= 0 && i < 2; i++, to += row)
-		r = sde_prompt_embed(model->runner, &model->clip, &prompts[i],
-				     i == 1 ? job->clip_skip + 1 : 1, to, run->error);
-	run->tokens = (int)(chunks * SDE_PROMPT_LENGTH);
-	run->result.negative_tokens = (int)prompts[0].tokens;
-	run->result.prompt_tokens = (int)prompts[1].tokens;
-	run->result.chunks = (int)chunks;
-out:
-	sde_prompt_clear(&prompts[0]);
-	sde_prompt_clear(&prompts[1]);
-	return r;
 }
 
 static struct sde_inpaint_options options_of(const struct sde_job *job)
@@ -276,7 +233,7 @@ static int prepare(struct sde_job_run *run)
 	if (!run->result.layers)
 		return sde_error_set(run->error, -ENOMEM, "no memory for a result");
 	run->result.count = job->count;
-	return encode_prompts(run);
+	return sde_job_encode_prompts(run);
 }
 
 int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct sde_hooks *hooks,
@@ -311,6 +268,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 	sde_job_stage(&run, SDE_STAGE_DECODE);
 	sde_runner_set_cancel(model->runner, NULL);
 	free(run.prompt_embeds);
+	free(run.pooled);
 	sde_scheduler_config_clear(&run.scheduler);
 	if (r < 0) {
 		sde_result_clear(&run.result);

@@ -13,12 +13,14 @@
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/json.h"
+#include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/scheduler.h"
 
-#define DEFAULT_STEPS	 20
-#define DEFAULT_GUIDANCE 7.5
-#define DEFAULT_SAMPLER	 "DPM++ 2M Karras"
-#define SIDE_MAX	 4096 /* of the size a model was trained at */
+#define DEFAULT_STEPS	    20
+#define DEFAULT_GUIDANCE    7.5
+#define DEFAULT_GUIDANCE_XL 5.0
+#define DEFAULT_SAMPLER	    "DPM++ 2M Karras"
+#define SIDE_MAX	    4096 /* of the size a model was trained at */
 
 /* class_name NULL: the config tells the class. */
 static int open_component(struct sde_model *model, const char *name, const char *class_name,
@@ -41,28 +43,53 @@ static int open_component(struct sde_model *model, const char *name, const char 
 	return sde_component_weights(component, ret_weights, error);
 }
 
-static int load_text_encoder(struct sde_model *model, struct sde_error *error)
+static int load_tower(struct sde_model *model, const char *encoder, const char *tokenizer,
+		      struct sde_error *error)
 {
+	struct sde_text_tower *tower = &model->towers[model->n_towers];
 	_cleanup_json_ json_t *config = NULL;
-	const struct sde_component *tokenizer;
+	const struct sde_component *component;
 	struct sde_clip_config clip;
+	char what[64];
 	int r;
 
-	if (sde_model_dir_find(model->dir, "text_encoder_2"))
+	snprintf(what, sizeof(what), "%s/config.json", encoder);
+	model->n_towers++;
+	r = sde_model_dir_require(model->dir, encoder, &component, error);
+	if (r < 0)
+		return r;
+	if (component->class_name && strncmp(component->class_name, "CLIPTextModel", 13) != 0)
 		return sde_error_set(error, -ENOTSUP,
-				     "%s: models with two text encoders (SDXL, SD3, FLUX) are not "
-				     "supported yet",
+				     "%s: '%s' is a %.60s; this engine paints with CLIPTextModel "
+				     "and CLIPTextModelWithProjection",
+				     model->dir->path, encoder, component->class_name);
+	r = open_component(model, encoder, NULL, &config, &tower->weights, error);
+	if (r >= 0)
+		r = sde_clip_config_parse(config, what, &clip, error);
+	if (r >= 0)
+		r = sde_clip_bind(&tower->clip, &clip, tower->weights, error);
+	if (r >= 0)
+		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
+	if (r >= 0)
+		r = sde_clip_tokenizer_load(component->path, &tower->tokenizer, error);
+	return r;
+}
+
+/* A refiner of SDXL has the second encoder alone. */
+static int load_text_encoders(struct sde_model *model, struct sde_error *error)
+{
+	const bool second = sde_model_dir_find(model->dir, "text_encoder_2");
+	int r = 0;
+
+	if (sde_model_dir_find(model->dir, "transformer"))
+		return sde_error_set(error, -ENOTSUP,
+				     "%s: models with a transformer (SD3, FLUX) are not supported "
+				     "yet",
 				     model->dir->path);
-	r = open_component(model, "text_encoder", "CLIPTextModel", &config, &model->text_weights,
-			   error);
-	if (r >= 0)
-		r = sde_clip_config_parse(config, "text_encoder/config.json", &clip, error);
-	if (r >= 0)
-		r = sde_clip_bind(&model->clip, &clip, model->text_weights, error);
-	if (r >= 0)
-		r = sde_model_dir_require(model->dir, "tokenizer", &tokenizer, error);
-	if (r >= 0)
-		r = sde_clip_tokenizer_load(tokenizer->path, &model->tokenizer, error);
+	if (!second || sde_model_dir_find(model->dir, "text_encoder"))
+		r = load_tower(model, "text_encoder", "tokenizer", error);
+	if (r >= 0 && second)
+		r = load_tower(model, "text_encoder_2", "tokenizer_2", error);
 	return r;
 }
 
@@ -76,9 +103,6 @@ static int load_unet(struct sde_model *model, struct sde_error *error)
 			   error);
 	if (r >= 0)
 		r = sde_unet_config_parse(config, "unet/config.json", &unet, error);
-	if (r >= 0 && unet.text_time)
-		r = sde_error_set(error, -ENOTSUP, "%s: SDXL is not supported yet",
-				  model->dir->path);
 	if (r >= 0)
 		r = sde_unet_bind(&model->unet, &unet, model->unet_weights, error);
 	return r;
@@ -98,12 +122,22 @@ static int load_vae(struct sde_model *model, struct sde_error *error)
 static int check_together(struct sde_model *model, struct sde_error *error)
 {
 	const int latent = model->vae.latent_channels, in = model->unet.config.in_channels;
+	const struct sde_unet_config *unet = &model->unet.config;
+	const int context = sde_model_context_width(model), ids = model->aesthetic ? 5 : 6;
 
-	if (model->unet.config.cross_attention_dim != model->clip.config.hidden_size)
+	if (unet->cross_attention_dim != context)
 		return sde_error_set(error, -EINVAL,
-				     "the U-Net attends to %d channels, the text encoder gives %d",
-				     model->unet.config.cross_attention_dim,
-				     model->clip.config.hidden_size);
+				     "the U-Net attends to %d channels, the text encoders give %d",
+				     unet->cross_attention_dim, context);
+	if (unet->text_time &&
+	    unet->projection_class_embeddings_input_dim !=
+		    sde_model_pooled_width(model) + ids * unet->addition_time_embed_dim)
+		return sde_error_set(
+			error, -EINVAL,
+			"the U-Net takes %d added channels, not the %d of the pooled "
+			"text and %d sizes",
+			unet->projection_class_embeddings_input_dim,
+			sde_model_pooled_width(model) + ids * unet->addition_time_embed_dim, ids);
 	if (model->unet.config.out_channels != latent || (in != latent && in != 2 * latent + 1))
 		return sde_error_set(error, -EINVAL,
 				     "a U-Net of %d input and %d output channels does not fit an "
@@ -114,7 +148,27 @@ static int check_together(struct sde_model *model, struct sde_error *error)
 	return 0;
 }
 
-/* What a person gets who asks for nothing: sdd.json beside model_index.json, else what suits most SD 1.x models. */
+/* What model_index.json says of an SDXL model, with the defaults of diffusers' pipelines. */
+static void load_flags(struct sde_model *model)
+{
+	const json_t *index = model->dir->index;
+	const json_t *aesthetic = json_object_get(index, "requires_aesthetics_score");
+	const json_t *zeros = json_object_get(index, "force_zeros_for_empty_prompt");
+
+	if (!model->unet.config.text_time)
+		return;
+	model->aesthetic = index ? json_is_true(aesthetic) : model->n_towers == 1;
+	model->zero_negative = index ? !json_is_false(zeros) : !model->aesthetic;
+}
+
+static const char *family_of(const struct sde_model *model)
+{
+	if (model->unet.config.text_time)
+		return model->aesthetic ? "sdxl-refiner" : "sdxl";
+	return model->unet.config.use_linear_projection ? "sd2" : "sd1";
+}
+
+/* What a person gets who asks for nothing: sdd.json beside model_index.json, else what suits most models of the family. */
 static int load_defaults(struct sde_model *model, struct sde_error *error)
 {
 	const int f = sde_model_factor(model);
@@ -137,7 +191,7 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 				     "%s/unet/config.json: 'sample_size' is %d, must be at most %d",
 				     model->dir->path, model->unet.config.sample_size,
 				     SIDE_MAX / f);
-	info->family = "sd1";
+	info->family = family_of(model);
 	info->in_channels = model->unet.config.in_channels;
 	info->native_size = sde_config_int(&keys, "native_size", side, f, SIDE_MAX);
 	if (info->native_size % f != 0)
@@ -146,13 +200,16 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	info->min_side = info->native_size;
 	info->max_side = info->native_size * 3 / 2 / f * f;
 	info->default_steps = sde_config_int(&keys, "steps", DEFAULT_STEPS, 1, 1000);
-	info->default_guidance = sde_config_real(&keys, "guidance_scale", DEFAULT_GUIDANCE, 0, 100);
+	info->default_guidance = sde_config_real(
+		&keys, "guidance_scale",
+		model->unet.config.text_time ? DEFAULT_GUIDANCE_XL : DEFAULT_GUIDANCE, 0, 100);
 	snprintf(model->default_sampler, sizeof(model->default_sampler), "%s",
 		 sde_config_string(&keys, "sampler", DEFAULT_SAMPLER));
 	info->default_sampler = model->default_sampler;
-	info->weight_bytes = sde_weights_bytes(model->text_weights) +
-			     sde_weights_bytes(model->unet_weights) +
-			     sde_weights_bytes(model->vae_weights);
+	info->weight_bytes =
+		sde_weights_bytes(model->unet_weights) + sde_weights_bytes(model->vae_weights);
+	for (int i = 0; i < model->n_towers; i++)
+		info->weight_bytes += sde_weights_bytes(model->towers[i].weights);
 	if (keys.r < 0)
 		return keys.r;
 	r = sde_preview_load(&model->preview, model->dir, object, &model->vae, error);
@@ -192,13 +249,15 @@ static int load(struct sde_model *model, const char *path, struct sde_error *err
 
 	r = sde_model_dir_open(path, &model->dir, error);
 	if (r >= 0)
-		r = load_text_encoder(model, error);
+		r = load_text_encoders(model, error);
 	if (r >= 0)
 		r = load_unet(model, error);
 	if (r >= 0)
 		r = load_vae(model, error);
-	if (r >= 0)
+	if (r >= 0) {
+		load_flags(model);
 		r = check_together(model, error);
+	}
 	if (r < 0)
 		return r;
 	scheduler = sde_model_dir_find(model->dir, "scheduler");
@@ -230,18 +289,24 @@ int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model
 	return 0;
 }
 
+static void tower_clear(struct sde_text_tower *tower, struct sde_runner *runner)
+{
+	sde_runner_forget(runner, &tower->clip);
+	sde_clip_clear(&tower->clip);
+	sde_clip_tokenizer_free(tower->tokenizer);
+	sde_weights_free(tower->weights);
+}
+
 struct sde_model *sde_model_unref(struct sde_model *model)
 {
 	if (!model || --model->references > 0)
 		return NULL;
-	sde_runner_forget(model->runner, &model->clip);
 	sde_runner_forget(model->runner, &model->unet);
-	sde_clip_clear(&model->clip);
+	for (int i = 0; i < model->n_towers; i++)
+		tower_clear(&model->towers[i], model->runner);
 	sde_unet_clear(&model->unet);
 	sde_preview_clear(&model->preview, model->runner);
 	sde_vae_clear(&model->vae, model->runner);
-	sde_clip_tokenizer_free(model->tokenizer);
-	sde_weights_free(model->text_weights);
 	sde_weights_free(model->unet_weights);
 	sde_weights_free(model->vae_weights);
 	json_decref(model->scheduler_config);

@@ -14,17 +14,29 @@ struct sde_engine {
 	struct sde_runner *runner;
 };
 
+#define SDE_TOWERS_MAX 2
+
+/* A text encoder and the tokenizer in front of it. */
+struct sde_text_tower {
+	struct sde_clip_tokenizer *tokenizer;
+	struct sde_weights *weights;
+	struct sde_clip clip;
+};
+
 struct sde_model {
 	unsigned int references;
 	struct sde_runner *runner; /* the engine's */
 	struct sde_model_dir *dir;
 	json_t *scheduler_config;
-	struct sde_clip_tokenizer *tokenizer;
-	struct sde_weights *text_weights, *unet_weights, *vae_weights;
-	struct sde_clip clip;
+	struct sde_text_tower
+		towers[SDE_TOWERS_MAX]; /* in the order of their channels in the context */
+	int n_towers;
+	struct sde_weights *unet_weights, *vae_weights;
 	struct sde_unet unet;
 	struct sde_vae vae;
 	struct sde_preview preview;
+	bool aesthetic;	    /* an SDXL refiner: a score in place of the target size */
+	bool zero_negative; /* SDXL: without a negative prompt its embeddings are zeros */
 	struct sde_model_info info;
 	char default_sampler[48];
 };

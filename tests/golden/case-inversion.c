@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "daemon/engine/model.h"
-#include "daemon/engine/pipelines/prompt-embed.h"
+#include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/pixels/convert.h"
 #include "daemon/engine/scheduler.h"
 #include "tests/golden/golden.h"
@@ -92,15 +92,15 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 	*ret_latents = golden_floats(inversion->n);
 	sde_image_to_float(&pixels, SDE_PLANAR, 2, -1, values);
 	inversion->embeds =
-		golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)model->clip.config.hidden_size);
+		golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)sde_model_context_width(model));
 	if (sde_vae_encode(model->runner, &model->vae, values, NULL, 1, height, width, *ret_latents,
 			   &inversion->error) < 0 ||
-	    sde_prompt_plain(model->tokenizer, sde_clip_tokenizer_pad(model->tokenizer), prompt,
+	    sde_prompt_plain(model->towers[0].tokenizer,
+			     sde_clip_tokenizer_pad(model->towers[0].tokenizer), prompt,
 			     strlen(prompt), &chunks, &inversion->error) < 0)
 		return golden_fail_error(c, "encode", &inversion->error);
 	chunks.count = 1;
-	if (sde_prompt_embed(model->runner, &model->clip, &chunks, 1, inversion->embeds,
-			     &inversion->error) < 0)
+	if (sde_model_embed(model, &chunks, 0, inversion->embeds, NULL, &inversion->error) < 0)
 		return golden_fail_error(c, "prompt", &inversion->error);
 	return GOLDEN_PASS;
 }

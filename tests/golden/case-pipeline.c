@@ -1,5 +1,5 @@
 /*
- * kind pipeline: diffusers' text-to-image, image-to-image and inpainting calls of SD 1.x and 2.x (and LCM), by seed; and
+ * kind pipeline: diffusers' text-to-image, image-to-image and inpainting calls of SD 1.x, 2.x, XL (and LCM), by seed; and
  * prompt_embed: weighted prompts as AUTOMATIC1111 embeds them.
  */
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include "daemon/engine/geometry/diffusers.h"
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/model.h"
+#include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/pipelines/prompt-embed.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 #include "daemon/engine/pixels/convert.h"
@@ -64,39 +65,113 @@ static const char *text_of(const struct call *call, const char *key, int i)
 	return json_is_string(value) ? json_string_value(value) : "";
 }
 
-/*
- * Rows of embeddings: [negative...,] positive..., each repeated for its images; cut to one chunk as diffusers does, which
- * applies clip_skip to the positive prompt only.
- */
+/* Prompt i for text encoder k of the model: "prompt_2" falls back to "prompt". */
+static const char *prompt_of(const struct call *call, bool negative, int k, int i)
+{
+	const char *key = negative ? "negative_prompt" : "prompt";
+	const char *second = negative ? "negative_prompt_2" : "prompt_2";
+
+	/* a refiner's only encoder is a second one */
+	if (k + 1 == SDE_TOWERS_MAX && json_object_get(call->arguments, second))
+		key = second;
+	return text_of(call, key, i);
+}
+
+static int embed_one(struct call *call, bool negative, int i, float *ret_embeds, float *ret_pooled)
+{
+	struct sde_model *model = call->model;
+	struct sde_prompt prompts[SDE_TOWERS_MAX];
+
+	if (negative && model->zero_negative &&
+	    !json_object_get(call->arguments, "negative_prompt"))
+		return 0;
+	for (int k = 0; k < model->n_towers; k++) {
+		const struct sde_clip_tokenizer *tokenizer = model->towers[k].tokenizer;
+		const char *text = prompt_of(call, negative, k, i);
+
+		if (sde_prompt_plain(tokenizer, sde_clip_tokenizer_pad(tokenizer), text,
+				     strlen(text), &prompts[k], &call->error) < 0)
+			return -1;
+		prompts[k].count = 1; /* cut as diffusers does */
+	}
+	/* as there, clip_skip is for the positive prompt only */
+	return sde_model_embed(model, prompts, negative ? 0 : (int)number(call, "clip_skip", 0),
+			       ret_embeds, ret_pooled, &call->error);
+}
+
+/* Rows of embeddings: [negative...,] positive..., each repeated for its images. */
 static int embed(struct call *call)
 {
 	const struct sde_model *model = call->model;
-	const size_t row = 77 * (size_t)model->clip.config.hidden_size;
+	const int width = sde_model_context_width(model), pooled = sde_model_pooled_width(model);
 	const bool guidance = sde_sd_uses_guidance(model, call->request.guidance_scale);
-	const int minus = (int)number(call, "clip_skip", 0) + 1;
-	float *embeds = golden_floats(2 * (size_t)call->request.batch * row), *to = embeds;
+	const int batch = call->request.batch, rows = guidance ? 2 * batch : batch;
+	float *embeds = golden_floats((size_t)rows * 77 * (size_t)width);
+	float *pools = golden_floats((size_t)rows * (size_t)pooled);
 
-	for (int half = guidance ? 0 : 1; half < 2; half++)
-		for (int i = 0; i < call->request.batch; i++, to += row) {
-			const char *text = text_of(call, half ? "prompt" : "negative_prompt",
-						   i / call->per_prompt);
-			struct sde_prompt prompt;
-
-			if (sde_prompt_plain(model->tokenizer,
-					     sde_clip_tokenizer_pad(model->tokenizer), text,
-					     strlen(text), &prompt, &call->error) < 0)
-				return -1;
-			prompt.count = 1;
-			if (sde_prompt_embed(model->runner, &model->clip, &prompt, half ? minus : 1,
-					     to, &call->error) < 0)
-				return -1;
-		}
+	for (int row = 0; row < rows; row++)
+		if (embed_one(call, guidance && row < batch, row % batch / call->per_prompt,
+			      embeds + (size_t)row * 77 * (size_t)width,
+			      pools + (size_t)row * (size_t)pooled) < 0)
+			return -1;
 	call->request.prompt_embeds = embeds;
 	call->request.tokens = 77;
-	golden_expect_f32(
-		call->c, "prompt_embeds", embeds,
-		GOLDEN_SHAPE((to - embeds) / (int64_t)row, 77, model->clip.config.hidden_size));
+	call->request.pooled = pools;
+	golden_expect_f32(call->c, "prompt_embeds", embeds, GOLDEN_SHAPE(rows, 77, width));
+	golden_expect_f32(call->c, "add_text_embeds", pools, GOLDEN_SHAPE(rows, pooled));
 	return 0;
+}
+
+/* A pair of numbers among the arguments; false when absent. */
+static bool pair(const struct call *call, const char *key, double *ret)
+{
+	const json_t *value = json_object_get(call->arguments, key);
+
+	for (size_t i = 0; i < 2 && json_array_size(value) == 2; i++)
+		ret[i] = json_number_value(json_array_get(value, i));
+	return json_array_size(value) == 2;
+}
+
+/*
+ * The defaults of the pipelines: sizes are the picture's. Text to image uses the negative ones only when both are given; the
+ * others take what is given of them, and the positive crop.
+ */
+static void set_time_ids(struct call *call)
+{
+	struct sde_sd_request *request = &call->request;
+	const bool text = request->kind == SDE_SD_TXT2IMG;
+	const bool guidance = sde_sd_uses_guidance(call->model, request->guidance_scale);
+	const int rows = guidance ? 2 * request->batch : request->batch;
+	struct sde_picture_terms positive = {
+		.original = {request->height, request->width},
+		.target = {request->height, request->width},
+		.aesthetic = number(call, "aesthetic_score", 6.0),
+	};
+	struct sde_picture_terms negative, given = {{0}};
+	bool original, target;
+	float *ids = golden_floats((size_t)rows * SDE_TIME_IDS_MAX), *to = ids;
+	int n = 0;
+
+	pair(call, "original_size", positive.original);
+	pair(call, "crops_coords_top_left", positive.crop);
+	pair(call, "target_size", positive.target);
+	negative = positive;
+	negative.aesthetic = number(call, "negative_aesthetic_score", 2.5);
+	original = pair(call, "negative_original_size", given.original);
+	target = pair(call, "negative_target_size", given.target);
+	pair(call, "negative_crops_coords_top_left", given.crop);
+	if (text && original && target)
+		memcpy(negative.crop, given.crop, sizeof(given.crop));
+	if (original && (target || !text))
+		memcpy(negative.original, given.original, sizeof(given.original));
+	if (target && (original || !text))
+		memcpy(negative.target, given.target, sizeof(given.target));
+	for (int row = 0; row < rows; row++, to += n)
+		n = sde_model_time_ids(
+			call->model, guidance && row < request->batch ? &negative : &positive, to);
+	request->time_ids = ids;
+	request->n_time_ids = n;
+	golden_expect_f32(call->c, "add_time_ids", ids, GOLDEN_SHAPE(rows, n));
 }
 
 /* Picture i of a (H, W[, 3]) or (N, H, W[, 3]) tensor. */
@@ -127,6 +202,21 @@ static int preprocess(struct call *call, const struct sde_image *image, struct s
 			&packed, (uint32_t)call->request.width, (uint32_t)call->request.height,
 			call->crops ? SDE_RESIZE_FILL : SDE_RESIZE_DEFAULT, ret, &call->error);
 	return r;
+}
+
+/* The picture as latents that a base model left. */
+static int set_latents(struct call *call)
+{
+	const struct golden_tensor *latents = golden_input_f32(call->c, "image_latents");
+	const int factor = sde_model_factor(call->model);
+
+	if (!latents || latents->rank != 4)
+		return golden_fail(call->c, "image_latents is missing or misshapen");
+	call->request.image_latents = latents->f32;
+	call->request.n_images = (int)latents->shape[0];
+	call->request.height = (int)latents->shape[2] * factor;
+	call->request.width = (int)latents->shape[3] * factor;
+	return GOLDEN_PASS;
 }
 
 static int set_images(struct call *call)
@@ -262,22 +352,35 @@ static int run_and_compare(struct call *call)
 	return expect_images(call, &result);
 }
 
+/* With the defaults of their calls. */
+static const struct pipeline {
+	const char *name;
+	enum sde_sd_kind kind;
+	double guidance_scale, strength;
+} pipelines[] = {
+	{"StableDiffusionPipeline", SDE_SD_TXT2IMG, 7.5, 1},
+	{"LatentConsistencyModelPipeline", SDE_SD_TXT2IMG, 8.5, 1},
+	{"StableDiffusionImg2ImgPipeline", SDE_SD_IMG2IMG, 7.5, 0.8},
+	{"StableDiffusionInpaintPipeline", SDE_SD_INPAINT, 7.5, 1},
+	{"StableDiffusionXLPipeline", SDE_SD_TXT2IMG, 5, 1},
+	{"StableDiffusionXLImg2ImgPipeline", SDE_SD_IMG2IMG, 5, 0.3},
+	{"StableDiffusionXLInpaintPipeline", SDE_SD_INPAINT, 7.5, 0.9999},
+};
+
 static int set_request(struct call *call)
 {
+	const struct pipeline *found = NULL;
 	const char *pipeline = golden_param_string(call->c, "pipeline", "");
 	const json_t *seeds = golden_param(call->c, "seeds");
 	const json_t *prompt = json_object_get(call->arguments, "prompt");
 	struct sde_sd_request *request = &call->request;
 
-	if (strcmp(pipeline, "StableDiffusionPipeline") == 0 ||
-	    strcmp(pipeline, "LatentConsistencyModelPipeline") == 0)
-		request->kind = SDE_SD_TXT2IMG;
-	else if (strcmp(pipeline, "StableDiffusionImg2ImgPipeline") == 0)
-		request->kind = SDE_SD_IMG2IMG;
-	else if (strcmp(pipeline, "StableDiffusionInpaintPipeline") == 0)
-		request->kind = SDE_SD_INPAINT;
-	else
+	for (size_t i = 0; i < sizeof(pipelines) / sizeof(pipelines[0]); i++)
+		if (strcmp(pipelines[i].name, pipeline) == 0)
+			found = &pipelines[i];
+	if (!found)
 		return golden_skip(call->c, "architecture %s not supported yet", pipeline);
+	request->kind = found->kind;
 	call->per_prompt = (int)number(call, "num_images_per_prompt", 1);
 	call->prompts = json_is_array(prompt) ? (int)json_array_size(prompt) : 1;
 	request->batch = call->prompts * call->per_prompt;
@@ -287,10 +390,12 @@ static int set_request(struct call *call)
 	request->timesteps.num_inference_steps = (int)number(call, "num_inference_steps", 50);
 	request->width = (int)number(call, "width", 0);
 	request->height = (int)number(call, "height", 0);
-	request->guidance_scale = number(call, "guidance_scale", 7.5);
+	request->guidance_scale = number(call, "guidance_scale", found->guidance_scale);
 	request->guidance_rescale = number(call, "guidance_rescale", 0);
 	request->eta = number(call, "eta", 0);
-	request->strength = number(call, "strength", request->kind == SDE_SD_IMG2IMG ? 0.8 : 1);
+	request->strength = number(call, "strength", found->strength);
+	request->denoising_start = number(call, "denoising_start", 0);
+	request->denoising_end = number(call, "denoising_end", 0);
 	call->noise.n_rngs = seeds ? (int)json_array_size(seeds) : 1;
 	call->noise.rngs = call->rngs;
 	request->noise = &call->noise;
@@ -319,18 +424,22 @@ int golden_pipeline(struct golden_case *c)
 					   &call->error) < 0)
 		return golden_fail_error(c, "scheduler", &call->error);
 	if (call->request.kind != SDE_SD_TXT2IMG)
-		r = set_images(call);
+		r = golden_find(c, "image_latents") ? set_latents(call) : set_images(call);
 	if (r != GOLDEN_PASS)
 		return r;
 	if (embed(call) < 0)
 		return golden_fail_error(c, "prompt", &call->error);
+	set_time_ids(call);
 	return run_and_compare(call);
 }
 
 int golden_prompt_embed(struct golden_case *c)
 {
 	const char *text = golden_param_string(c, "text", "");
-	const int minus = (int)golden_param_int(c, "stop_at_last_layers", 1);
+	const struct sde_clip_wanted wanted = {(int)golden_param_int(c, "stop_at_last_layers", 1),
+					       true};
+	const struct sde_clip_tokenizer *tokenizer;
+	const struct sde_clip *clip;
 	struct sde_error error = {0};
 	struct sde_prompt prompt;
 	struct sde_model *model;
@@ -342,11 +451,13 @@ int golden_prompt_embed(struct golden_case *c)
 	r = load(c, &model);
 	if (r != GOLDEN_PASS)
 		return r;
-	if (sde_prompt_weighted(model->tokenizer, sde_clip_tokenizer_pad(model->tokenizer), text,
-				strlen(text), &prompt, &error) < 0)
+	tokenizer = model->towers[0].tokenizer;
+	clip = &model->towers[0].clip;
+	if (sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer), text, strlen(text),
+				&prompt, &error) < 0)
 		return golden_fail_error(c, "prompt", &error);
 	n = (int64_t)prompt.count;
-	width = model->clip.config.hidden_size;
+	width = clip->config.hidden_size;
 	ids = calloc(prompt.count, sizeof(prompt.chunks[0].ids));
 	weights = golden_floats(prompt.count * 77);
 	embeds = golden_floats(prompt.count * 77 * (size_t)width);
@@ -359,13 +470,13 @@ int golden_prompt_embed(struct golden_case *c)
 	}
 	golden_expect_i32(c, "chunk_ids", ids, GOLDEN_SHAPE(n, 77));
 	golden_expect_f32(c, "chunk_weights", weights, GOLDEN_SHAPE(n, 77));
-	if (sde_prompt_embed(model->runner, &model->clip, &prompt, minus, embeds, &error) < 0)
+	if (sde_prompt_embed(model->runner, clip, &prompt, &wanted, embeds, NULL, &error) < 0)
 		return golden_fail_error(c, "embed", &error);
 	golden_expect_f32(c, "embeds", embeds, GOLDEN_SHAPE(1, n * 77, width));
 	for (size_t i = 0; i < prompt.count; i++)
 		for (int t = 0; t < 77; t++)
 			prompt.chunks[i].weights[t] = 1;
-	if (sde_prompt_embed(model->runner, &model->clip, &prompt, minus, embeds, &error) < 0)
+	if (sde_prompt_embed(model->runner, clip, &prompt, &wanted, embeds, NULL, &error) < 0)
 		return golden_fail_error(c, "embed", &error);
 	golden_expect_f32(c, "embeds_unweighted", embeds, GOLDEN_SHAPE(1, n * 77, width));
 	return GOLDEN_PASS;

@@ -169,6 +169,40 @@ static void test_selection_is_opaque_and_strength_0_changes_nothing(void **state
 	sde_result_clear(&result);
 }
 
+/* SDXL was trained with zeros in place of an absent negative prompt, which an empty one is not. */
+static void test_sdxl(void **state)
+{
+	static const enum sde_job_kind kinds[] = {SDE_TXT2IMG, SDE_INPAINT};
+	const struct fixture *f = *state;
+	struct sde_model *model = load(f->engine, "sdxl");
+	struct sde_result absent, empty;
+	struct sde_job job;
+
+	assert_string_equal(sde_model_info(model)->family, "sdxl");
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		job = job_of(f, kinds[i]);
+		job.steps = 1;
+		if (kinds[i] == SDE_TXT2IMG)
+			job.width = job.height = 64;
+		run(model, &job, &absent);
+		job.negative_prompt = "";
+		run(model, &job, &empty);
+		assert_memory_not_equal(absent.layers[0].image.data, empty.layers[0].image.data,
+					bytes_of(&empty.layers[0].image));
+		assert_int_equal(absent.prompt_tokens, empty.prompt_tokens);
+		sde_result_clear(&absent);
+		sde_result_clear(&empty);
+	}
+	sde_model_unref(model);
+	model = load(f->engine, "sdxl_refiner");
+	assert_string_equal(sde_model_info(model)->family, "sdxl-refiner");
+	job = job_of(f, SDE_IMG2IMG);
+	job.steps = 1;
+	run(model, &job, &absent);
+	sde_result_clear(&absent);
+	sde_model_unref(model);
+}
+
 static void raise_flag(void *userdata, const struct sde_progress *progress)
 {
 	if (progress->step == 1)
@@ -377,6 +411,7 @@ int main(void)
 		cmocka_unit_test(test_picture_i_has_seed_plus_i),
 		cmocka_unit_test(test_every_kind_on_both_unets),
 		cmocka_unit_test(test_selection_is_opaque_and_strength_0_changes_nothing),
+		cmocka_unit_test(test_sdxl),
 		cmocka_unit_test(test_cancel_stops_behind_the_step),
 		cmocka_unit_test(test_previews_show_what_will_be),
 		cmocka_unit_test(test_previews_use_what_the_folder_has),

@@ -3,7 +3,11 @@
  */
 #include "daemon/engine/pipelines/prompt-embed.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
 #include "daemon/engine/error.h"
+#include "daemon/engine/formats/cleanup.h"
 
 static void weigh(float *z, const float *weights, size_t width)
 {
@@ -26,20 +30,30 @@ static void weigh(float *z, const float *weights, size_t width)
 }
 
 int sde_prompt_embed(struct sde_runner *runner, const struct sde_clip *clip,
-		     const struct sde_prompt *prompt, int minus, float *ret_embeds,
-		     struct sde_error *error)
+		     const struct sde_prompt *prompt, const struct sde_clip_wanted *wanted,
+		     float *ret_embeds, float *ret_pooled, struct sde_error *error)
 {
-	const struct sde_clip_wanted wanted = {.minus = minus, .final_norm = true};
-	const size_t width = (size_t)clip->config.hidden_size;
+	const struct sde_clip_wanted states[2] = {*wanted, {1, true}};
+	const size_t width = (size_t)clip->config.hidden_size, row = SDE_PROMPT_LENGTH * width;
+	_cleanup_free_ float *last = NULL;
+	int r = 0;
 
-	for (size_t i = 0; i < prompt->count; i++) {
-		float *z = ret_embeds + i * SDE_PROMPT_LENGTH * width;
-		int r = sde_clip_forward(runner, clip, prompt->chunks[i].ids, 1, SDE_PROMPT_LENGTH,
-					 &wanted, 1, &z, error);
-
-		if (r < 0)
-			return r;
-		weigh(z, prompt->chunks[i].weights, width);
+	if (ret_pooled) {
+		last = malloc(row * sizeof(float));
+		if (!last)
+			return sde_error_set(error, -ENOMEM, "no memory for a prompt");
 	}
-	return 0;
+	for (size_t i = 0; r >= 0 && i < prompt->count; i++) {
+		const int32_t *ids = prompt->chunks[i].ids;
+		float *const to[2] = {ret_embeds + i * row, last};
+
+		r = sde_clip_forward(runner, clip, ids, 1, SDE_PROMPT_LENGTH, states,
+				     ret_pooled ? 2 : 1, to, error);
+		if (r >= 0 && ret_pooled && i == 0)
+			r = sde_clip_pool(runner, clip, ids, 1, SDE_PROMPT_LENGTH, last, ret_pooled,
+					  error);
+		if (r >= 0)
+			weigh(to[0], prompt->chunks[i].weights, width);
+	}
+	return r;
 }

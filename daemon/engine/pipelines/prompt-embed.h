@@ -8,9 +8,10 @@
 #include "daemon/engine/prompt/prompt.h"
 
 /*
- * ret_embeds: (count * 77, hidden_size). minus: hidden_states[-minus] with the final norm, 1 = last_hidden_state; diffusers'
- * clip_skip is minus - 1. A chunk z becomes z * w * mean(z) / mean(z * w), w per token; weights of 1 leave z as it is.
+ * ret_embeds: (count * 77, hidden_size), of the state `wanted`; ret_pooled: the pooled vector of the first chunk (as
+ * sde_clip_pool), NULL when not wanted. A chunk z becomes z * w * mean(z) / mean(z * w), w per token; weights of 1 leave z as
+ * it is.
  */
 int sde_prompt_embed(struct sde_runner *runner, const struct sde_clip *clip,
-		     const struct sde_prompt *prompt, int minus, float *ret_embeds,
-		     struct sde_error *error);
+		     const struct sde_prompt *prompt, const struct sde_clip_wanted *wanted,
+		     float *ret_embeds, float *ret_pooled, struct sde_error *error);

@@ -5,12 +5,14 @@
 #include "daemon/engine/pipelines/stable-diffusion.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/engine/error.h"
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/model.h"
+#include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/schedulers/embeddings.h"
 #include "daemon/engine/schedulers/steps.h"
 
@@ -66,9 +68,18 @@ static int check_request(struct run *run)
 				     "width and height must be multiples of %d, they are %d and %d",
 				     run->f, request->width, request->height);
 	if (request->kind != SDE_SD_TXT2IMG &&
-	    (!request->image || request->n_images < 1 || request->batch % request->n_images != 0))
+	    (!(request->image || (request->image_latents && request->kind == SDE_SD_IMG2IMG)) ||
+	     request->n_images < 1 || request->batch % request->n_images != 0))
 		return sde_error_set(run->error, -EINVAL, "%d source images for a batch of %d",
 				     request->n_images, request->batch);
+	if (!(request->denoising_start >= 0 && request->denoising_start < 1) ||
+	    !(request->denoising_end >= 0 && request->denoising_end <= 1) ||
+	    (request->denoising_start > 0 && request->kind != SDE_SD_IMG2IMG))
+		return sde_error_set(
+			run->error, -EINVAL,
+			"denoising_start (image to image only) and denoising_end must be "
+			"fractions, they are %g and %g",
+			request->denoising_start, request->denoising_end);
 	if (request->kind == SDE_SD_INPAINT && !request->mask && !request->soft_mask)
 		return sde_error_set(run->error, -EINVAL, "inpainting needs a mask");
 	if (run->in_channels != run->channels &&
@@ -79,11 +90,33 @@ static int check_request(struct run *run)
 	return 0;
 }
 
+/* The timestep that a fraction of the training schedule stands for. */
+static double cutoff(const struct run *run, double fraction)
+{
+	const double n = sde_scheduler_get_config(run->scheduler)->num_train_timesteps;
+
+	return rint(n - fraction * n);
+}
+
+/* Begin at the first timestep below the cutoff; two-call samplers begin with a first call. */
+static size_t begin_below(const struct run *run)
+{
+	const double limit = cutoff(run, run->request->denoising_start);
+	size_t n = 0;
+
+	for (size_t i = 0; i < run->n_timesteps; i++)
+		n += run->timesteps[i] < limit;
+	if (sde_scheduler_order(run->scheduler) == 2 && n % 2 == 0 && n < run->n_timesteps)
+		n++;
+	return run->n_timesteps - n;
+}
+
 static int start_scheduler(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
 	struct sde_steps_range range;
 	int r, n = request->timesteps.num_inference_steps;
+	size_t end = 0;
 
 	r = sde_scheduler_new(request->scheduler, &run->scheduler, run->error);
 	if (r < 0)
@@ -91,19 +124,29 @@ static int start_scheduler(struct run *run)
 	r = sde_scheduler_set_timesteps(run->scheduler, &request->timesteps, run->error);
 	if (r < 0)
 		return r;
-	if (request->kind != SDE_SD_TXT2IMG) {
+	run->timesteps = sde_scheduler_timesteps(run->scheduler, &run->n_timesteps);
+	if (request->denoising_start > 0) {
+		run->begin = begin_below(run);
+	} else if (request->kind != SDE_SD_TXT2IMG) {
 		if (request->timesteps.n_timesteps > 0)
 			n = (int)request->timesteps.n_timesteps;
 		r = sde_steps_img2img(n, request->strength, &range, run->error);
 		if (r < 0)
 			return r;
 		run->begin = (size_t)range.start * (size_t)sde_scheduler_order(run->scheduler);
-		r = sde_scheduler_set_begin_index(run->scheduler, run->begin, run->error);
-		if (r < 0)
-			return r;
 	}
-	run->timesteps = sde_scheduler_timesteps(run->scheduler, &run->n_timesteps);
-	return 0;
+	if (request->denoising_end > 0) {
+		for (size_t i = 0; i < run->n_timesteps; i++)
+			end += run->timesteps[i] >= cutoff(run, request->denoising_end);
+		run->n_timesteps = end;
+	}
+	if (run->begin >= run->n_timesteps)
+		return sde_error_set(run->error, -EINVAL,
+				     "no step lies between denoising_start %g and denoising_end %g",
+				     request->denoising_start, request->denoising_end);
+	return request->kind == SDE_SD_TXT2IMG
+		       ? 0
+		       : sde_scheduler_set_begin_index(run->scheduler, run->begin, run->error);
 }
 
 /* n_images pictures -> scaled latents, drawn where the autoencoder draws, repeated to the whole batch. */
@@ -142,6 +185,12 @@ static int encode_source(struct run *run)
 	r = floats_new(run, &run->image_latents, run->all);
 	if (r < 0)
 		return r;
+	if (request->image_latents) {
+		for (size_t i = 0; i < run->all; i++)
+			run->image_latents[i] =
+				request->image_latents[i % ((size_t)request->n_images * run->n)];
+		return 0;
+	}
 	if (request->kind == SDE_SD_INPAINT || request->n_images == request->batch ||
 	    request->noise->n_rngs < 2)
 		return encode(run, request->image, request->n_images, run->image_latents);
@@ -165,6 +214,11 @@ static int prepare_latents(struct run *run)
 
 	if (!pure || (request->kind == SDE_SD_INPAINT && run->in_channels == run->channels))
 		r = encode_source(run);
+	if (r >= 0 && request->denoising_start > 0) {
+		/* the picture comes out of an earlier part of the schedule, with its noise */
+		memcpy(run->latents, run->image_latents, run->all * sizeof(float));
+		return 0;
+	}
 	if (r >= 0)
 		r = sde_noise_draw(request->noise, run->noise, (size_t)request->batch, run->n,
 				   run->error);
@@ -254,7 +308,11 @@ static int predict(struct run *run, double timestep)
 				     .timesteps = run->rows,
 				     .encoder_hidden_states = request->prompt_embeds,
 				     .tokens = request->tokens,
-				     .timestep_cond = run->cond};
+				     .timestep_cond = run->cond,
+				     .text_embeds = request->pooled,
+				     .text_width = sde_model_pooled_width(run->model),
+				     .time_ids = request->time_ids,
+				     .n_time_ids = request->n_time_ids};
 	int r;
 
 	for (int i = 0; i < rows; i++)

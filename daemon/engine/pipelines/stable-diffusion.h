@@ -1,6 +1,6 @@
 /*
- * The sampling loop of Stable Diffusion 1.x and 2.x, with the arithmetic, order of random draws and rounding of diffusers'
- * StableDiffusionPipeline, ...Img2ImgPipeline and ...InpaintPipeline: same seed, same picture. Everything is explicit
+ * The sampling loop of Stable Diffusion 1.x, 2.x and XL, with the arithmetic, order of random draws and rounding of diffusers'
+ * StableDiffusion[XL]Pipeline, ...Img2ImgPipeline and ...InpaintPipeline: same seed, same picture. Everything is explicit
  * here: embeddings, tensors, generators. What a person asks for is translated into it by job.c.
  *
  * Arrays are float32, NCHW, row-major; images in -1..1.
@@ -34,9 +34,19 @@ struct sde_sd_request {
 	 */
 	const float *prompt_embeds;
 	int tokens;
+	const float *pooled;   /* SDXL: rows like prompt_embeds' of the model's pooled width */
+	const float *time_ids; /* SDXL: rows of n_time_ids */
+	int n_time_ids;
+	/*
+	 * SDXL's ensembles of experts, as fractions of the training schedule: run only the timesteps before denoising_end
+	 * and, image to image, from denoising_start on, in place of strength and without adding noise. 0: whole.
+	 */
+	double denoising_start, denoising_end;
 	const float *image; /* (n_images, 3, height, width) */
 	const float *mask;  /* (n_images, height, width), 0 or 1; 1 = repaint */
 	int n_images;	    /* divides batch */
+	const float *
+		image_latents; /* img2img, in place of image: (n_images, C, h, w), scaled, as a base model left them */
 	/*
 	 * Differential diffusion instead of mask, 4-channel U-Nets only: (height / f, width / f) at the latent's
 	 * resolution, values 0..1, the same for every image.

@@ -175,8 +175,8 @@ static int read_specials(const struct reader *reader, const json_t *list)
 				"%s: added token %zu has no text, or an id outside the "
 				"vocabulary",
 				reader->name, i);
-		if (sde_t5_add_special(reader->tokenizer, text, (int32_t)json_integer_value(id)) <
-		    0)
+		if (sde_t5_add_special(reader->tokenizer, text, strlen(text),
+				       (int32_t)json_integer_value(id)) < 0)
 			return sde_error_set(reader->error, -ENOMEM, "%s: no memory", reader->name);
 	}
 	return 0;

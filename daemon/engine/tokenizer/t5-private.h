@@ -9,7 +9,7 @@
 
 /* A token that is found wherever it is typed, before anything else. */
 struct sde_t5_special {
-	char *text; /* owned */
+	char *text; /* owned, no NUL behind */
 	size_t length;
 	int32_t id;
 };
@@ -22,8 +22,9 @@ struct sde_t5_tokenizer {
 	int32_t eos, pad;
 };
 
-/* 0 or -ENOMEM. */
-int sde_t5_add_special(struct sde_t5_tokenizer *tokenizer, const char *text, int32_t id);
+/* text: length >= 1 bytes, copied. 0 or -ENOMEM. */
+int sde_t5_add_special(struct sde_t5_tokenizer *tokenizer, const char *text, size_t length,
+		       int32_t id);
 
 /* Into an empty tokenizer; on failure the caller frees it. name is for messages. */
 int sde_t5_read_json(struct sde_t5_tokenizer *tokenizer, const char *data, size_t size,

@@ -106,7 +106,8 @@ static int read_piece(struct sde_t5_tokenizer *tokenizer, struct bytes in, int32
 	if (r >= 0 && type == TYPE_UNKNOWN)
 		*unknown = id;
 	if (r >= 0 && (type == TYPE_UNKNOWN || type == TYPE_CONTROL || type == TYPE_USER))
-		r = sde_t5_add_special(tokenizer, tokenizer->unigram.pieces[id].text, id);
+		r = sde_t5_add_special(tokenizer, (const char *)text.at,
+				       (size_t)(text.end - text.at), id);
 	return r;
 }
 
@@ -151,7 +152,8 @@ static int add_sentinels(struct sde_t5_tokenizer *tokenizer)
 
 		r = sde_unigram_add(&tokenizer->unigram, text, (size_t)length, 0);
 		if (r >= 0)
-			r = sde_t5_add_special(tokenizer, text, tokenizer->unigram.count - 1);
+			r = sde_t5_add_special(tokenizer, text, (size_t)length,
+					       tokenizer->unigram.count - 1);
 	}
 	return r;
 }

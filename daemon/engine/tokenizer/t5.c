@@ -19,7 +19,8 @@
 #define MARK	    "\xe2\x96\x81" /* U+2581 stands for the blank before a word */
 #define MARK_LENGTH 3
 
-int sde_t5_add_special(struct sde_t5_tokenizer *tokenizer, const char *text, int32_t id)
+int sde_t5_add_special(struct sde_t5_tokenizer *tokenizer, const char *text, size_t length,
+		       int32_t id)
 {
 	struct sde_t5_special *larger =
 		reallocarray(tokenizer->specials, tokenizer->n_specials + 1, sizeof(*larger));
@@ -27,11 +28,14 @@ int sde_t5_add_special(struct sde_t5_tokenizer *tokenizer, const char *text, int
 	if (!larger)
 		return -ENOMEM;
 	tokenizer->specials = larger;
-	larger[tokenizer->n_specials].text = strdup(text);
-	if (!larger[tokenizer->n_specials].text)
+	larger += tokenizer->n_specials;
+	larger->text = malloc(length);
+	if (!larger->text)
 		return -ENOMEM;
-	larger[tokenizer->n_specials].length = strlen(text);
-	larger[tokenizer->n_specials++].id = id;
+	memcpy(larger->text, text, length);
+	larger->length = length;
+	larger->id = id;
+	tokenizer->n_specials++;
 	return 0;
 }
 

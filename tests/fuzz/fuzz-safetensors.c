@@ -31,6 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 	else if (!error.message[0])
 		abort(); /* a refusal without a reason */
+	(void)sum;
 	sde_weights_free(weights);
 	close(fd);
 	return 0;

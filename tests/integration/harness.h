@@ -79,6 +79,21 @@ void raw_hello(struct sdp_connection *connection);
 /* True when the peer closes within timeout_ms. */
 bool raw_closes(int fd, int timeout_ms);
 
+/*
+ * Figures of memory are the program's own only in a plain build: a sanitizer, which this file is then compiled with as
+ * well, keeps what was freed and maps shadows.
+ */
+#if defined(__has_feature) /* clang */
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MEMORY_IS_MEASURED false
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MEMORY_IS_MEASURED false
+#endif
+#ifndef MEMORY_IS_MEASURED
+#define MEMORY_IS_MEASURED true
+#endif
+
 long resident_kib(pid_t pid);
 long peak_kib(pid_t pid);
 int count_fds(pid_t pid);

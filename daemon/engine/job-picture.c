@@ -100,7 +100,7 @@ static int set_mask(struct sde_job_run *run, const struct sampling *sampling,
 {
 	const int f = sde_model_factor(run->model), w = sampling->width, h = sampling->height;
 	const size_t pixels = (size_t)w * (size_t)h;
-	const bool concat = run->model->unet.config.in_channels != run->model->vae.latent_channels;
+	const bool concat = sde_model_fills(run->model);
 
 	*ret_cells = floats(run, pixels / (size_t)f / (size_t)f);
 	*ret_mask = floats(run, pixels);
@@ -207,7 +207,7 @@ int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer)
 	picture = floats(run, pixels * 3);
 	if (!picture)
 		return -ENOMEM;
-	if (run->model->unet.config.in_channels != run->model->vae.latent_channels) {
+	if (sde_model_fills(run->model)) {
 		/* an inpainting U-Net paints a picture into an empty canvas */
 		grey = floats(run, pixels * 3);
 		all = floats(run, pixels);
@@ -243,7 +243,7 @@ static struct sampling sampling_of(const struct sde_job_run *run,
 				   const struct sde_inpaint_plan *plan,
 				   const struct sde_inpaint_work *work, double strength)
 {
-	const bool concat = run->model->unet.config.in_channels != run->model->vae.latent_channels;
+	const bool concat = sde_model_fills(run->model);
 
 	return (struct sampling){
 		.kind = run->job->kind == SDE_IMG2IMG && !concat ? SDE_SD_IMG2IMG : SDE_SD_INPAINT,

@@ -16,11 +16,7 @@
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/scheduler.h"
 
-#define DEFAULT_STEPS	    20
-#define DEFAULT_GUIDANCE    7.5
-#define DEFAULT_GUIDANCE_XL 5.0
-#define DEFAULT_SAMPLER	    "DPM++ 2M Karras"
-#define SIDE_MAX	    4096 /* of the size a model was trained at */
+#define SIDE_MAX 4096 /* of the size a model was trained at */
 
 /* class_name NULL: the config tells the class. */
 static int open_component(struct sde_model *model, const char *name, const char *class_name,
@@ -81,11 +77,6 @@ static int load_text_encoders(struct sde_model *model, struct sde_error *error)
 	const bool second = sde_model_dir_find(model->dir, "text_encoder_2");
 	int r = 0;
 
-	if (sde_model_dir_find(model->dir, "transformer"))
-		return sde_error_set(error, -ENOTSUP,
-				     "%s: models with a transformer (SD3, FLUX) are not supported "
-				     "yet",
-				     model->dir->path);
 	if (!second || sde_model_dir_find(model->dir, "text_encoder"))
 		r = load_tower(model, "text_encoder", "tokenizer", error);
 	if (r >= 0 && second)
@@ -93,18 +84,29 @@ static int load_text_encoders(struct sde_model *model, struct sde_error *error)
 	return r;
 }
 
-static int load_unet(struct sde_model *model, struct sde_error *error)
+/* The first component of a class that the engine has. */
+static int load_denoiser(struct sde_model *model, struct sde_error *error)
 {
 	_cleanup_json_ json_t *config = NULL;
-	struct sde_unet_config unet;
+	const struct sde_denoiser_class *class = sde_denoiser_class_at(0);
+	char what[64];
 	int r;
 
-	r = open_component(model, "unet", "UNet2DConditionModel", &config, &model->unet_weights,
+	if (sde_model_dir_find(model->dir, "transformer"))
+		return sde_error_set(error, -ENOTSUP,
+				     "%s: models with a transformer (SD3, FLUX) are not supported "
+				     "yet",
+				     model->dir->path);
+	for (size_t i = 0; sde_denoiser_class_at(i); i++)
+		if (sde_model_dir_find(model->dir, sde_denoiser_class_at(i)->folder)) {
+			class = sde_denoiser_class_at(i);
+			break;
+		}
+	snprintf(what, sizeof(what), "%s/config.json", class->folder);
+	r = open_component(model, class->folder, class->name, &config, &model->denoiser_weights,
 			   error);
 	if (r >= 0)
-		r = sde_unet_config_parse(config, "unet/config.json", &unet, error);
-	if (r >= 0)
-		r = sde_unet_bind(&model->unet, &unet, model->unet_weights, error);
+		r = class->bind(&model->denoiser, config, what, model->denoiser_weights, error);
 	return r;
 }
 
@@ -121,14 +123,14 @@ static int load_vae(struct sde_model *model, struct sde_error *error)
 
 static int check_together(struct sde_model *model, struct sde_error *error)
 {
-	const int latent = model->vae.latent_channels, in = model->unet.config.in_channels;
-	const struct sde_unet_config *unet = &model->unet.config;
+	const int latent = model->vae.latent_channels, in = model->denoiser.in_channels;
+	const struct sde_unet_config *unet = &model->denoiser.unet.config;
 	const int context = sde_model_context_width(model), ids = model->aesthetic ? 5 : 6;
 
-	if (unet->cross_attention_dim != context)
+	if (model->denoiser.context_width != context)
 		return sde_error_set(error, -EINVAL,
 				     "the U-Net attends to %d channels, the text encoders give %d",
-				     unet->cross_attention_dim, context);
+				     model->denoiser.context_width, context);
 	if (unet->text_time &&
 	    unet->projection_class_embeddings_input_dim !=
 		    sde_model_pooled_width(model) + ids * unet->addition_time_embed_dim)
@@ -138,11 +140,11 @@ static int check_together(struct sde_model *model, struct sde_error *error)
 			"text and %d sizes",
 			unet->projection_class_embeddings_input_dim,
 			sde_model_pooled_width(model) + ids * unet->addition_time_embed_dim, ids);
-	if (model->unet.config.out_channels != latent || (in != latent && in != 2 * latent + 1))
+	if (model->denoiser.out_channels != latent || (in != latent && in != 2 * latent + 1))
 		return sde_error_set(error, -EINVAL,
 				     "a U-Net of %d input and %d output channels does not fit an "
 				     "autoencoder of %d latent channels",
-				     in, model->unet.config.out_channels, latent);
+				     in, model->denoiser.out_channels, latent);
 	if (model->vae.in_channels != 3 || model->vae.out_channels != 3)
 		return sde_error_set(error, -EINVAL, "the autoencoder is not one of RGB pictures");
 	return 0;
@@ -155,17 +157,10 @@ static void load_flags(struct sde_model *model)
 	const json_t *aesthetic = json_object_get(index, "requires_aesthetics_score");
 	const json_t *zeros = json_object_get(index, "force_zeros_for_empty_prompt");
 
-	if (!model->unet.config.text_time)
+	if (!model->denoiser.unet.config.text_time)
 		return;
 	model->aesthetic = index ? json_is_true(aesthetic) : model->n_towers == 1;
 	model->zero_negative = index ? !json_is_false(zeros) : !model->aesthetic;
-}
-
-static const char *family_of(const struct sde_model *model)
-{
-	if (model->unet.config.text_time)
-		return model->aesthetic ? "sdxl-refiner" : "sdxl";
-	return model->unet.config.use_linear_projection ? "sd2" : "sd1";
 }
 
 /* What a person gets who asks for nothing: sdd.json beside model_index.json, else what suits most models of the family. */
@@ -177,7 +172,7 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	struct sde_model_info *info = &model->info;
 	struct sde_error ignored;
 	char path[4096];
-	int side = model->unet.config.sample_size * f, r;
+	int side = model->denoiser.sample_size * f, r;
 
 	snprintf(path, sizeof(path), "%s/sdd.json", model->dir->path);
 	if (sde_json_load(path, SDE_JSON_CONFIG_MAX, &object, &ignored) < 0 &&
@@ -189,25 +184,23 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	if (side > SIDE_MAX)
 		return sde_error_set(error, -EINVAL,
 				     "%s/unet/config.json: 'sample_size' is %d, must be at most %d",
-				     model->dir->path, model->unet.config.sample_size,
-				     SIDE_MAX / f);
-	info->family = family_of(model);
-	info->in_channels = model->unet.config.in_channels;
+				     model->dir->path, model->denoiser.sample_size, SIDE_MAX / f);
+	info->family = model->family->name;
+	info->in_channels = model->denoiser.in_channels;
 	info->native_size = sde_config_int(&keys, "native_size", side, f, SIDE_MAX);
 	if (info->native_size % f != 0)
 		sde_config_fail(&keys, "'native_size' is %d, must be a multiple of %d",
 				info->native_size, f);
 	info->min_side = info->native_size;
 	info->max_side = info->native_size * 3 / 2 / f * f;
-	info->default_steps = sde_config_int(&keys, "steps", DEFAULT_STEPS, 1, 1000);
-	info->default_guidance = sde_config_real(
-		&keys, "guidance_scale",
-		model->unet.config.text_time ? DEFAULT_GUIDANCE_XL : DEFAULT_GUIDANCE, 0, 100);
+	info->default_steps = sde_config_int(&keys, "steps", model->family->steps, 1, 1000);
+	info->default_guidance =
+		sde_config_real(&keys, "guidance_scale", model->family->guidance_scale, 0, 100);
 	snprintf(model->default_sampler, sizeof(model->default_sampler), "%s",
-		 sde_config_string(&keys, "sampler", DEFAULT_SAMPLER));
+		 sde_config_string(&keys, "sampler", model->family->sampler));
 	info->default_sampler = model->default_sampler;
 	info->weight_bytes =
-		sde_weights_bytes(model->unet_weights) + sde_weights_bytes(model->vae_weights);
+		sde_weights_bytes(model->denoiser_weights) + sde_weights_bytes(model->vae_weights);
 	for (int i = 0; i < model->n_towers; i++)
 		info->weight_bytes += sde_weights_bytes(model->towers[i].weights);
 	if (keys.r < 0)
@@ -249,13 +242,14 @@ static int load(struct sde_model *model, const char *path, struct sde_error *err
 
 	r = sde_model_dir_open(path, &model->dir, error);
 	if (r >= 0)
-		r = load_text_encoders(model, error);
+		r = load_denoiser(model, error);
 	if (r >= 0)
-		r = load_unet(model, error);
+		r = load_text_encoders(model, error);
 	if (r >= 0)
 		r = load_vae(model, error);
 	if (r >= 0) {
 		load_flags(model);
+		model->family = sde_family_of(&model->denoiser, model->aesthetic);
 		r = check_together(model, error);
 	}
 	if (r < 0)
@@ -301,13 +295,12 @@ struct sde_model *sde_model_unref(struct sde_model *model)
 {
 	if (!model || --model->references > 0)
 		return NULL;
-	sde_runner_forget(model->runner, &model->unet);
 	for (int i = 0; i < model->n_towers; i++)
 		tower_clear(&model->towers[i], model->runner);
-	sde_unet_clear(&model->unet);
+	sde_denoiser_clear(&model->denoiser, model->runner);
 	sde_preview_clear(&model->preview, model->runner);
 	sde_vae_clear(&model->vae, model->runner);
-	sde_weights_free(model->unet_weights);
+	sde_weights_free(model->denoiser_weights);
 	sde_weights_free(model->vae_weights);
 	json_decref(model->scheduler_config);
 	sde_model_dir_free(model->dir);

@@ -5,7 +5,9 @@
 #pragma once
 
 #include "daemon/engine/autoencoders/vae.h"
+#include "daemon/engine/denoisers/denoiser.h"
 #include "daemon/engine/engine.h"
+#include "daemon/engine/family.h"
 #include "daemon/engine/formats/model-dir.h"
 #include "daemon/engine/preview.h"
 #include "daemon/engine/tokenizer/clip.h"
@@ -31,8 +33,9 @@ struct sde_model {
 	struct sde_text_tower
 		towers[SDE_TOWERS_MAX]; /* in the order of their channels in the context */
 	int n_towers;
-	struct sde_weights *unet_weights, *vae_weights;
-	struct sde_unet unet;
+	const struct sde_family *family;
+	struct sde_weights *denoiser_weights, *vae_weights;
+	struct sde_denoiser denoiser;
 	struct sde_vae vae;
 	struct sde_preview preview;
 	bool aesthetic;	    /* an SDXL refiner: a score in place of the target size */
@@ -45,4 +48,10 @@ struct sde_model {
 static inline int sde_model_factor(const struct sde_model *model)
 {
 	return model->vae.factor;
+}
+
+/* The denoiser takes more than latents: a mask and the masked picture's latents behind them. */
+static inline bool sde_model_fills(const struct sde_model *model)
+{
+	return model->denoiser.in_channels != model->vae.latent_channels;
 }

@@ -43,17 +43,17 @@ static int run(struct inversion *inversion, enum sde_scheduler_class class_id, c
 	memcpy(x, start, n * sizeof(float));
 	for (size_t i = 0; i < count && i < (size_t)request.num_inference_steps; i++) {
 		const float t = (float)timesteps[i];
-		const struct sde_unet_call call = {.sample = x,
-						   .batch = 1,
-						   .height = inversion->h,
-						   .width = inversion->w,
-						   .timesteps = &t,
-						   .encoder_hidden_states = inversion->embeds,
-						   .tokens = SDE_PROMPT_LENGTH};
+		const struct sde_denoiser_call call = {.sample = x,
+						       .batch = 1,
+						       .height = inversion->h,
+						       .width = inversion->w,
+						       .timesteps = &t,
+						       .context = inversion->embeds,
+						       .tokens = SDE_PROMPT_LENGTH};
 
 		steps[i] = (int32_t)timesteps[i];
-		if (sde_unet_forward(model->runner, &model->unet, &call, prediction,
-				     &inversion->error) < 0 ||
+		if (sde_denoiser_forward(model->runner, &model->denoiser, &call, prediction,
+					 &inversion->error) < 0 ||
 		    sde_scheduler_step(scheduler, prediction, x, x, n, NULL, &inversion->error) < 0)
 			return -1;
 		memcpy(rows + i * n, x, n * sizeof(float));

@@ -24,7 +24,7 @@ int sde_model_pooled_width(const struct sde_model *model)
 {
 	const struct sde_clip *clip = &model->towers[model->n_towers - 1].clip;
 
-	if (!model->unet.config.text_time)
+	if (model->family->pooled == SDE_POOLED_NONE)
 		return 0;
 	return clip->text_projection.weight.data ? clip->config.projection_dim
 						 : clip->config.hidden_size;
@@ -33,8 +33,9 @@ int sde_model_pooled_width(const struct sde_model *model)
 int sde_model_embed(struct sde_model *model, const struct sde_prompt *prompts, int clip_skip,
 		    float *ret_embeds, float *ret_pooled, struct sde_error *error)
 {
-	const bool pools = model->unet.config.text_time;
-	const struct sde_clip_wanted wanted = {clip_skip + (pools ? 2 : 1), !pools};
+	const struct sde_family *family = model->family;
+	const struct sde_clip_wanted wanted = {clip_skip + (family->penultimate ? 2 : 1),
+					       !family->penultimate};
 	const size_t rows = prompts[0].count * SDE_PROMPT_LENGTH;
 	const size_t width = (size_t)sde_model_context_width(model);
 	_cleanup_free_ float *own = calloc(rows, width * sizeof(float));
@@ -46,11 +47,11 @@ int sde_model_embed(struct sde_model *model, const struct sde_prompt *prompts, i
 	for (int i = 0; i < model->n_towers; i++) {
 		const struct sde_clip *clip = &model->towers[i].clip;
 		const size_t part = (size_t)clip->config.hidden_size;
-		const bool last = i + 1 == model->n_towers;
+		const bool pooled = family->pooled == SDE_POOLED_LAST && i + 1 == model->n_towers;
 		int r;
 
 		r = sde_prompt_embed(model->runner, clip, &prompts[i], &wanted, own,
-				     pools && last ? ret_pooled : NULL, error);
+				     pooled ? ret_pooled : NULL, error);
 		if (r < 0)
 			return r;
 		for (size_t row = 0; row < rows; row++)
@@ -64,7 +65,7 @@ int sde_model_embed(struct sde_model *model, const struct sde_prompt *prompts, i
 int sde_model_time_ids(const struct sde_model *model, const struct sde_picture_terms *terms,
 		       float *ret_ids)
 {
-	if (!model->unet.config.text_time)
+	if (!model->denoiser.unet.config.text_time)
 		return 0;
 	for (int i = 0; i < 2; i++) {
 		ret_ids[i] = (float)terms->original[i];

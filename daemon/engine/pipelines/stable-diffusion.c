@@ -13,7 +13,6 @@
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/conditioning.h"
-#include "daemon/engine/schedulers/embeddings.h"
 #include "daemon/engine/schedulers/steps.h"
 
 /* One run's arrays; n = latents of one image (channels * h * w), all = batch * n. */
@@ -29,12 +28,12 @@ struct run {
 	const double *timesteps;
 	size_t n_timesteps;
 	float *latents, *noise, *image_latents, *mask, *masked, *input, *pair, *scratch;
-	float *step_mask, *cond, *rows;
+	float *step_mask, *rows;
 };
 
 bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale)
 {
-	return guidance_scale > 1.0 && model->unet.config.time_cond_proj_dim == 0;
+	return guidance_scale > 1.0 && !model->denoiser.guidance_embedding;
 }
 
 static int floats_new(struct run *run, float **ret_values, size_t n)
@@ -49,9 +48,9 @@ static int floats_new(struct run *run, float **ret_values, size_t n)
 
 static void run_clear(struct run *run)
 {
-	float *const arrays[] = {run->latents, run->noise,     run->image_latents, run->mask,
-				 run->masked,  run->input,     run->pair,	   run->scratch,
-				 run->cond,    run->step_mask, run->rows};
+	float *const arrays[] = {run->latents,	 run->noise, run->image_latents, run->mask,
+				 run->masked,	 run->input, run->pair,		 run->scratch,
+				 run->step_mask, run->rows};
 
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		free(arrays[i]);
@@ -298,36 +297,27 @@ static void make_input(struct run *run)
 static int predict(struct run *run, double timestep)
 {
 	const struct sde_sd_request *request = run->request;
-	const struct sde_unet *unet = &run->model->unet;
 	const int rows = request->batch * (run->guidance ? 2 : 1);
-	const size_t dim = (size_t)unet->config.time_cond_proj_dim;
-	struct sde_unet_call call = {.sample = run->input,
-				     .batch = rows,
-				     .height = run->h,
-				     .width = run->w,
-				     .timesteps = run->rows,
-				     .encoder_hidden_states = request->prompt_embeds,
-				     .tokens = request->tokens,
-				     .timestep_cond = run->cond,
-				     .text_embeds = request->pooled,
-				     .text_width = sde_model_pooled_width(run->model),
-				     .time_ids = request->time_ids,
-				     .n_time_ids = request->n_time_ids};
+	const struct sde_denoiser_call call = {
+		.sample = run->input,
+		.batch = rows,
+		.height = run->h,
+		.width = run->w,
+		.timesteps = run->rows,
+		.context = request->prompt_embeds,
+		.tokens = request->tokens,
+		.pooled = request->pooled,
+		.pooled_width = sde_model_pooled_width(run->model),
+		.time_ids = request->time_ids,
+		.n_time_ids = request->n_time_ids,
+		.guidance_scale = request->guidance_scale,
+	};
 	int r;
 
 	for (int i = 0; i < rows; i++)
 		run->rows[i] = (float)timestep;
-	if (dim > 0 && !run->cond) {
-		const float w = (float)(request->guidance_scale - 1.0);
-
-		r = floats_new(run, &run->cond, (size_t)rows * dim);
-		if (r < 0)
-			return r;
-		for (int i = 0; i < rows; i++)
-			sde_guidance_embedding(&w, 1, dim, 1000.0, run->cond + (size_t)i * dim);
-		call.timestep_cond = run->cond;
-	}
-	r = sde_unet_forward(run->model->runner, unet, &call, run->pair, run->error);
+	r = sde_denoiser_forward(run->model->runner, &run->model->denoiser, &call, run->pair,
+				 run->error);
 	if (r < 0 || !run->guidance)
 		return r;
 	sde_guidance_apply(run->pair, run->pair, run->all, (float)request->guidance_scale);
@@ -473,7 +463,7 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 	run.h = request->height / run.f;
 	run.w = request->width / run.f;
 	run.channels = model->vae.latent_channels;
-	run.in_channels = model->unet.config.in_channels;
+	run.in_channels = model->denoiser.in_channels;
 	run.pixels = (size_t)run.h * (size_t)run.w;
 	run.n = run.pixels * (size_t)run.channels;
 	run.all = run.n * (size_t)request->batch;

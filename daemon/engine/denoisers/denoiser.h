@@ -1,0 +1,74 @@
+/*
+ * The network that takes the noise out of latents, whichever architecture it is: what a pipeline needs of any of them. An
+ * architecture is a struct of its own with tables and a forward pass, and one struct sde_denoiser_class; nothing above this
+ * line asks which one it talks to.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "daemon/engine/denoisers/unet.h"
+
+struct sde_denoiser;
+struct sde_error;
+struct sde_runner;
+struct sde_weights;
+
+/* One forward pass. Arrays are float32; what the architecture does not use is not read. */
+struct sde_denoiser_call {
+	const float *sample; /* (batch, in_channels, height, width) */
+	int batch, height, width;
+	const float *timesteps; /* batch, as the scheduler gives them: 0..1000 */
+	const float *context;	/* (batch, tokens, context_width) */
+	int tokens;
+	const float *pooled; /* (batch, pooled_width): pooled text */
+	int pooled_width;
+	const float *time_ids; /* SDXL: (batch, n_time_ids) */
+	int n_time_ids;
+	double guidance_scale; /* for a network that is told of it (guidance_embedding) */
+};
+
+struct sde_denoiser_class {
+	const char *folder, *name; /* "unet", "UNet2DConditionModel" */
+	/*
+	 * Fill *denoiser from config and bind every tensor of weights. what: prefix of messages about the config. On failure
+	 * nothing needs clearing; -EINVAL, -ENOTSUP and -EBADMSG name the key or tensor.
+	 */
+	int (*bind)(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+		    struct sde_weights *weights, struct sde_error *error);
+	void (*clear)(struct sde_denoiser *denoiser);
+	/* ret_output: (batch, out_channels, height, width). -EINVAL says which part of the call does not fit. */
+	int (*forward)(struct sde_runner *runner, const struct sde_denoiser *denoiser,
+		       const struct sde_denoiser_call *call, float *ret_output,
+		       struct sde_error *error);
+};
+
+struct sde_denoiser {
+	const struct sde_denoiser_class *class; /* NULL: none is bound */
+	int in_channels, out_channels;		/* of latents */
+	int sample_size;	 /* latent side it was trained at, 0: the config does not say */
+	int context_width;	 /* channels of the context */
+	bool guidance_embedding; /* it is told the guidance scale: no classifier-free guidance */
+	union {
+		struct sde_unet unet;
+	};
+};
+
+extern const struct sde_denoiser_class sde_denoiser_unet;
+
+/* The classes there are, in the order in which a model folder is searched for them; NULL past the end. */
+const struct sde_denoiser_class *sde_denoiser_class_at(size_t i);
+
+/* Drop the denoiser's programs from the runner, then its memory; one that is not bound is fine. */
+void sde_denoiser_clear(struct sde_denoiser *denoiser, struct sde_runner *runner);
+
+static inline int sde_denoiser_forward(struct sde_runner *runner,
+				       const struct sde_denoiser *denoiser,
+				       const struct sde_denoiser_call *call, float *ret_output,
+				       struct sde_error *error)
+{
+	return denoiser->class->forward(runner, denoiser, call, ret_output, error);
+}

@@ -69,3 +69,11 @@ SDK_CLONES void sdk_narrow(enum sdk_type type, const float *in, void *out, size_
 	for (size_t i = 0; i < n; i++)
 		half[i] = f32_to_bf16(in[i]);
 }
+
+int sdk_tensor_floats(const struct sdk_tensor *tensor, float *out)
+{
+	if (tensor->fill)
+		return tensor->fill(tensor, out);
+	sdk_widen(tensor->type, tensor->data, out, (size_t)sdk_tensor_count(tensor));
+	return 0;
+}

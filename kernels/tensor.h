@@ -17,6 +17,12 @@ struct sdk_tensor {
 	int rank;
 	int64_t shape[SDK_MAX_RANK];
 	const void *data;
+	/*
+	 * When set, the numbers lie nowhere: fill makes them whenever a backend packs them (sdk_tensor_count floats; 0 or a
+	 * negative errno), data is only the address that tells this tensor from others, and type is SDK_F32. For weights of
+	 * conv2d and linear and their biases: an adapter's weights cost no memory beside their packed form.
+	 */
+	int (*fill)(const struct sdk_tensor *tensor, float *out);
 };
 
 static inline size_t sdk_type_size(enum sdk_type type)
@@ -33,6 +39,8 @@ static inline int64_t sdk_tensor_count(const struct sdk_tensor *tensor)
 	return n;
 }
 
+/* The tensor's numbers as floats, filled or widened: 0 or a negative errno of its fill. */
+int sdk_tensor_floats(const struct sdk_tensor *tensor, float *out);
 /* Widen n elements of type (not I32) to float. Exact. */
 void sdk_widen(enum sdk_type type, const void *in, float *out, size_t n);
 /* Round n floats to type (F32, BF16), to nearest even; NaN stays NaN. */

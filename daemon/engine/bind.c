@@ -65,6 +65,14 @@ static void take_bias(struct sde_binder *binder, struct sdk_tensor *ret_tensor, 
 	take(binder, ret_tensor, 1, shape, name, ".bias");
 }
 
+static void patch_layer(struct sde_binder *binder, const struct sde_bound_layer *layer)
+{
+	struct sde_patch *patch = sde_weights_patch(binder->weights);
+
+	if (patch && binder->r >= 0)
+		binder->r = patch->layer(patch, layer, binder->error);
+}
+
 static void bind_conv(struct sde_binder *binder, struct sde_conv *conv, int in, int out, int kernel,
 		      bool bias, const char *name)
 {
@@ -74,6 +82,8 @@ static void bind_conv(struct sde_binder *binder, struct sde_conv *conv, int in, 
 	take(binder, &conv->weight, 4, shape, name, ".weight");
 	if (bias)
 		take_bias(binder, &conv->bias, out, name);
+	patch_layer(binder, &(struct sde_bound_layer){name, &conv->weight, &conv->bias,
+						      &conv->branch, in, out, kernel});
 }
 
 static void bind_linear(struct sde_binder *binder, struct sde_linear *linear,
@@ -94,6 +104,8 @@ static void bind_linear(struct sde_binder *binder, struct sde_linear *linear,
 	take(binder, &linear->weight, rank, shape, name, ".weight");
 	if (kind != SDE_FIELD_LINEAR_NO_BIAS)
 		take_bias(binder, &linear->bias, out, name);
+	patch_layer(binder, &(struct sde_bound_layer){name, &linear->weight, &linear->bias,
+						      &linear->branch, in, out, 1});
 }
 
 static void bind_norm(struct sde_binder *binder, struct sde_norm *norm, int channels, bool bias,

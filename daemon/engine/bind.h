@@ -37,6 +37,23 @@ struct sde_field {
 		name, SDE_FIELD_##kind, offsetof(struct type, member), in, out                     \
 	}
 
+/* A layer that has just been bound, as a patch may change it. */
+struct sde_bound_layer {
+	const char *name; /* "down_blocks.0.resnets.1.conv1" */
+	struct sdk_tensor *weight, *bias;
+	const struct sde_branch **branch;
+	int in, out, kernel; /* kernel 1 for linear layers */
+};
+
+/*
+ * What adapters do to a model: while one is set on weights (sde_weights_set_patch), every convolution and linear layer that
+ * is bound from them passes through it and may get a branch or other tensors. A negative errno ends the binding.
+ */
+struct sde_patch {
+	int (*layer)(struct sde_patch *patch, const struct sde_bound_layer *layer,
+		     struct sde_error *error);
+};
+
 /* Sticky: after the first error the later calls do nothing. */
 struct sde_binder {
 	struct sde_weights *weights;

@@ -8,16 +8,26 @@
 #include "kernels/tensor.h"
 
 /*
+ * What an adapter of low rank adds to a layer: y += up(down(x)). down is a weight of the layer's own form with `rank` outputs (a
+ * convolution keeps kernel, stride and padding), up is (out, rank).
+ */
+struct sde_branch {
+	struct sdk_tensor down, up;
+};
+
+/*
  * 2-D convolution, weight (out, in, kernel, kernel). weight.data NULL: the model has no such layer. bias.data may be NULL.
  */
 struct sde_conv {
 	struct sdk_tensor weight, bias;
+	const struct sde_branch *branch; /* NULL: none; borrowed */
 	int in, out, kernel;
 };
 
 /* y = x W^T + b, weight (out, in) or, from a 1x1 convolution, (out, in, 1, 1). bias.data may be NULL. */
 struct sde_linear {
 	struct sdk_tensor weight, bias;
+	const struct sde_branch *branch; /* NULL: none; borrowed */
 	int in, out;
 };
 

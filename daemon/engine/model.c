@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/adapters/adapted.h"
 #include "daemon/engine/config-keys.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
@@ -295,6 +296,7 @@ struct sde_model *sde_model_unref(struct sde_model *model)
 {
 	if (!model || --model->references > 0)
 		return NULL;
+	sde_model_forget_adapted(model);
 	for (int i = 0; i < model->n_towers; i++)
 		tower_clear(&model->towers[i], model->runner);
 	sde_denoiser_clear(&model->denoiser, model->runner);

@@ -12,6 +12,9 @@
 #include "daemon/engine/preview.h"
 #include "daemon/engine/tokenizer/clip.h"
 
+struct sde_adapted;
+struct sde_adapted_cache;
+
 struct sde_engine {
 	struct sde_runner *runner;
 };
@@ -42,6 +45,9 @@ struct sde_model {
 	bool zero_negative; /* SDXL: without a negative prompt its embeddings are zeros */
 	struct sde_model_info info;
 	char default_sampler[48];
+	struct sde_adapted *
+		adapted; /* what the running job sees (adapters/adapted.h), NULL = the model as it is */
+	struct sde_adapted_cache *adapted_cache; /* NULL until a job has LoRAs */
 };
 
 /* Pixels per latent. */

@@ -15,9 +15,13 @@ static inline sdk_value sde_record_conv_stride(struct sdk_plan *plan, sdk_value 
 					       const struct sde_conv *conv, int stride)
 {
 	const int pad = conv->kernel / 2;
+	sdk_value y = sdk_conv2d(plan, x, &conv->weight, conv->bias.data ? &conv->bias : NULL,
+				 stride, pad, pad, pad, pad);
 
-	return sdk_conv2d(plan, x, &conv->weight, conv->bias.data ? &conv->bias : NULL, stride, pad,
-			  pad, pad, pad);
+	if (!conv->branch)
+		return y;
+	x = sdk_conv2d(plan, x, &conv->branch->down, NULL, stride, pad, pad, pad, pad);
+	return sdk_add(plan, y, sdk_linear(plan, x, &conv->branch->up, NULL));
 }
 
 static inline sdk_value sde_record_conv(struct sdk_plan *plan, sdk_value x,
@@ -29,7 +33,13 @@ static inline sdk_value sde_record_conv(struct sdk_plan *plan, sdk_value x,
 static inline sdk_value sde_record_linear(struct sdk_plan *plan, sdk_value x,
 					  const struct sde_linear *linear)
 {
-	return sdk_linear(plan, x, &linear->weight, linear->bias.data ? &linear->bias : NULL);
+	sdk_value y =
+		sdk_linear(plan, x, &linear->weight, linear->bias.data ? &linear->bias : NULL);
+
+	if (!linear->branch)
+		return y;
+	x = sdk_linear(plan, x, &linear->branch->down, NULL);
+	return sdk_add(plan, y, sdk_linear(plan, x, &linear->branch->up, NULL));
 }
 
 static inline sdk_value sde_record_group_norm(struct sdk_plan *plan, sdk_value x,

@@ -57,10 +57,18 @@ static struct sdk_packed *packed_new(const void *source, const dnnl_memory_desc_
 	return packed;
 }
 
+/* One that is not in the list. */
+static void packed_drop(struct sdk_packed *packed)
+{
+	free(packed->data);
+	free(packed);
+}
+
 int sdk_packed_floats(struct sdk_cpu *cpu, const struct sdk_tensor *tensor, struct sdk_packed **ret)
 {
 	struct sdk_packed *packed = find(cpu, tensor->data, NULL);
 	const size_t n = (size_t)sdk_tensor_count(tensor);
+	int r;
 
 	if (packed) {
 		packed->refs++;
@@ -68,7 +76,11 @@ int sdk_packed_floats(struct sdk_cpu *cpu, const struct sdk_tensor *tensor, stru
 		packed = packed_new(tensor->data, NULL, n * sizeof(float));
 		if (!packed)
 			return -ENOMEM;
-		sdk_widen(tensor->type, tensor->data, packed->data, n);
+		r = sdk_tensor_floats(tensor, packed->data);
+		if (r < 0) {
+			packed_drop(packed);
+			return r;
+		}
 		packed->next = cpu->packed;
 		cpu->packed = packed;
 	}
@@ -132,21 +144,16 @@ int sdk_packed_weights(struct sdk_cpu *cpu, const struct sdk_tensor *tensor,
 	packed = packed_new(tensor->data, md, dnnl_memory_desc_get_size(md));
 	if (!packed)
 		return -ENOMEM;
-	if (tensor->type != SDK_F32) {
+	if (tensor->type != SDK_F32 || tensor->fill) {
 		floats = aligned_new(n * sizeof(float));
-		if (!floats) {
-			free(packed->data);
-			free(packed);
-			return -ENOMEM;
-		}
-		sdk_widen(tensor->type, tensor->data, floats, n);
+		r = floats ? sdk_tensor_floats(tensor, floats) : -ENOMEM;
 	}
-	r = reorder(cpu, &plain, floats ? (void *)floats : (void *)(uintptr_t)tensor->data, md,
-		    packed->data);
+	if (r >= 0)
+		r = reorder(cpu, &plain, floats ? (void *)floats : (void *)(uintptr_t)tensor->data,
+			    md, packed->data);
 	free(floats);
 	if (r < 0) {
-		free(packed->data);
-		free(packed);
+		packed_drop(packed);
 		return r;
 	}
 	packed->next = cpu->packed;
@@ -169,6 +176,5 @@ void sdk_packed_unref(struct sdk_cpu *cpu, struct sdk_packed *packed)
 	while (*link != packed)
 		link = &(*link)->next;
 	*link = packed->next;
-	free(packed->data);
-	free(packed);
+	packed_drop(packed);
 }

@@ -44,13 +44,18 @@ static int widen_new(const struct sdk_tensor *tensor, float **ret_values)
 {
 	const size_t n = tensor ? (size_t)sdk_tensor_count(tensor) : 0;
 	float *values;
+	int r;
 
 	if (!tensor)
 		return 0;
 	values = malloc(n * sizeof(*values));
 	if (!values)
 		return -ENOMEM;
-	sdk_widen(tensor->type, tensor->data, values, n);
+	r = sdk_tensor_floats(tensor, values);
+	if (r < 0) {
+		free(values);
+		return r;
+	}
 	*ret_values = values;
 	return 0;
 }

@@ -2,7 +2,6 @@
  * kind pipeline: diffusers' text-to-image, image-to-image and inpainting calls of SD 1.x, 2.x, XL (and LCM), by seed; and
  * prompt_embed: weighted prompts as AUTOMATIC1111 embeds them.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +12,7 @@
 #include "daemon/engine/pipelines/prompt-embed.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 #include "daemon/engine/pixels/convert.h"
-#include "tests/golden/golden.h"
+#include "tests/golden/component.h"
 
 #define BATCH_MAX 16
 
@@ -31,22 +30,6 @@ struct call {
 	bool crops;
 	struct sde_error error;
 };
-
-static int load(struct golden_case *c, struct sde_model **ret_model)
-{
-	const struct sde_engine_options options = {c->options->backend, c->options->dtype, 1};
-	struct sde_engine *engine;
-	struct sde_error error = {0};
-
-	if (!c->model)
-		return golden_fail(c, "the case names no model");
-	if (sde_engine_new(&options, &engine, &error) < 0)
-		return golden_fail_error(c, c->options->backend, &error);
-	if (sde_model_load(engine, c->model, ret_model, &error) < 0)
-		return error.code == -ENOTSUP ? golden_skip(c, "%s", error.message)
-					      : golden_fail_error(c, c->model, &error);
-	return GOLDEN_PASS;
-}
 
 static double number(const struct call *call, const char *key, double fallback)
 {
@@ -417,7 +400,7 @@ int golden_pipeline(struct golden_case *c)
 	call->arguments = golden_param(c, "call");
 	r = set_request(call);
 	if (r == GOLDEN_PASS)
-		r = load(c, &call->model);
+		r = golden_load_model(c, &call->model);
 	if (r != GOLDEN_PASS)
 		return r;
 	if (sde_scheduler_config_from_json(golden_param(c, "scheduler"), &call->scheduler,
@@ -448,7 +431,7 @@ int golden_prompt_embed(struct golden_case *c)
 	int64_t n, width;
 	int r;
 
-	r = load(c, &model);
+	r = golden_load_model(c, &model);
 	if (r != GOLDEN_PASS)
 		return r;
 	tokenizer = model->towers[0].tokenizer;

@@ -3,8 +3,10 @@
  */
 #include "tests/golden/component.h"
 
+#include <errno.h>
 #include <string.h>
 
+#include "daemon/engine/engine.h"
 #include "daemon/engine/formats/model-dir.h"
 
 int golden_open_component(struct golden_case *c, const char *class_prefix,
@@ -29,5 +31,21 @@ int golden_open_component(struct golden_case *c, const char *class_prefix,
 		return golden_fail_error(c, name, &error);
 	if (sde_runner_new(c->options->backend, c->options->dtype, 1, &ret->runner, &error) < 0)
 		return golden_fail_error(c, c->options->backend, &error);
+	return GOLDEN_PASS;
+}
+
+int golden_load_model(struct golden_case *c, struct sde_model **ret_model)
+{
+	const struct sde_engine_options options = {c->options->backend, c->options->dtype, 1};
+	struct sde_engine *engine;
+	struct sde_error error = {0};
+
+	if (!c->model)
+		return golden_fail(c, "the case names no model");
+	if (sde_engine_new(&options, &engine, &error) < 0)
+		return golden_fail_error(c, c->options->backend, &error);
+	if (sde_model_load(engine, c->model, ret_model, &error) < 0)
+		return error.code == -ENOTSUP ? golden_skip(c, "%s", error.message)
+					      : golden_fail_error(c, c->model, &error);
 	return GOLDEN_PASS;
 }

@@ -51,6 +51,17 @@ static int unet_bind(struct sde_denoiser *denoiser, const json_t *config, const 
 	return 0;
 }
 
+static int unet_bind_like(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
+			  struct sde_weights *weights, struct sde_error *error)
+{
+	struct sde_denoiser bound = *other;
+	int r = sde_unet_bind(&bound.unet, &other->unet.config, weights, error);
+
+	if (r >= 0)
+		*denoiser = bound;
+	return r;
+}
+
 static void unet_clear(struct sde_denoiser *denoiser)
 {
 	sde_unet_clear(&denoiser->unet);
@@ -91,6 +102,7 @@ const struct sde_denoiser_class sde_denoiser_unet = {
 	.folder = "unet",
 	.name = "UNet2DConditionModel",
 	.bind = unet_bind,
+	.bind_like = unet_bind_like,
 	.clear = unet_clear,
 	.forward = unet_forward,
 };

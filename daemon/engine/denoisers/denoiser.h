@@ -39,6 +39,12 @@ struct sde_denoiser_class {
 	 */
 	int (*bind)(struct sde_denoiser *denoiser, const json_t *config, const char *what,
 		    struct sde_weights *weights, struct sde_error *error);
+	/*
+	 * Bind *denoiser once more like another of this class, from the same weights: for a patch set on them (bind.h), which
+	 * sees every layer. NULL: this architecture takes no adapters.
+	 */
+	int (*bind_like)(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
+			 struct sde_weights *weights, struct sde_error *error);
 	void (*clear)(struct sde_denoiser *denoiser);
 	/* ret_output: (batch, out_channels, height, width). -EINVAL says which part of the call does not fit. */
 	int (*forward)(struct sde_runner *runner, const struct sde_denoiser *denoiser,

@@ -27,6 +27,7 @@ struct sde_weights {
 	size_t file_count;
 	struct entry *entries; /* sorted by name */
 	size_t count;
+	struct sde_patch *patch;
 };
 
 static int by_name(const void *a, const void *b)
@@ -334,4 +335,14 @@ const struct sde_tensor *sde_weights_unused(const struct sde_weights *weights, s
 			return entry->tensor;
 	}
 	return NULL;
+}
+
+void sde_weights_set_patch(struct sde_weights *weights, struct sde_patch *patch)
+{
+	weights->patch = patch;
+}
+
+struct sde_patch *sde_weights_patch(const struct sde_weights *weights)
+{
+	return weights->patch;
 }

@@ -50,6 +50,11 @@ bool sde_weights_ignore(struct sde_weights *weights, const char *name);
 /* First tensor, in order of names from *position on, that nobody took; NULL when none is left. Start with *position = 0. */
 const struct sde_tensor *sde_weights_unused(const struct sde_weights *weights, size_t *position);
 
+/* What changes the layers bound from these weights (bind.h), NULL = nothing. Borrowed. */
+struct sde_patch;
+void sde_weights_set_patch(struct sde_weights *weights, struct sde_patch *patch);
+struct sde_patch *sde_weights_patch(const struct sde_weights *weights);
+
 static inline void sde_weights_freep(struct sde_weights **weights)
 {
 	sde_weights_free(*weights);

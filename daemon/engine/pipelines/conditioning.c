@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/adapters/adapted.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/pipelines/prompt-embed.h"
@@ -45,7 +46,7 @@ int sde_model_embed(struct sde_model *model, const struct sde_prompt *prompts, i
 		return sde_error_set(error, -ENOMEM, "no memory for %zu prompt chunks",
 				     prompts[0].count);
 	for (int i = 0; i < model->n_towers; i++) {
-		const struct sde_clip *clip = &model->towers[i].clip;
+		const struct sde_clip *clip = sde_model_clip(model, i);
 		const size_t part = (size_t)clip->config.hidden_size;
 		const bool pooled = family->pooled == SDE_POOLED_LAST && i + 1 == model->n_towers;
 		int r;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/adapters/adapted.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/model.h"
@@ -316,8 +317,8 @@ static int predict(struct run *run, double timestep)
 
 	for (int i = 0; i < rows; i++)
 		run->rows[i] = (float)timestep;
-	r = sde_denoiser_forward(run->model->runner, &run->model->denoiser, &call, run->pair,
-				 run->error);
+	r = sde_denoiser_forward(run->model->runner, sde_model_denoiser(run->model), &call,
+				 run->pair, run->error);
 	if (r < 0 || !run->guidance)
 		return r;
 	sde_guidance_apply(run->pair, run->pair, run->all, (float)request->guidance_scale);

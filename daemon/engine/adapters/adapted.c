@@ -1,0 +1,209 @@
+/*
+ * Adapted models and the cache of them; see adapted.h.
+ */
+#include "daemon/engine/adapters/adapted.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/model.h"
+#include "daemon/engine/runner.h"
+
+#define KEPT_MAX 4
+/* Merged weights (LoHa, LoKr, DoRA, full differences) are copies of layers once packed: of all sets kept together. */
+#define KEPT_MERGED_BYTES ((uint64_t)1 << 30)
+
+struct sde_adapted {
+	uint64_t key;
+	uint64_t used; /* cache->clock when last chosen */
+	struct sde_loras *loras;
+	struct sde_denoiser denoiser; /* class NULL: none of its layers changed */
+	struct sde_clip clips[SDE_TOWERS_MAX];
+	bool has_clip[SDE_TOWERS_MAX];
+};
+
+struct sde_adapted_cache {
+	struct sde_adapted *kept[KEPT_MAX];
+	uint64_t clock;
+};
+
+static void adapted_free(struct sde_adapted *adapted, struct sde_runner *runner)
+{
+	if (!adapted)
+		return;
+	sde_denoiser_clear(&adapted->denoiser, runner);
+	for (int i = 0; i < SDE_TOWERS_MAX; i++)
+		if (adapted->has_clip[i]) {
+			sde_runner_forget(runner, &adapted->clips[i]);
+			sde_clip_clear(&adapted->clips[i]);
+		}
+	sde_loras_free(adapted->loras);
+	free(adapted);
+}
+
+/* A refiner's only encoder is a second one. */
+static enum sde_adapter_part part_of_tower(const struct sde_model *model, int tower)
+{
+	return tower > 0 || model->aesthetic ? SDE_ADAPTER_TEXT_2 : SDE_ADAPTER_TEXT;
+}
+
+static int bind_tower(struct sde_adapted *adapted, const struct sde_model *model, int i,
+		      struct sde_error *error)
+{
+	const struct sde_text_tower *tower = &model->towers[i];
+	const enum sde_adapter_part part = part_of_tower(model, i);
+	int r;
+
+	sde_weights_set_patch(tower->weights, sde_loras_patch(adapted->loras, part, NULL));
+	r = sde_clip_bind(&adapted->clips[i], &tower->clip.config, tower->weights, error);
+	sde_weights_set_patch(tower->weights, NULL);
+	if (r < 0)
+		return r;
+	adapted->has_clip[i] = sde_loras_patched(adapted->loras, part) > 0;
+	if (!adapted->has_clip[i])
+		sde_clip_clear(&adapted->clips[i]);
+	return 0;
+}
+
+static int bind_denoiser(struct sde_adapted *adapted, const struct sde_model *model,
+			 struct sde_error *error)
+{
+	const struct sde_denoiser *denoiser = &model->denoiser;
+	struct sde_patch *patch =
+		sde_loras_patch(adapted->loras, SDE_ADAPTER_UNET, &denoiser->unet.config);
+	int r;
+
+	if (!denoiser->class->bind_like)
+		return sde_error_set(error, -ENOTSUP, "models with a %s take no LoRAs yet",
+				     denoiser->class->name);
+	sde_weights_set_patch(model->denoiser_weights, patch);
+	r = denoiser->class->bind_like(&adapted->denoiser, denoiser, model->denoiser_weights,
+				       error);
+	sde_weights_set_patch(model->denoiser_weights, NULL);
+	if (r >= 0 && sde_loras_patched(adapted->loras, SDE_ADAPTER_UNET) == 0)
+		sde_denoiser_clear(&adapted->denoiser, model->runner);
+	return r;
+}
+
+/* Takes loras. */
+static int adapted_new(const struct sde_model *model, struct sde_loras *loras, uint64_t key,
+		       struct sde_adapted **ret_adapted, struct sde_error *error)
+{
+	struct sde_adapted *adapted = calloc(1, sizeof(*adapted));
+	int r;
+
+	if (!adapted) {
+		sde_loras_free(loras);
+		return sde_error_set(error, -ENOMEM, "no memory for LoRAs");
+	}
+	adapted->key = key;
+	adapted->loras = loras;
+	r = bind_denoiser(adapted, model, error);
+	for (int i = 0; r >= 0 && i < model->n_towers; i++)
+		r = bind_tower(adapted, model, i, error);
+	if (r >= 0)
+		r = sde_loras_finish(loras, error);
+	if (r < 0) {
+		adapted_free(adapted, model->runner);
+		return r;
+	}
+	*ret_adapted = adapted;
+	return 0;
+}
+
+static struct sde_adapted **oldest(struct sde_adapted_cache *cache)
+{
+	struct sde_adapted **slot = NULL;
+
+	for (int i = 0; i < KEPT_MAX; i++)
+		if (cache->kept[i] && (!slot || cache->kept[i]->used < (*slot)->used))
+			slot = &cache->kept[i];
+	return slot;
+}
+
+/* Room for one more: a free slot, and its merged weights within the limit as far as dropping others helps. */
+static struct sde_adapted **make_room(struct sde_model *model, uint64_t merged_bytes)
+{
+	struct sde_adapted_cache *cache = model->adapted_cache;
+
+	for (;;) {
+		struct sde_adapted **vacant = NULL, **victim = oldest(cache);
+		uint64_t bytes = merged_bytes;
+
+		for (int i = 0; i < KEPT_MAX; i++) {
+			if (cache->kept[i])
+				bytes += sde_loras_merged_bytes(cache->kept[i]->loras);
+			else
+				vacant = &cache->kept[i];
+		}
+		if (!victim || (vacant && bytes <= KEPT_MERGED_BYTES))
+			return vacant;
+		adapted_free(*victim, model->runner);
+		*victim = NULL;
+	}
+}
+
+int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, size_t n,
+		    struct sde_error *error)
+{
+	struct sde_adapted_cache *cache = model->adapted_cache;
+	struct sde_adapted *adapted = NULL, **slot;
+	struct sde_loras *loras;
+	uint64_t key;
+	int r;
+
+	model->adapted = NULL;
+	if (n == 0)
+		return 0;
+	if (n > SDE_LORAS_MAX)
+		return sde_error_set(error, -EINVAL, "at most %d LoRAs at once, not %zu",
+				     SDE_LORAS_MAX, n);
+	if (!cache)
+		cache = model->adapted_cache = calloc(1, sizeof(*cache));
+	if (!cache)
+		return sde_error_set(error, -ENOMEM, "no memory for LoRAs");
+	r = sde_loras_new(uses, n, model->info.family, &loras, error);
+	if (r < 0)
+		return r;
+	key = sde_loras_content(loras);
+	cache->clock++;
+	for (int i = 0; i < KEPT_MAX; i++)
+		if (cache->kept[i] && cache->kept[i]->key == key) {
+			sde_loras_free(loras);
+			model->adapted = cache->kept[i];
+			model->adapted->used = cache->clock;
+			return 0;
+		}
+	r = adapted_new(model, loras, key, &adapted, error);
+	if (r < 0)
+		return r;
+	slot = make_room(model, sde_loras_merged_bytes(loras));
+	adapted->used = cache->clock;
+	*slot = model->adapted = adapted;
+	return 0;
+}
+
+const struct sde_denoiser *sde_model_denoiser(const struct sde_model *model)
+{
+	return model->adapted && model->adapted->denoiser.class ? &model->adapted->denoiser
+								: &model->denoiser;
+}
+
+const struct sde_clip *sde_model_clip(const struct sde_model *model, int tower)
+{
+	return model->adapted && model->adapted->has_clip[tower] ? &model->adapted->clips[tower]
+								 : &model->towers[tower].clip;
+}
+
+void sde_model_forget_adapted(struct sde_model *model)
+{
+	struct sde_adapted_cache *cache = model->adapted_cache;
+
+	for (int i = 0; cache && i < KEPT_MAX; i++)
+		adapted_free(cache->kept[i], model->runner);
+	free(cache);
+	model->adapted_cache = NULL;
+	model->adapted = NULL;
+}

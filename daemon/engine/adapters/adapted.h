@@ -1,0 +1,28 @@
+/*
+ * A model as one job sees it: with its LoRAs. The adapted parts are bound again from the model's own mapped weights (structs of a
+ * few kilobytes) with what the adapters add; packed weights are shared with the model's, and a part that no adapter touches is the
+ * model's. The last few are kept, so that changing back and forth costs nothing.
+ */
+#pragma once
+
+#include "daemon/engine/adapters/loras.h"
+
+struct sde_model;
+struct sde_denoiser;
+struct sde_clip;
+
+#define SDE_LORAS_MAX 16 /* of one job */
+
+/*
+ * Jobs on model run with these from now on; n 0: as it is. The cache is keyed by the files' content and the weights. Errors as
+ * of sde_loras_new and sde_loras_finish; on failure the model runs as it is.
+ */
+int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, size_t n,
+		    struct sde_error *error);
+
+/* What a pipeline runs: the adapted part, else the model's. */
+const struct sde_denoiser *sde_model_denoiser(const struct sde_model *model);
+const struct sde_clip *sde_model_clip(const struct sde_model *model, int tower);
+
+/* Drop all that is kept: before the model's own parts go. */
+void sde_model_forget_adapted(struct sde_model *model);

@@ -3,7 +3,6 @@
  */
 #include "client/sdctl/sdctl.h"
 
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,47 +12,10 @@
 
 #include "client/sdctl/layers.h"
 #include "client/sdctl/metadata.h"
+#include "client/sdctl/options.h"
 #include "client/sdctl/progress.h"
 
 #define OUTPAINT_STEP "128"
-
-/* Options that are fields of job.submit; the library checks their values by the protocol's own tables. */
-enum { OPTION_FIELD = 256, OPTION_DETACH, OPTION_LAYER, OPTION_PREVIEW, OPTION_SHEET };
-
-static const struct option options[] = {
-	{"model", required_argument, NULL, OPTION_FIELD},
-	{"negative", required_argument, NULL, OPTION_FIELD},
-	{"sampler", required_argument, NULL, OPTION_FIELD},
-	{"seed", required_argument, NULL, OPTION_FIELD},
-	{"steps", required_argument, NULL, OPTION_FIELD},
-	{"guidance", required_argument, NULL, OPTION_FIELD},
-	{"strength", required_argument, NULL, OPTION_FIELD},
-	{"clip-skip", required_argument, NULL, OPTION_FIELD},
-	{"width", required_argument, NULL, OPTION_FIELD},
-	{"height", required_argument, NULL, OPTION_FIELD},
-	{"count", required_argument, NULL, OPTION_FIELD},
-	{"select", required_argument, NULL, OPTION_FIELD},
-	{"feather", required_argument, NULL, OPTION_FIELD},
-	{"grow", required_argument, NULL, OPTION_FIELD},
-	{"padding", required_argument, NULL, OPTION_FIELD},
-	{"context", required_argument, NULL, OPTION_FIELD},
-	{"fill", required_argument, NULL, OPTION_FIELD},
-	{"color-match", required_argument, NULL, OPTION_FIELD},
-	{"left", required_argument, NULL, OPTION_FIELD},
-	{"right", required_argument, NULL, OPTION_FIELD},
-	{"top", required_argument, NULL, OPTION_FIELD},
-	{"bottom", required_argument, NULL, OPTION_FIELD},
-	{"image", required_argument, NULL, 'i'},
-	{"mask", required_argument, NULL, 'm'},
-	{"output", required_argument, NULL, 'o'},
-	{"sheet", required_argument, NULL, OPTION_SHEET},
-	{"preview", required_argument, NULL, OPTION_PREVIEW},
-	{"preview-every", required_argument, NULL, OPTION_FIELD},
-	{"layer", no_argument, NULL, OPTION_LAYER},
-	{"detach", no_argument, NULL, OPTION_DETACH},
-	{"help", no_argument, NULL, 'h'},
-	{0},
-};
 
 struct generation {
 	sdc_request *request;
@@ -70,37 +32,12 @@ static void generation_clear(struct generation *generation)
 	picture_clear(&generation->mask);
 }
 
-static int print_options(const struct verb *verb)
-{
-	printf("usage: sdctl %s %s\n%s\n\noptions:", verb->name, verb->arguments, verb->help);
-	for (const struct option *option = options; option->name; option++)
-		printf(" --%s%s", option->name, option->has_arg ? " VALUE" : "");
-	printf("\nsdctl(1) says which verb takes which and what they mean.\n");
-	return EXIT_OK;
-}
-
-/* "--clip-skip" -> "clip_skip", and the forms people type. */
-static void field_name(char *field, size_t size, const char *option)
-{
-	if (strcmp(option, "negative") == 0)
-		option = "negative_prompt";
-	else if (strcmp(option, "guidance") == 0)
-		option = "guidance_scale";
-	else if (strcmp(option, "preview-every") == 0)
-		option = "preview";
-	snprintf(field, size, "%s", option);
-	for (char *c = field; *c; c++) {
-		if (*c == '-')
-			*c = '_';
-	}
-}
-
 static int set_field(struct generation *generation, const char *option, const char *value)
 {
 	sdc_error error = {0};
 	char field[32];
 
-	field_name(field, sizeof(field), option);
+	options_field(option, field, sizeof(field));
 	if (strcmp(field, "preview") == 0)
 		generation->preview_every = true;
 	if (strcmp(field, "left") == 0 || strcmp(field, "right") == 0 ||
@@ -355,10 +292,12 @@ static int run(const struct context *context, struct generation *generation)
 
 static int parse(struct generation *generation, const struct verb *verb, int argc, char **argv)
 {
+	struct option options[OPTIONS_MAX + 1];
 	int option, index, r = EXIT_OK;
 
+	options_of(verb, options);
 	while (r == EXIT_OK &&
-	       (option = getopt_long(argc, argv, "i:m:o:h", options, &index)) >= 0) {
+	       (option = getopt_long(argc, argv, OPTION_LETTERS, options, &index)) >= 0) {
 		switch (option) {
 		case OPTION_FIELD:
 			r = set_field(generation, options[index].name, optarg);
@@ -385,8 +324,7 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 			generation->output = optarg;
 			break;
 		case 'h':
-			print_options(verb);
-			exit(EXIT_OK);
+			exit(options_print(verb));
 		default:
 			r = usage(verb);
 		}
@@ -498,12 +436,15 @@ static int replay_entry(const struct context *context, struct generation *genera
 
 static int run_replay(const struct context *context, int argc, char **argv)
 {
+	const struct verb *verb = find_verb(generate_verbs, argv[0]);
 	struct generation generation = {0};
+	struct option options[OPTIONS_MAX + 1];
 	char message[512], *text;
 	int option, r;
 	json_t *entry;
 
-	while ((option = getopt_long(argc, argv, "i:m:o:h", options, NULL)) >= 0) {
+	options_of(verb, options);
+	while ((option = getopt_long(argc, argv, OPTION_LETTERS, options, NULL)) >= 0) {
 		if (option == 'i')
 			generation.image_path = optarg;
 		else if (option == 'm')
@@ -511,12 +452,12 @@ static int run_replay(const struct context *context, int argc, char **argv)
 		else if (option == 'o')
 			generation.output = optarg;
 		else if (option == 'h')
-			return print_options(find_verb(generate_verbs, "replay"));
+			return options_print(verb);
 		else
-			return usage(find_verb(generate_verbs, "replay"));
+			return usage(verb);
 	}
 	if (optind + 1 != argc)
-		return usage(find_verb(generate_verbs, "replay"));
+		return usage(verb);
 	if (picture_png_text(argv[optind], METADATA_KEY, &text, message, sizeof(message)) < 0) {
 		complain("%s", message);
 		return EXIT_USAGE;

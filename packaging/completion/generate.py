@@ -11,14 +11,11 @@ import subprocess
 import sys
 import tomllib
 
-FILES = {"image": "i", "mask": "m", "output": "o", "sheet": None, "preview": None, "socket": None}
 FIELDS = {"negative": "negative_prompt", "guidance": "guidance_scale", "preview-every": "preview"}
 DOCS = {
     "socket": "Socket of the daemon.", "json": "Output for programs.", "quiet": "No progress line.",
     "spawn": "Start the daemon when none runs.", "inline": "Send pixels through the socket.", "help": "Print and exit.",
-    "version": "Print and exit.", "image": "The picture to start from.", "mask": "White is repainted.",
-    "output": "Where the picture goes.", "sheet": "A before/after sheet.", "preview": "Overwritten while the job runs.",
-    "layer": "Write the new layer alone.", "detach": "Leave the job to the daemon.",
+    "version": "Print and exit.", "output": "Where the picture goes.",
 }
 
 
@@ -27,19 +24,19 @@ def say(sdctl, *arguments):
 
 
 class Option:
-    def __init__(self, name, takes_value, schema):
-        self.name, self.takes_value, self.choices = name, takes_value, []
+    """value: what the help calls it ("" = takes none); the schema knows the words that a field takes."""
+
+    def __init__(self, schema, name, value, doc=None, letter=""):
+        self.name, self.takes_value, self.letter, self.choices = name, bool(value), letter, []
+        self.is_file = value in ("FILE", "PATH")
+        self.doc = doc or DOCS[name]
         field_name = FIELDS.get(name, name.replace("-", "_"))
         for field in [*schema["struct"]["job_parameters"]["fields"], *schema["struct"]["job_submit"]["fields"]]:
-            if field["name"] == field_name and name not in DOCS:
-                self.doc = field["doc"]
+            if field["name"] == field_name and value and not self.is_file:
                 if field["type"] == "bool":
                     self.choices = ["true", "false"]
                 elif "enum" in field:
                     self.choices = schema["enum"][field["enum"]]
-        if name in DOCS:
-            self.doc = DOCS[name]
-        self.doc = getattr(self, "doc", "").split(". ")[0].split(";")[0].rstrip(".")
 
 
 class Tool:
@@ -51,24 +48,22 @@ class Tool:
         text = say(sdctl, "--help")
         self.verbs = re.findall(r"^  (\S+) +(.+)$", text, re.M)
         usage = text.splitlines()[0]
-        self.globals = [Option(name, bool(value), schema)
-                        for name, value in re.findall(r"\[--([\w-]+)( [A-Z]+)?\]", usage)]
-        self.globals += [Option(name, False, schema) for name in ("help", "version")]
+        self.globals = [Option(schema, name, value)
+                        for name, value in re.findall(r"\[--([\w-]+)(?: ([A-Z]+))?\]", usage)]
+        self.globals += [Option(schema, name, "") for name in ("help", "version")]
         lists = {}  # verbs that take the same options share an entry
         for verb, _ in self.verbs:
             text = say(sdctl, verb, "--help")
-            listed = re.search(r"^options:(.*)$", text, re.M)
-            found = re.findall(r"--([\w-]+)( VALUE)?", listed[1]) if listed else [("help", "")]
-            if not listed and "-o FILE" in text.splitlines()[0]:
-                found.append(("output", " VALUE"))
+            found = re.findall(r"^ +(?:-(\w), )?--([\w-]+)(?: (\S+))?  +(.+)$", text, re.M) or [("", "help", "", None)]
+            if len(found) == 1 and "-o FILE" in text.splitlines()[0]:
+                found.append(("o", "output", "FILE", None))
             lists.setdefault(tuple(found), []).append(verb)
-        self.options = [(verbs, [Option(name, bool(value), schema) for name, value in found])
+        self.options = [(verbs, [Option(schema, name, value, doc, letter) for letter, name, value, doc in found])
                         for found, verbs in lists.items()]
 
 
 def spelled(option):
-    short = FILES.get(option.name)
-    return f"--{option.name}" + (f" | -{short}" if short else "")
+    return f"--{option.name}" + (f" | -{option.letter}" if option.letter else "")
 
 
 def bash(tool):
@@ -88,9 +83,9 @@ def bash(tool):
     for option in everything.values():
         if option.choices:
             lines.append(f'\t{spelled(option)}) COMPREPLY=($(compgen -W "{" ".join(option.choices)}" -- "$word")); return ;;')
-        elif option.name in FILES:
+        elif option.is_file:
             lines.append(f'\t{spelled(option)}) COMPREPLY=($(compgen -f -- "$word")); return ;;')
-    nothing = [spelled(o) for o in everything.values() if o.takes_value and not o.choices and o.name not in FILES]
+    nothing = [spelled(o) for o in everything.values() if o.takes_value and not o.choices and not o.is_file]
     lines += ["\t" + " | ".join(nothing) + ") COMPREPLY=(); return ;;", "\tesac",
               "\tif [[ $word == -* ]]; then",
               '\t\tCOMPREPLY=($(compgen -W "$options" -- "$word"))',
@@ -106,10 +101,9 @@ def zsh_option(option):
     doc = re.sub(r"([\[\]:'])", "", option.doc)
     if not option.takes_value:
         return f"'--{option.name}[{doc}]'"
-    value = f"({' '.join(option.choices)})" if option.choices else "_files" if option.name in FILES else ""
-    short = FILES.get(option.name)
-    if short:
-        return "{-" + short + ",--" + option.name + "=}'[" + doc + "]:file:_files'"
+    value = f"({' '.join(option.choices)})" if option.choices else "_files" if option.is_file else ""
+    if option.letter:
+        return "{-" + option.letter + ",--" + option.name + "=}'[" + doc + "]:file:_files'"
     return f"'--{option.name}=[{doc}]:value:{value}'"
 
 
@@ -130,12 +124,11 @@ def zsh(tool):
 
 def fish_option(option, condition):
     doc = option.doc.replace("'", "")
-    short = FILES.get(option.name)
-    line = f"complete -c sdctl -n '{condition}' -l {option.name}" + (f" -s {short}" if short else "")
+    line = f"complete -c sdctl -n '{condition}' -l {option.name}" + (f" -s {option.letter}" if option.letter else "")
     if option.choices:
         line += f" -x -a '{' '.join(option.choices)}'"
     elif option.takes_value:
-        line += " -r -F" if option.name in FILES else " -x"
+        line += " -r -F" if option.is_file else " -x"
     return line + f" -d '{doc}'"
 
 

@@ -38,9 +38,9 @@ def main():
     text = run(sdctl, "--help")
     verbs = re.findall(r"^  (\S+) ", text, re.M)
     before = re.findall(r"--[\w-]+", text.splitlines()[0]) + ["--help", "--version"]
-    options = {verb: re.findall(r"--[\w-]+", run(sdctl, verb, "--help").split("\noptions:")[1].splitlines()[0])
+    options = {verb: re.findall(r"^ +(?:-\w, )?(--[\w-]+) ", run(sdctl, verb, "--help").split("\noptions:")[1], re.M)
                for verb in ("txt2img", "img2img", "inpaint", "outpaint", "replay")}
-    if len(verbs) < 14 or "--fill" not in options["inpaint"]:
+    if len(verbs) < 14 or "--fill" not in options["inpaint"] or "--fill" in options["txt2img"]:
         sys.exit("sdctl --help cannot be read as it was when this test was written")
     fills = ["auto", "blur", "neutral", "edge", "original"]
 
@@ -51,13 +51,14 @@ def main():
         check(f"bash, options of {verb}", ask_bash(bash, verb, "--"), wanted)
     check("bash, options of get", ask_bash(bash, "get", "--"), ["--help", "--output"])
     check("bash, values of --fill", ask_bash(bash, "inpaint", "--fill", ""), fills)
+    check("bash, values of --context", ask_bash(bash, "inpaint", "--context", "sel"), ["selection"])
     check("bash, values of --steps", ask_bash(bash, "inpaint", "--steps", ""), [])
 
     with open(zsh, encoding="utf-8") as file:
         text = file.read()
     block = text.split("verbs=(")[1].split("\n\t)")[0]
     check("zsh, verbs", re.findall(r"^\t\t'(\w+):", block, re.M), verbs)
-    block = text.split("\t\ttxt2img")[1].split(";;")[0]
+    block = text.split("\t\ttxt2img)")[1].split(";;")[0]
     check("zsh, options of txt2img", re.findall(r"--[\w-]+(?=[=\[])", block), options["txt2img"])
     if shutil.which("zsh"):
         run("zsh", "-n", zsh)

@@ -1,0 +1,117 @@
+/*
+ * The table of options: see options.h. Ranges and defaults are the protocol's (sdd-protocol(7)); what is said here is what
+ * a person at a shell needs to choose.
+ */
+#include "client/sdctl/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TXT2IMG = 1, IMG2IMG = 2, INPAINT = 4, OUTPAINT = 8, REPLAY = 16 };
+#define GENERATE (TXT2IMG | IMG2IMG | INPAINT | OUTPAINT)
+#define SOURCE	 (IMG2IMG | INPAINT | OUTPAINT)
+#define HOLE	 (INPAINT | OUTPAINT)
+
+static const char *const verbs[] = {"txt2img", "img2img", "inpaint", "outpaint", "replay"};
+
+struct entry {
+	const char *name;
+	int code;	   /* a letter, or OPTION_... */
+	const char *value; /* how the help calls it; NULL: takes none */
+	unsigned int takers;
+	const char *help;
+};
+
+static const struct entry table[] = {
+	{"image", 'i', "FILE", SOURCE | REPLAY, "the picture to start from; - is standard input"},
+	{"mask", 'm', "FILE", INPAINT | REPLAY, "white is repainted, greys are soft"},
+	{"select", OPTION_FIELD, "X,Y,W,H", INPAINT, "the rectangle to repaint, pixels"},
+	{"left", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
+	{"right", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
+	{"top", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
+	{"bottom", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
+	{"output", 'o', "FILE", GENERATE | REPLAY, "the PNG to write; - is standard output"},
+	{"sheet", OPTION_SHEET, "FILE", GENERATE, "also write a before/after sheet"},
+	{"layer", OPTION_LAYER, NULL, SOURCE, "write the new RGBA layer alone"},
+	{"preview", OPTION_PREVIEW, "FILE", GENERATE, "a PNG rewritten while the job runs"},
+	{"preview-every", OPTION_FIELD, "N", GENERATE, "steps between previews (1)"},
+	{"model", OPTION_FIELD, "NAME", GENERATE, "one of sdctl models"},
+	{"negative", OPTION_FIELD, "PROMPT", GENERATE, "what it should not show"},
+	{"seed", OPTION_FIELD, "N", GENERATE, "same seed, same picture; else one is drawn"},
+	{"count", OPTION_FIELD, "N", GENERATE, "pictures to make, of seed, seed + 1, ... (1)"},
+	{"steps", OPTION_FIELD, "N", GENERATE, "denoising steps"},
+	{"guidance", OPTION_FIELD, "X", GENERATE, "how closely to follow the prompt; up to 1: off"},
+	{"sampler", OPTION_FIELD, "NAME", GENERATE, "such as \"DPM++ 2M Karras\" or \"Euler a\""},
+	{"strength", OPTION_FIELD, "X", SOURCE, "how much to change: 0 nothing, 1 everything"},
+	{"clip-skip", OPTION_FIELD, "N", GENERATE, "text encoder layers to skip (0)"},
+	{"width", OPTION_FIELD, "N", TXT2IMG, "pixels, a multiple of 8"},
+	{"height", OPTION_FIELD, "N", TXT2IMG, "pixels, a multiple of 8"},
+	{"feather", OPTION_FIELD, "X", HOLE, "soft edge, of the diagonal (0.1); 0: exact"},
+	{"grow", OPTION_FIELD, "N", HOLE, "pixels to grow the selection by (4)"},
+	{"padding", OPTION_FIELD, "X", HOLE, "surroundings that come back (0.06)"},
+	{"context", OPTION_FIELD, "WHAT", HOLE, "what the model sees: a word or X,Y,W,H (auto)"},
+	{"fill", OPTION_FIELD, "HOW", HOLE, "what stands in the hole before the first step (auto)"},
+	{"color-match", OPTION_FIELD, "true|false", HOLE,
+	 "match colours to the surroundings (true)"},
+	{"detach", OPTION_DETACH, NULL, GENERATE, "print the job's number and leave"},
+	{"help", 'h', NULL, GENERATE | REPLAY, "print this"},
+};
+
+#define ENTRIES (sizeof(table) / sizeof(table[0]))
+_Static_assert(ENTRIES <= OPTIONS_MAX, "OPTIONS_MAX is too small");
+
+static unsigned int bit_of(const struct verb *verb)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(verb->name, verbs[i]) == 0)
+			return 1u << i;
+	return 0;
+}
+
+void options_of(const struct verb *verb, struct option options[OPTIONS_MAX + 1])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ENTRIES; i++)
+		if (table[i].takers & bit_of(verb))
+			options[n++] = (struct option){
+				table[i].name, table[i].value ? required_argument : no_argument,
+				NULL, table[i].code};
+	options[n] = (struct option){0};
+}
+
+void options_field(const char *option, char *field, size_t size)
+{
+	if (strcmp(option, "negative") == 0)
+		option = "negative_prompt";
+	else if (strcmp(option, "guidance") == 0)
+		option = "guidance_scale";
+	else if (strcmp(option, "preview-every") == 0)
+		option = "preview";
+	snprintf(field, size, "%s", option);
+	for (char *c = field; *c; c++) {
+		if (*c == '-')
+			*c = '_';
+	}
+}
+
+int options_print(const struct verb *verb)
+{
+	printf("usage: sdctl %s %s\n%s\n\noptions:\n", verb->name, verb->arguments, verb->help);
+	for (size_t i = 0; i < ENTRIES; i++) {
+		const struct entry *entry = &table[i];
+		char left[40];
+
+		if (!(entry->takers & bit_of(verb)))
+			continue;
+		snprintf(left, sizeof(left), "--%s%s%s", entry->name, entry->value ? " " : "",
+			 entry->value ? entry->value : "");
+		if (entry->code < OPTION_FIELD)
+			printf("  -%c, %-26s  %s\n", entry->code, left, entry->help);
+		else
+			printf("      %-26s  %s\n", left, entry->help);
+	}
+	printf("\nWhat is left out is the model's choice. sdctl(1) and sdd-protocol(7) tell "
+	       "more.\n");
+	return EXIT_OK;
+}

@@ -1,0 +1,25 @@
+/*
+ * The options of the verbs that make pictures: one table for the command line, for `sdctl VERB --help` and, through that,
+ * for shell completion. Most are fields of job.submit; the library checks their values by the protocol's own tables.
+ */
+#pragma once
+
+#include <getopt.h>
+#include <stddef.h>
+
+#include "client/sdctl/sdctl.h"
+
+/* What getopt_long returns for an option without a letter. */
+enum { OPTION_FIELD = 256, OPTION_DETACH, OPTION_LAYER, OPTION_PREVIEW, OPTION_SHEET };
+
+#define OPTIONS_MAX    40
+#define OPTION_LETTERS "i:m:o:h"
+
+/* Those that verb takes, ended by an empty entry. */
+void options_of(const struct verb *verb, struct option options[OPTIONS_MAX + 1]);
+
+/* The field of job.submit that an option sets: "clip-skip" -> "clip_skip", and the forms people type. */
+void options_field(const char *option, char *field, size_t size);
+
+/* Usage line and options of the verb, a line each. Returns EXIT_OK. */
+int options_print(const struct verb *verb);

@@ -90,7 +90,8 @@ class Trainer:
         self.parameters = list(self.unet.parameters())
         if options.channels == 9:
             self.parameters += list(self.text.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=options.rate, weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=options.rate, weight_decay=0.01,
+                                           fused=True)
         self.average = [p.detach().clone() for p in self.parameters]
         if kept:
             self.optimizer.load_state_dict(kept["optimizer"])
@@ -174,8 +175,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--channels", type=int, choices=(4, 9), default=9)
     parser.add_argument("--minutes", type=float, default=50)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=6e-4)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)

@@ -2,7 +2,10 @@
 
 Loss: L1 + L1 of the pictures' gradients at three scales (in place of a perceptual net, of which a
 first version has none) + 1e-6 KL. Trained on random crops; takes up a run where it stopped.
-At the end it measures scaling_factor = 1 / std of the latents, and PSNR on unseen scenes."""
+At the end it measures scaling_factor = 1 / std of the latents, and PSNR on unseen scenes.
+
+--decoder goes on with the decoder alone, so that latents encoded before stay as they are: it can
+run while, or after, a U-Net learns them."""
 
 import argparse
 import random
@@ -85,8 +88,13 @@ def train(options):
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
     vae = build()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=options.rate, weight_decay=1e-4)
-    checkpoint, seconds, step = state.path("vae.pt"), 0.0, 0
+    checkpoint, seconds, step = state.path("decoder.pt" if options.decoder else "vae.pt"), 0.0, 0
+    if options.decoder:
+        vae.load_state_dict(torch.load(state.path("vae.pt"))["model"])
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    learned = [p for p in vae.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=options.rate, weight_decay=1e-4, fused=True)
     if checkpoint.exists():
         kept = torch.load(checkpoint)
         vae.load_state_dict(kept["model"])
@@ -110,7 +118,7 @@ def train(options):
         loss = l1 + gradient_loss(y, x) + KL_WEIGHT * latent.kl().float().mean()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         step += 1
         seconds += time.monotonic() - start
@@ -124,7 +132,8 @@ def train(options):
                 {"model": vae.state_dict(), "optimizer": optimizer.state_dict(),
                  "seconds": seconds, "step": step}, p))
             log.write(psnr=round(evaluate(vae), 2))
-    scale = measure_scale(vae, pixels[:512])
+    scale = (AutoencoderKL.load_config(state.path("vae"))["scaling_factor"] if options.decoder
+             else measure_scale(vae, pixels[:512]))
     vae.register_to_config(scaling_factor=scale)
     vae.save_pretrained(state.path("vae"))
     log.write(scaling_factor=scale)
@@ -137,4 +146,5 @@ if __name__ == "__main__":
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--decoder", action="store_true", help="the decoder alone")
     train(parser.parse_args())

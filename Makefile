@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check storm install clean
+.PHONY: all build deps deps-check demo check check-fullsize storm install clean
 
 all: build
 
@@ -25,6 +25,10 @@ demo: build
 
 check: deps-check
 	@/usr/bin/python3 tests/check.py
+
+# the U-Net of Stable Diffusion 1.5 at real size: some minutes, 6 GB of memory, 2 GB in $TMPDIR or /var/tmp
+check-fullsize: deps-check build
+	@$(MESON) test -C $(BUILD) --no-rebuild --suite slow --timeout-multiplier 0 --verbose
 
 # the full count of random cancels and worker kills; `make check` runs a short one
 storm: build

@@ -72,7 +72,7 @@ def stage(name, folder, options, suites, factor):
         return 1, []
     log = ROOT / folder / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
-    command = [MESON, "test", "-C", folder, "--no-rebuild", "--no-suite", "storm", "--num-processes", "2",
+    command = [MESON, "test", "-C", folder, "--no-rebuild", "--no-suite", "storm", "--no-suite", "slow", "--num-processes", "2",
                "--timeout-multiplier", str(factor)]
     for suite in suites:
         command += ["--suite", suite]

@@ -43,7 +43,7 @@ struct sde_model_info {
 };
 
 /*
- * Load a diffusers folder. Weights stay memory-mapped. Errors name the file and the tensor.
+ * Load a diffusers folder or a checkpoint file, told apart by what is there. Weights stay memory-mapped. Errors name the file and the tensor.
  * A model is refcounted; the last unref frees it.
  */
 int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model **ret_model,

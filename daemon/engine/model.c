@@ -1,5 +1,5 @@
 /*
- * Loading a diffusers folder: find the components, check that they are of a kind the engine computes and belong together,
+ * Loading a diffusers folder or a checkpoint file: find the components, check that they are of a kind the engine computes and belong together,
  * bind their tensors. Weights stay memory-mapped; nothing is read but headers until a plan is prepared.
  */
 #include "daemon/engine/model.h"
@@ -13,7 +13,6 @@
 #include "daemon/engine/config-keys.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
-#include "daemon/engine/formats/json.h"
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/scheduler.h"
 
@@ -38,6 +37,20 @@ static int open_component(struct sde_model *model, const char *name, const char 
 	if (r < 0)
 		return r;
 	return sde_component_weights(component, ret_weights, error);
+}
+
+/* A checkpoint file brings no vocabulary. OpenCLIP's encoders were trained with padding by token 0, which is "!". */
+static int load_tokenizer(struct sde_text_tower *tower, const struct sde_component *component,
+			  struct sde_error *error)
+{
+	int r;
+
+	if (!component->checkpoint)
+		return sde_clip_tokenizer_load(component->path, &tower->tokenizer, error);
+	r = sde_clip_tokenizer_builtin(&tower->tokenizer, error);
+	if (r >= 0 && tower->clip.config.hidden_act != SDE_CLIP_QUICK_GELU)
+		r = sde_clip_tokenizer_set_pad(tower->tokenizer, 0);
+	return r;
 }
 
 static int load_tower(struct sde_model *model, const char *encoder, const char *tokenizer,
@@ -68,7 +81,7 @@ static int load_tower(struct sde_model *model, const char *encoder, const char *
 	if (r >= 0)
 		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
 	if (r >= 0)
-		r = sde_clip_tokenizer_load(component->path, &tower->tokenizer, error);
+		r = load_tokenizer(tower, component, error);
 	return r;
 }
 
@@ -171,14 +184,11 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	_cleanup_json_ json_t *object = NULL;
 	struct sde_config_keys keys = {.what = "sdd.json", .error = error};
 	struct sde_model_info *info = &model->info;
-	struct sde_error ignored;
-	char path[4096];
 	int side = model->denoiser.sample_size * f, r;
 
-	snprintf(path, sizeof(path), "%s/sdd.json", model->dir->path);
-	if (sde_json_load(path, SDE_JSON_CONFIG_MAX, &object, &ignored) < 0 &&
-	    ignored.code != -ENOENT)
-		return sde_error_set(error, ignored.code, "%s", ignored.message);
+	r = sde_model_dir_settings(model->dir, &object, error);
+	if (r < 0)
+		return r;
 	keys.object = object;
 	if (side == 0)
 		side = 64 * f;

@@ -4,6 +4,7 @@
 #include "tests/golden/golden.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -359,20 +360,24 @@ static int check_all_outputs_given(struct golden_case *c)
 	return c->failed ? GOLDEN_FAIL : GOLDEN_PASS;
 }
 
-/* `model` is relative to a folder above the case: the nearest one that makes the path exist. */
+/*
+ * `model` is relative to a folder above the case: the nearest one that makes the path exist, as a folder or file of a model or as the
+ * manifest of a synthetic one.
+ */
 static char *find_model(const char *case_path, const char *model)
 {
 	_cleanup_free_ char *base = realpath(case_path, NULL);
+	char *slash, path[PATH_MAX];
 	struct stat st;
-	char *slash, *path;
 
 	while (base && (slash = strrchr(base, '/'))) {
 		*slash = '\0';
-		if (asprintf(&path, "%s/%s", base, model) < 0)
-			return NULL;
-		if (!stat(path, &st))
-			return path;
-		free(path);
+		for (size_t i = 0; i < 2; i++) {
+			snprintf(path, sizeof(path), i ? "%s/manifests/%s.json.gz" : "%s/%s", base,
+				 model);
+			if (!stat(path, &st))
+				return strdup(path);
+		}
 	}
 	return NULL;
 }
@@ -405,7 +410,7 @@ static int prepare(struct golden_case *c, struct sde_error *error)
 		c->model = find_model(c->path, json_string_value(model));
 		if (!c->model)
 			return sde_error_set(error, -ENOENT,
-					     "model folder '%s' is in no folder above the case",
+					     "model '%s' is in no folder above the case",
 					     json_string_value(model));
 	}
 	c->compared = json_object();

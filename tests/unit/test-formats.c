@@ -258,7 +258,6 @@ static void test_model_dir(void **state)
 	assert_int_equal(sde_component_weights_path(component, &path, &error), 0);
 	assert_non_null(strstr(path, "unet/diffusion_pytorch_model.safetensors"));
 	assert_int_equal(sde_model_dir_require(dir, "transformer", &component, &error), -ENOENT);
-	assert_int_equal(sde_model_dir_open(path, &dir, &error), -ENOTSUP);
 	assert_int_equal(sde_model_dir_open(scratch, &dir, &error), -EBADMSG);
 }
 

@@ -109,6 +109,22 @@ static int look_around(struct sde_model_dir *dir, struct sde_error *error)
 	return 0;
 }
 
+static int read_checkpoint(struct sde_model_dir *dir, struct sde_error *error)
+{
+	const char *name;
+	int r;
+
+	r = sde_checkpoint_open(dir->path, &dir->checkpoint, error);
+	for (size_t i = 0; r >= 0 && (name = sde_checkpoint_component(dir->checkpoint, i)); i++) {
+		struct sde_component component = {.name = name, .checkpoint = dir->checkpoint};
+
+		if (asprintf(&component.path, "%s:%s", dir->path, name) < 0)
+			return no_memory(dir->path, error);
+		dir->components[dir->count++] = component;
+	}
+	return r;
+}
+
 static int open_inner(struct sde_model_dir *dir, struct sde_error *error)
 {
 	_cleanup_free_ char *index = NULL;
@@ -117,15 +133,15 @@ static int open_inner(struct sde_model_dir *dir, struct sde_error *error)
 
 	if (stat(dir->path, &st) < 0)
 		return sde_error_set(error, -errno, "%s: %s", dir->path, strerror(errno));
-	if (S_ISREG(st.st_mode))
-		return sde_error_set(error, -ENOTSUP,
-				     "%s: is a file; a model is a folder in the diffusers layout "
-				     "(model_index.json, unet/, vae/, ...)",
+	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+		return sde_error_set(error, -ENOTDIR, "%s: is neither a folder nor a file",
 				     dir->path);
-	if (!S_ISDIR(st.st_mode))
-		return sde_error_set(error, -ENOTDIR, "%s: is not a folder", dir->path);
 	dir->components = calloc(COMPONENTS_MAX, sizeof(*dir->components));
-	if (!dir->components || asprintf(&index, "%s/model_index.json", dir->path) < 0) {
+	if (!dir->components)
+		return no_memory(dir->path, error);
+	if (S_ISREG(st.st_mode))
+		return read_checkpoint(dir, error);
+	if (asprintf(&index, "%s/model_index.json", dir->path) < 0) {
 		index = NULL;
 		return no_memory(dir->path, error);
 	}
@@ -166,6 +182,7 @@ struct sde_model_dir *sde_model_dir_free(struct sde_model_dir *dir)
 	for (size_t i = 0; i < dir->count; i++)
 		free(dir->components[i].path);
 	free(dir->components);
+	sde_checkpoint_free(dir->checkpoint);
 	json_decref(dir->index);
 	free(dir->path);
 	free(dir);
@@ -186,9 +203,9 @@ int sde_model_dir_require(const struct sde_model_dir *dir, const char *name,
 	const struct sde_component *component = sde_model_dir_find(dir, name);
 
 	if (!component)
-		return sde_error_set(error, -ENOENT, "%s: the model has no component '%s'",
-				     dir->path, name);
-	if (!is_folder(component->path))
+		return sde_error_set(error, -ENOENT, "%s: the %s has no component '%s'", dir->path,
+				     dir->checkpoint ? "file" : "model", name);
+	if (!component->checkpoint && !is_folder(component->path))
 		return sde_error_set(error, -ENOENT,
 				     "%s: model_index.json lists '%s', but the folder %s is "
 				     "missing",
@@ -197,12 +214,35 @@ int sde_model_dir_require(const struct sde_model_dir *dir, const char *name,
 	return 0;
 }
 
+int sde_model_dir_settings(const struct sde_model_dir *dir, json_t **ret_object,
+			   struct sde_error *error)
+{
+	_cleanup_free_ char *path = NULL;
+	struct sde_error ignored;
+	int r;
+
+	*ret_object = NULL;
+	if (dir->checkpoint) {
+		*ret_object = json_incref((json_t *)sde_checkpoint_settings(dir->checkpoint));
+		return 0;
+	}
+	if (asprintf(&path, "%s/sdd.json", dir->path) < 0) {
+		path = NULL;
+		return no_memory(dir->path, error);
+	}
+	r = sde_json_load(path, SDE_JSON_CONFIG_MAX, ret_object, &ignored);
+	return r < 0 && r != -ENOENT ? sde_error_set(error, r, "%s", ignored.message) : 0;
+}
+
 int sde_component_config(const struct sde_component *component, json_t **ret_config,
 			 struct sde_error *error)
 {
 	const bool scheduler = !strcmp(component->name, "scheduler");
 	_cleanup_free_ char *path = NULL;
 
+	if (component->checkpoint)
+		return sde_checkpoint_config(component->checkpoint, component->name, ret_config,
+					     error);
 	if (asprintf(&path, "%s/%s", component->path,
 		     scheduler ? "scheduler_config.json" : "config.json") < 0) {
 		path = NULL;
@@ -283,6 +323,9 @@ int sde_component_weights(const struct sde_component *component, struct sde_weig
 	_cleanup_free_ char *path = NULL;
 	int r;
 
+	if (component->checkpoint)
+		return sde_checkpoint_weights(component->checkpoint, component->name, ret_weights,
+					      error);
 	r = sde_component_weights_path(component, &path, error);
 	if (r < 0)
 		return r;

@@ -1,6 +1,5 @@
 /*
- * Tensors by name over one or several files: see weights.h. A sorted array and binary search: no hash to flood, and the order
- * makes prefixes a range.
+ * Tensors by name over one or several files: see weights.h. A sorted array and binary search, as in tensor-file.c.
  */
 #include "daemon/engine/formats/weights.h"
 
@@ -16,17 +15,18 @@
 
 struct entry {
 	const struct sde_tensor *tensor;
-	struct sde_tensor
-		*aligned; /* stands for tensor when the file's data lies askew; owns its data */
+	struct sde_tensor *own; /* what tensor points to when it is not the file's */
+	char *name;		/* owned, when it is not the file's */
+	void *data;		/* owned, when it is not the file's */
 	bool taken;
 };
 
 struct sde_weights {
 	char *path;
-	struct sde_safetensors **files;
+	struct sde_tensor_file **files;
 	size_t file_count;
-	struct entry *entries; /* sorted by name */
-	size_t count;
+	struct entry *entries; /* sorted by name, once sealed */
+	size_t count, room;
 	struct sde_patch *patch;
 };
 
@@ -61,20 +61,8 @@ static struct entry *find_entry(const struct sde_weights *weights, const char *n
 	return NULL;
 }
 
-static int collect(struct sde_weights *weights, struct sde_error *error)
+int sde_weights_seal(struct sde_weights *weights, struct sde_error *error)
 {
-	size_t total = 0;
-
-	for (size_t f = 0; f < weights->file_count; f++)
-		total += sde_safetensors_count(weights->files[f]);
-	weights->entries = calloc(total + 1, sizeof(*weights->entries));
-	if (!weights->entries)
-		return sde_error_set(error, -ENOMEM, "%s: no memory for %zu tensors", weights->path,
-				     total);
-	for (size_t f = 0; f < weights->file_count; f++)
-		for (size_t i = 0; i < sde_safetensors_count(weights->files[f]); i++)
-			weights->entries[weights->count++].tensor =
-				sde_safetensors_at(weights->files[f], i);
 	qsort(weights->entries, weights->count, sizeof(*weights->entries), by_name);
 	for (size_t i = 1; i < weights->count; i++)
 		if (!by_name(&weights->entries[i - 1], &weights->entries[i]))
@@ -85,18 +73,75 @@ static int collect(struct sde_weights *weights, struct sde_error *error)
 	return 0;
 }
 
-static int add_file(struct sde_weights *weights, const char *path, struct sde_error *error)
+static struct entry *entry_new(struct sde_weights *weights)
 {
-	struct sde_safetensors **grown =
+	struct entry *grown;
+
+	if (weights->count == weights->room) {
+		grown = reallocarray(weights->entries, 2 * weights->room + 64,
+				     sizeof(*weights->entries));
+		if (!grown)
+			return NULL;
+		weights->entries = grown;
+		weights->room = 2 * weights->room + 64;
+	}
+	weights->entries[weights->count] = (struct entry){0};
+	return &weights->entries[weights->count++];
+}
+
+int sde_weights_hold(struct sde_weights *weights, struct sde_tensor_file *file,
+		     struct sde_error *error)
+{
+	struct sde_tensor_file **grown =
 		reallocarray(weights->files, weights->file_count + 1, sizeof(*weights->files));
-	int r;
 
 	if (!grown)
-		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+		return sde_error_set(error, -ENOMEM, "%s: no memory", weights->path);
 	weights->files = grown;
-	r = sde_safetensors_open(path, &grown[weights->file_count], error);
+	grown[weights->file_count++] = sde_tensor_file_ref(file);
+	return 0;
+}
+
+int sde_weights_add(struct sde_weights *weights, const char *name, const struct sde_tensor *tensor,
+		    void *data, struct sde_error *error)
+{
+	struct entry *entry = entry_new(weights);
+
+	if (entry) {
+		entry->tensor = tensor; /* so that what is half done can be freed */
+		entry->name = strdup(name);
+		entry->own = malloc(sizeof(*entry->own));
+	}
+	if (!entry || !entry->name || !entry->own) {
+		free(data);
+		return sde_error_set(error, -ENOMEM, "%s: no memory for tensor '%s'", weights->path,
+				     name);
+	}
+	*entry->own = *tensor;
+	entry->own->name = entry->name;
+	entry->data = data;
+	if (data)
+		entry->own->data = data;
+	entry->tensor = entry->own;
+	return 0;
+}
+
+/* All tensors of a file under their own names. */
+static int add_file(struct sde_weights *weights, const char *path, struct sde_error *error)
+{
+	struct sde_tensor_file *file __attribute__((cleanup(sde_tensor_file_unrefp))) = NULL;
+	struct entry *entry;
+	int r;
+
+	r = sde_tensor_file_open(path, &file, error);
 	if (r >= 0)
-		weights->file_count++;
+		r = sde_weights_hold(weights, file, error);
+	for (size_t i = 0; r >= 0 && i < sde_tensor_file_count(file); i++) {
+		entry = entry_new(weights);
+		if (!entry)
+			return sde_error_set(error, -ENOMEM, "%s: no memory for its tensors", path);
+		entry->tensor = sde_tensor_file_at(file, i);
+	}
 	return r;
 }
 
@@ -146,7 +191,7 @@ static int open_shards(struct sde_weights *weights, struct sde_error *error)
 		if (json_object_set_new(seen, shard, json_true()) < 0)
 			return sde_error_set(error, -ENOMEM, "%s: no memory", weights->path);
 	}
-	r = collect(weights, error);
+	r = sde_weights_seal(weights, error);
 	if (r < 0)
 		return r;
 	json_object_foreach (map, name, value) {
@@ -160,22 +205,33 @@ static int open_shards(struct sde_weights *weights, struct sde_error *error)
 	return 0;
 }
 
-int sde_weights_open(const char *path, struct sde_weights **ret_weights, struct sde_error *error)
+int sde_weights_new(const char *path, struct sde_weights **ret_weights, struct sde_error *error)
 {
-	const size_t length = strlen(path);
 	struct sde_weights *weights = calloc(1, sizeof(*weights));
-	int r;
 
 	if (!weights || !(weights->path = strdup(path))) {
 		free(weights);
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	}
+	*ret_weights = weights;
+	return 0;
+}
+
+int sde_weights_open(const char *path, struct sde_weights **ret_weights, struct sde_error *error)
+{
+	const size_t length = strlen(path);
+	struct sde_weights *weights = NULL;
+	int r;
+
+	r = sde_weights_new(path, &weights, error);
+	if (r < 0)
+		return r;
 	if (length > 5 && !strcmp(path + length - 5, ".json")) {
 		r = open_shards(weights, error);
 	} else {
 		r = add_file(weights, path, error);
 		if (r >= 0)
-			r = collect(weights, error);
+			r = sde_weights_seal(weights, error);
 	}
 	if (r < 0) {
 		sde_weights_free(weights);
@@ -189,13 +245,13 @@ struct sde_weights *sde_weights_free(struct sde_weights *weights)
 {
 	if (!weights)
 		return NULL;
-	for (size_t i = 0; i < weights->count; i++)
-		if (weights->entries[i].aligned) {
-			free((void *)weights->entries[i].aligned->data);
-			free(weights->entries[i].aligned);
-		}
+	for (size_t i = 0; i < weights->count; i++) {
+		free(weights->entries[i].own);
+		free(weights->entries[i].name);
+		free(weights->entries[i].data);
+	}
 	for (size_t i = 0; i < weights->file_count; i++)
-		sde_safetensors_free(weights->files[i]);
+		sde_tensor_file_unref(weights->files[i]);
 	free(weights->files);
 	free(weights->entries);
 	free(weights->path);
@@ -259,24 +315,20 @@ static bool shape_matches(const struct sde_tensor *tensor, int rank, const int64
 static int align(struct entry *entry, struct sde_error *error)
 {
 	const struct sde_tensor *tensor = entry->tensor;
-	void *data;
 
 	if ((uintptr_t)tensor->data % sde_dtype_size(tensor->dtype) == 0)
 		return 0;
-	entry->aligned = malloc(sizeof(*entry->aligned));
-	data = malloc(tensor->bytes);
-	if (!entry->aligned || !data) {
-		free(entry->aligned);
-		free(data);
-		entry->aligned = NULL;
+	if (!entry->own && (entry->own = malloc(sizeof(*entry->own))))
+		*entry->own = *tensor;
+	if (entry->own)
+		entry->data = malloc(tensor->bytes);
+	if (!entry->data)
 		return sde_error_set(error, -ENOMEM,
 				     "%s: no memory for an aligned copy of tensor '%s'",
 				     tensor->file, tensor->name);
-	}
-	memcpy(data, tensor->data, tensor->bytes);
-	*entry->aligned = *tensor;
-	entry->aligned->data = data;
-	entry->tensor = entry->aligned;
+	memcpy(entry->data, tensor->data, tensor->bytes);
+	entry->own->data = entry->data;
+	entry->tensor = entry->own;
 	return 0;
 }
 

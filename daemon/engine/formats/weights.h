@@ -1,6 +1,6 @@
 /*
- * The weights of one component (U-Net, VAE, text encoder): tensors of one .safetensors file, or of the shards that an
- * *.index.json lists, found by name. Models take what their tables ask for; what is missing, misshapen or of the wrong type is
+ * The weights of one component (U-Net, VAE, text encoder): tensors of one file, of the shards that an *.index.json lists, or those
+ * of a checkpoint file that belong to it under the names of diffusers (ldm.h), found by name. Models take what their tables ask for; what is missing, misshapen or of the wrong type is
  * an error that names the tensor and the file, and what nobody took can be listed.
  */
 #pragma once
@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/engine/error.h"
-#include "daemon/engine/formats/safetensors.h"
+#include "daemon/engine/formats/tensor-file.h"
 
 struct sde_weights;
 
@@ -20,6 +20,18 @@ struct sde_weights;
  */
 int sde_weights_open(const char *path, struct sde_weights **ret_weights, struct sde_error *error);
 struct sde_weights *sde_weights_free(struct sde_weights *weights);
+
+/*
+ * By hand, for files that call their tensors otherwise: new, hold the files, add, seal. path is for messages.
+ * add: a tensor under another name; what the struct says is copied, data is borrowed from a held file or, when `data` is given (by
+ * malloc), owned from now on, also on failure. seal sorts; -EBADMSG for a name that was added twice. Nothing can be added behind it.
+ */
+int sde_weights_new(const char *path, struct sde_weights **ret_weights, struct sde_error *error);
+int sde_weights_hold(struct sde_weights *weights, struct sde_tensor_file *file,
+		     struct sde_error *error);
+int sde_weights_add(struct sde_weights *weights, const char *name, const struct sde_tensor *tensor,
+		    void *data, struct sde_error *error);
+int sde_weights_seal(struct sde_weights *weights, struct sde_error *error);
 
 /* Path that was opened. */
 const char *sde_weights_path(const struct sde_weights *weights);

@@ -34,8 +34,7 @@ struct sde_clip_tokenizer {
 	pcre2_code *pieces;
 };
 
-/* GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 onwards in order. */
-static size_t put_byte_symbol(int byte, char *out)
+size_t sde_clip_byte_symbol(int byte, char *out)
 {
 	int c = 256;
 
@@ -96,7 +95,7 @@ static int read_vocab(struct sde_clip_tokenizer *tokenizer, json_t *vocab, const
 	if (r < 0)
 		return r;
 	for (int byte = 0; byte < 256; byte++) {
-		length = put_byte_symbol(byte, symbol);
+		length = sde_clip_byte_symbol(byte, symbol);
 		symbol[length] = '\0';
 		tokenizer->inner[byte] = vocab_id(vocab, symbol);
 		strcpy(symbol + length, "</w>");
@@ -199,23 +198,19 @@ static int compile_pieces(struct sde_clip_tokenizer *tokenizer, struct sde_error
 	return 0;
 }
 
-int sde_clip_tokenizer_new(const char *vocab, size_t vocab_size, const char *vocab_name,
-			   const char *merges, size_t merges_size, const char *merges_name,
-			   struct sde_clip_tokenizer **ret_tokenizer, struct sde_error *error)
+int sde_clip_tokenizer_from_vocab(json_t *vocab, const char *vocab_name, const char *merges,
+				  size_t merges_size, const char *merges_name,
+				  struct sde_clip_tokenizer **ret_tokenizer,
+				  struct sde_error *error)
 {
-	struct sde_clip_tokenizer *tokenizer;
-	_cleanup_json_ json_t *object = NULL;
+	struct sde_clip_tokenizer *tokenizer = calloc(1, sizeof(*tokenizer));
 	int r;
 
-	r = sde_json_parse(vocab, vocab_size, vocab_name, &object, error);
-	if (r < 0)
-		return r;
-	tokenizer = calloc(1, sizeof(*tokenizer));
 	if (!tokenizer)
 		return sde_error_set(error, -ENOMEM, "%s: no memory", vocab_name);
-	r = read_vocab(tokenizer, object, vocab_name, error);
+	r = read_vocab(tokenizer, vocab, vocab_name, error);
 	if (r >= 0)
-		r = read_merges(tokenizer, object, merges, merges_size, merges_name, error);
+		r = read_merges(tokenizer, vocab, merges, merges_size, merges_name, error);
 	if (r >= 0)
 		r = compile_pieces(tokenizer, error);
 	if (r < 0) {
@@ -224,6 +219,20 @@ int sde_clip_tokenizer_new(const char *vocab, size_t vocab_size, const char *voc
 	}
 	*ret_tokenizer = tokenizer;
 	return 0;
+}
+
+int sde_clip_tokenizer_new(const char *vocab, size_t vocab_size, const char *vocab_name,
+			   const char *merges, size_t merges_size, const char *merges_name,
+			   struct sde_clip_tokenizer **ret_tokenizer, struct sde_error *error)
+{
+	_cleanup_json_ json_t *object = NULL;
+	int r;
+
+	r = sde_json_parse(vocab, vocab_size, vocab_name, &object, error);
+	if (r < 0)
+		return r;
+	return sde_clip_tokenizer_from_vocab(object, vocab_name, merges, merges_size, merges_name,
+					     ret_tokenizer, error);
 }
 
 /* The padding token of a folder's configuration: a string, or an object with "content". NULL: not said. */
@@ -251,7 +260,7 @@ int sde_clip_tokenizer_set_pad(struct sde_clip_tokenizer *tokenizer, int32_t id)
 		return set_pad(tokenizer, "", id);
 	for (int byte = '!'; byte <= '~'; byte++)
 		if (tokenizer->inner[byte] == id) {
-			symbol[put_byte_symbol(byte, symbol)] = '\0';
+			symbol[sde_clip_byte_symbol(byte, symbol)] = '\0';
 			return set_pad(tokenizer, symbol, id);
 		}
 	return -EINVAL;

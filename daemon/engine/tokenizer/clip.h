@@ -26,6 +26,8 @@ int sde_clip_tokenizer_load(const char *folder, struct sde_clip_tokenizer **ret_
 int sde_clip_tokenizer_new(const char *vocab, size_t vocab_size, const char *vocab_name,
 			   const char *merges, size_t merges_size, const char *merges_name,
 			   struct sde_clip_tokenizer **ret_tokenizer, struct sde_error *error);
+/* The vocabulary of all published CLIP models (49408 tokens), which is part of the program. Padding token: end of text. */
+int sde_clip_tokenizer_builtin(struct sde_clip_tokenizer **ret_tokenizer, struct sde_error *error);
 struct sde_clip_tokenizer *sde_clip_tokenizer_free(struct sde_clip_tokenizer *tokenizer);
 
 /* Ids of <|startoftext|>, <|endoftext|>, of the padding token, of a lone comma (-1 if there is none), and their number. */

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "daemon/engine/tokenizer/clip.h"
 
 /*
@@ -16,6 +18,18 @@
  */
 int sde_normalize_text(const char *text, size_t length, char **ret_text, size_t *ret_length,
 		       struct sde_error *error);
+
+/*
+ * GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 onwards in order. Writes 1 or 2 bytes of UTF-8 without
+ * terminator and returns how many.
+ */
+size_t sde_clip_byte_symbol(int byte, char *out);
+
+/* sde_clip_tokenizer_new with the vocabulary as a JSON object (borrowed). */
+int sde_clip_tokenizer_from_vocab(json_t *vocab, const char *vocab_name, const char *merges,
+				  size_t merges_size, const char *merges_name,
+				  struct sde_clip_tokenizer **ret_tokenizer,
+				  struct sde_error *error);
 
 /* Unicode property White_Space. */
 bool sde_is_white_space(int32_t c);

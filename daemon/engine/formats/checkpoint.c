@@ -1,0 +1,321 @@
+/*
+ * Recognising the parts of a checkpoint file: see checkpoint.h. A part is known by one tensor that only it has, under the prefixes that
+ * programs give it.
+ */
+#include "daemon/engine/formats/checkpoint.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/infer.h"
+#include "daemon/engine/formats/json.h"
+#include "daemon/engine/formats/ldm.h"
+
+#define COMPONENTS_MAX 16
+
+/* What a component is, hence what its configuration is inferred by. */
+enum kind { KIND_UNET, KIND_KL, KIND_TINY, KIND_CLIP, KIND_OTHER };
+
+static const struct probe {
+	const char *component, *prefix, *tensor;
+	enum kind kind;
+	sde_part_map_fn *map;
+} probes[] = {
+	{"unet", "model.diffusion_model.", "input_blocks.0.0.weight", KIND_UNET, sde_map_ldm_unet},
+	{"unet", "", "input_blocks.0.0.weight", KIND_UNET, sde_map_ldm_unet},
+	{"unet", "", "down_blocks.0.resnets.0.time_emb_proj.weight", KIND_UNET, sde_map_same},
+	{"transformer", "model.diffusion_model.", "joint_blocks.0.x_block.attn.qkv.weight",
+	 KIND_OTHER, sde_map_same},
+	{"transformer", "model.diffusion_model.", "double_blocks.0.img_attn.qkv.weight", KIND_OTHER,
+	 sde_map_same},
+	{"transformer", "", "joint_blocks.0.x_block.attn.qkv.weight", KIND_OTHER, sde_map_same},
+	{"transformer", "", "double_blocks.0.img_attn.qkv.weight", KIND_OTHER, sde_map_same},
+	{"vae", "first_stage_model.", "decoder.up.0.block.0.conv1.weight", KIND_KL,
+	 sde_map_ldm_vae},
+	{"vae", "vae.", "decoder.up.0.block.0.conv1.weight", KIND_KL, sde_map_ldm_vae},
+	{"vae", "", "decoder.up.0.block.0.conv1.weight", KIND_KL, sde_map_ldm_vae},
+	{"vae", "", "decoder.up_blocks.0.resnets.0.conv1.weight", KIND_KL, sde_map_same},
+	{"vae", "", "decoder.layers.0.weight", KIND_TINY, sde_map_same},
+	{"text_encoder", "cond_stage_model.transformer.",
+	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
+	{"text_encoder", "cond_stage_model.transformer.", "embeddings.token_embedding.weight",
+	 KIND_CLIP, sde_map_clip},
+	{"text_encoder", "cond_stage_model.model.", "token_embedding.weight", KIND_CLIP,
+	 sde_map_openclip_sd2},
+	{"text_encoder", "conditioner.embedders.0.transformer.",
+	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
+	{"text_encoder_2", "conditioner.embedders.0.model.", "token_embedding.weight", KIND_CLIP,
+	 sde_map_openclip},
+	{"text_encoder_2", "conditioner.embedders.1.model.", "token_embedding.weight", KIND_CLIP,
+	 sde_map_openclip},
+	{"text_encoder", "text_encoders.clip_l.transformer.",
+	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
+	{"text_encoder_2", "text_encoders.clip_g.transformer.",
+	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
+	{"text_encoder_3", "text_encoders.t5xxl.transformer.",
+	 "encoder.block.0.layer.0.SelfAttention.q.weight", KIND_OTHER, sde_map_same},
+};
+
+struct component {
+	const char *name;
+	const struct probe *probe; /* NULL: no tensors of its own */
+};
+
+struct sde_checkpoint {
+	struct sde_tensor_file *file;
+	json_t *settings;
+	struct component components[COMPONENTS_MAX];
+	size_t count;
+};
+
+static const struct component *find(const struct sde_checkpoint *checkpoint, const char *name)
+{
+	for (size_t i = 0; i < checkpoint->count; i++)
+		if (!strcmp(checkpoint->components[i].name, name))
+			return &checkpoint->components[i];
+	return NULL;
+}
+
+static void add(struct sde_checkpoint *checkpoint, const char *name, const struct probe *probe)
+{
+	if (checkpoint->count < COMPONENTS_MAX && !find(checkpoint, name))
+		checkpoint->components[checkpoint->count++] = (struct component){name, probe};
+}
+
+static int recognise(struct sde_checkpoint *checkpoint, struct sde_error *error)
+{
+	const struct sde_tensor *first = sde_tensor_file_at(checkpoint->file, 0);
+
+	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+		const struct sde_part part = {checkpoint->file, probes[i].prefix};
+
+		if (sde_part_find(&part, "%s", probes[i].tensor))
+			add(checkpoint, probes[i].component, &probes[i]);
+	}
+	if (!checkpoint->count)
+		return sde_error_set(
+			error, -EBADMSG,
+			"%s: none of its %zu tensors (the first is '%.80s') belongs to a U-Net, an "
+			"autoencoder or a text encoder in a layout known here",
+			sde_tensor_file_path(checkpoint->file),
+			sde_tensor_file_count(checkpoint->file), first ? first->name : "");
+	if (find(checkpoint, "text_encoder"))
+		add(checkpoint, "tokenizer", NULL);
+	if (find(checkpoint, "text_encoder_2"))
+		add(checkpoint, "tokenizer_2", NULL);
+	if (find(checkpoint, "unet"))
+		add(checkpoint, "scheduler", NULL);
+	return 0;
+}
+
+char *sde_checkpoint_settings_path(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	const char *dot = strrchr(name, '.');
+	char *settings;
+
+	if (asprintf(&settings, "%.*s.sdd.json",
+		     (int)((dot && dot > name ? dot : path + strlen(path)) - path), path) < 0)
+		return NULL;
+	return settings;
+}
+
+static int load_settings(struct sde_checkpoint *checkpoint, const char *path,
+			 struct sde_error *error)
+{
+	_cleanup_free_ char *settings = sde_checkpoint_settings_path(path);
+	struct sde_error ignored;
+	int r;
+
+	if (!settings)
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	r = sde_json_load(settings, SDE_JSON_CONFIG_MAX, &checkpoint->settings, &ignored);
+	return r < 0 && r != -ENOENT ? sde_error_set(error, r, "%s", ignored.message) : 0;
+}
+
+int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint,
+			struct sde_error *error)
+{
+	struct sde_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
+	int r;
+
+	if (!checkpoint)
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	r = sde_tensor_file_open(path, &checkpoint->file, error);
+	if (r >= 0)
+		r = recognise(checkpoint, error);
+	if (r >= 0)
+		r = load_settings(checkpoint, path, error);
+	if (r < 0) {
+		sde_checkpoint_free(checkpoint);
+		return r;
+	}
+	*ret_checkpoint = checkpoint;
+	return 0;
+}
+
+struct sde_checkpoint *sde_checkpoint_free(struct sde_checkpoint *checkpoint)
+{
+	if (!checkpoint)
+		return NULL;
+	sde_tensor_file_unref(checkpoint->file);
+	json_decref(checkpoint->settings);
+	free(checkpoint);
+	return NULL;
+}
+
+const char *sde_checkpoint_component(const struct sde_checkpoint *checkpoint, size_t index)
+{
+	return index < checkpoint->count ? checkpoint->components[index].name : NULL;
+}
+
+const json_t *sde_checkpoint_settings(const struct sde_checkpoint *checkpoint)
+{
+	return checkpoint->settings;
+}
+
+static int require(const struct sde_checkpoint *checkpoint, const char *name,
+		   const struct component **ret_component, struct sde_error *error)
+{
+	*ret_component = find(checkpoint, name);
+	if (!*ret_component)
+		return sde_error_set(error, -ENOENT, "%s: holds no '%s'",
+				     sde_tensor_file_path(checkpoint->file), name);
+	return 0;
+}
+
+int sde_checkpoint_weights(const struct sde_checkpoint *checkpoint, const char *name,
+			   struct sde_weights **ret_weights, struct sde_error *error)
+{
+	struct sde_weights *weights __attribute__((cleanup(sde_weights_freep))) = NULL;
+	const struct component *component;
+	int r;
+
+	r = require(checkpoint, name, &component, error);
+	if (r >= 0 && !component->probe)
+		return sde_error_set(error, -ENOENT, "%s: '%s' has no weights",
+				     sde_tensor_file_path(checkpoint->file), name);
+	if (r >= 0)
+		r = sde_weights_new(sde_tensor_file_path(checkpoint->file), &weights, error);
+	if (r >= 0)
+		r = sde_weights_hold(weights, checkpoint->file, error);
+	if (r >= 0) {
+		const struct sde_part part = {checkpoint->file, component->probe->prefix};
+
+		r = component->probe->map(&part, weights, error);
+	}
+	if (r >= 0)
+		r = sde_weights_seal(weights, error);
+	if (r < 0)
+		return r;
+	*ret_weights = weights;
+	weights = NULL;
+	return 0;
+}
+
+/*
+ * SD 2.x files do not say whether they predict noise or v. The 768-pixel models (v) are known by a wider spread of this bias, as
+ * ComfyUI found out.
+ */
+static bool spread_says_v(const struct sde_weights *unet)
+{
+	const struct sde_tensor *bias =
+		sde_weights_find(unet, "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias");
+	_cleanup_free_ float *values = NULL;
+	double sum = 0, squares = 0, mean;
+
+	if (!bias || !bias->count || !(values = calloc(bias->count, sizeof(*values))) ||
+	    sde_tensor_to_f32(bias, values, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < bias->count; i++) {
+		sum += (double)values[i];
+		squares += (double)values[i] * (double)values[i];
+	}
+	mean = sum / (double)bias->count;
+	return sqrt(squares / (double)bias->count - mean * mean) > 0.09;
+}
+
+static bool is_xl(const struct sde_checkpoint *checkpoint)
+{
+	return find(checkpoint, "text_encoder_2");
+}
+
+static bool predicts_v(const struct sde_checkpoint *checkpoint)
+{
+	struct sde_weights *unet __attribute__((cleanup(sde_weights_freep))) = NULL;
+	const struct component *text = find(checkpoint, "text_encoder");
+
+	if (sde_tensor_file_find(checkpoint->file, "v_pred"))
+		return true;
+	if (!text || !text->probe || text->probe->map != sde_map_openclip_sd2 ||
+	    sde_checkpoint_weights(checkpoint, "unet", &unet, NULL) < 0)
+		return false;
+	return spread_says_v(unet);
+}
+
+static json_t *scheduler_config(const struct sde_checkpoint *checkpoint)
+{
+	const bool v = predicts_v(checkpoint),
+		   zero = sde_tensor_file_find(checkpoint->file, "ztsnr");
+
+	return json_pack(
+		"{s:s, s:i, s:f, s:f, s:s, s:s, s:i, s:s, s:b, s:b, s:b, s:b}", "_class_name",
+		is_xl(checkpoint) ? "EulerDiscreteScheduler" : "DDIMScheduler",
+		"num_train_timesteps", 1000, "beta_start", 0.00085, "beta_end", 0.012,
+		"beta_schedule", "scaled_linear", "prediction_type", v ? "v_prediction" : "epsilon",
+		"steps_offset", 1, "timestep_spacing", "leading", "clip_sample", 0,
+		"set_alpha_to_one", 0, "skip_prk_steps", 1, "rescale_betas_zero_snr", zero);
+}
+
+static json_t *infer(const struct sde_checkpoint *checkpoint, enum kind kind,
+		     const struct sde_weights *weights)
+{
+	json_t *config;
+
+	switch (kind) {
+	case KIND_UNET:
+		config = sde_infer_unet(weights);
+		if (config && predicts_v(checkpoint) && !is_xl(checkpoint))
+			json_object_set_new(config, "sample_size", json_integer(96));
+		return config;
+	case KIND_KL:
+		return sde_infer_kl(weights, is_xl(checkpoint) ? 0.13025 : 0.18215);
+	case KIND_TINY:
+		return sde_infer_tiny(weights);
+	case KIND_CLIP:
+		return sde_infer_clip(weights);
+	case KIND_OTHER:
+		break;
+	}
+	return json_object();
+}
+
+int sde_checkpoint_config(const struct sde_checkpoint *checkpoint, const char *name,
+			  json_t **ret_config, struct sde_error *error)
+{
+	struct sde_weights *weights __attribute__((cleanup(sde_weights_freep))) = NULL;
+	json_t *given = json_object_get(json_object_get(checkpoint->settings, "components"), name);
+	_cleanup_json_ json_t *config = NULL;
+	const struct component *component;
+	int r;
+
+	r = require(checkpoint, name, &component, error);
+	if (r >= 0 && component->probe)
+		r = sde_checkpoint_weights(checkpoint, name, &weights, error);
+	if (r < 0)
+		return r;
+	if (weights)
+		config = infer(checkpoint, component->probe->kind, weights);
+	else
+		config = !strcmp(name, "scheduler") ? scheduler_config(checkpoint) : json_object();
+	if (!config || (json_is_object(given) && json_object_update(config, given) < 0))
+		return sde_error_set(error, -ENOMEM, "%s: no memory for a configuration",
+				     sde_tensor_file_path(checkpoint->file));
+	*ret_config = config;
+	config = NULL;
+	return 0;
+}

@@ -1,0 +1,47 @@
+/*
+ * A model as one checkpoint file: which components it holds is told by the names of its tensors, what they are by their shapes. Gives
+ * the same as a diffusers folder would: a config.json and weights under diffusers' names for each component.
+ *
+ * Beside FILE.safetensors there may be a FILE.sdd.json: the defaults that a folder has in sdd.json, and under "components" keys that
+ * override what was inferred, e.g. {"components": {"scheduler": {"prediction_type": "v_prediction"}}}.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/weights.h"
+
+struct sde_checkpoint;
+
+/*
+ * -EBADMSG when the file is no container of tensors, or none of its tensors belong to a component known here; the message names the
+ * file. *ret_checkpoint is owned by the caller.
+ */
+int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint,
+			struct sde_error *error);
+struct sde_checkpoint *sde_checkpoint_free(struct sde_checkpoint *checkpoint);
+
+/* "unet", "vae", "text_encoder", ... in the order found, "scheduler" and the tokenizers of the encoders among them; NULL past the end. */
+const char *sde_checkpoint_component(const struct sde_checkpoint *checkpoint, size_t index);
+
+/* config.json of a component (scheduler_config.json of "scheduler"), owned by the caller. -ENOENT if the file has none of that name. */
+int sde_checkpoint_config(const struct sde_checkpoint *checkpoint, const char *component,
+			  json_t **ret_config, struct sde_error *error);
+/* Its weights; they keep the file mapped beyond the checkpoint. */
+int sde_checkpoint_weights(const struct sde_checkpoint *checkpoint, const char *component,
+			   struct sde_weights **ret_weights, struct sde_error *error);
+
+/* FILE.sdd.json, NULL when there is none. Borrowed. */
+const json_t *sde_checkpoint_settings(const struct sde_checkpoint *checkpoint);
+
+/* FILE.sdd.json of FILE.safetensors, as a malloc()ed path; NULL when out of memory. */
+char *sde_checkpoint_settings_path(const char *path);
+
+static inline void sde_checkpoint_freep(struct sde_checkpoint **checkpoint)
+{
+	sde_checkpoint_free(*checkpoint);
+}

@@ -1,0 +1,101 @@
+/*
+ * What the mappings of names share, and the simple ones: see ldm.h.
+ */
+#include "daemon/engine/formats/ldm.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAME_BYTES 512
+
+const struct sde_tensor *sde_part_find(const struct sde_part *part, const char *format, ...)
+{
+	char name[NAME_BYTES];
+	const int prefix = snprintf(name, sizeof(name), "%s", part->prefix);
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(name + prefix, sizeof(name) - (size_t)prefix, format, ap);
+	va_end(ap);
+	return sde_tensor_file_find(part->file, name);
+}
+
+int sde_part_each(const struct sde_part *part,
+		  int (*each)(void *userdata, const struct sde_tensor *tensor, const char *name,
+			      struct sde_error *error),
+		  void *userdata, struct sde_error *error)
+{
+	const size_t length = strlen(part->prefix);
+	const struct sde_tensor *tensor;
+	int r = 0;
+
+	for (size_t i = sde_tensor_file_lower_bound(part->file, part->prefix);
+	     r >= 0 && (tensor = sde_tensor_file_at(part->file, i)) &&
+	     !strncmp(tensor->name, part->prefix, length);
+	     i++)
+		r = each(userdata, tensor, tensor->name + length, error);
+	return r;
+}
+
+bool sde_rename(const struct sde_rename *rules, const char *name, char *ret_name, size_t size)
+{
+	for (; rules->from; rules++) {
+		const size_t length = strlen(rules->from);
+
+		if (strncmp(name, rules->from, length) != 0)
+			continue;
+		snprintf(ret_name, size, "%s%s", rules->to, name + length);
+		return true;
+	}
+	return false;
+}
+
+static int add_same(void *userdata, const struct sde_tensor *tensor, const char *name,
+		    struct sde_error *error)
+{
+	return sde_weights_add(userdata, name, tensor, NULL, error);
+}
+
+int sde_map_same(const struct sde_part *part, struct sde_weights *weights, struct sde_error *error)
+{
+	return sde_part_each(part, add_same, weights, error);
+}
+
+/* Layer i of a half of TAESD, moved to where diffusers counts it. */
+static int add_sequential(struct sde_weights *weights, const struct sde_tensor *tensor,
+			  const char *name, const char *half, int shift, struct sde_error *error)
+{
+	char to[NAME_BYTES];
+	int layer, used = 0;
+
+	if (sscanf(name, "%d.%n", &layer, &used) != 1 || !used)
+		return sde_weights_add(weights, name, tensor, NULL, error);
+	snprintf(to, sizeof(to), "%s.layers.%d.%s", half, layer + shift, name + used);
+	return sde_weights_add(weights, to, tensor, NULL, error);
+}
+
+static int add_taesd_encoder(void *userdata, const struct sde_tensor *tensor, const char *name,
+			     struct sde_error *error)
+{
+	return add_sequential(userdata, tensor, name, "encoder", 0, error);
+}
+
+/* The original decoder counts its clamp as layer 0. */
+static int add_taesd_decoder(void *userdata, const struct sde_tensor *tensor, const char *name,
+			     struct sde_error *error)
+{
+	return add_sequential(userdata, tensor, name, "decoder", -1, error);
+}
+
+int sde_map_taesd_encoder(const struct sde_part *part, struct sde_weights *weights,
+			  struct sde_error *error)
+{
+	return sde_part_each(part, add_taesd_encoder, weights, error);
+}
+
+int sde_map_taesd_decoder(const struct sde_part *part, struct sde_weights *weights,
+			  struct sde_error *error)
+{
+	return sde_part_each(part, add_taesd_decoder, weights, error);
+}

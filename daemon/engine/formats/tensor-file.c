@@ -1,0 +1,114 @@
+/*
+ * One index over every container: see tensor-file.h. A sorted array and binary search: no hash to flood, and the order makes prefixes
+ * a range.
+ */
+#include "daemon/engine/formats/tensor-file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sde_tensor_file {
+	unsigned int references;
+	char *path;
+	struct sde_safetensors *safetensors;
+	const struct sde_tensor **sorted;
+	size_t count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	const struct sde_tensor *const *left = a, *const *right = b;
+
+	return strcmp((*left)->name, (*right)->name);
+}
+
+static int index_tensors(struct sde_tensor_file *file, struct sde_error *error)
+{
+	const size_t count = sde_safetensors_count(file->safetensors);
+
+	file->sorted = calloc(count + 1, sizeof(*file->sorted));
+	if (!file->sorted)
+		return sde_error_set(error, -ENOMEM, "%s: no memory for %zu tensors", file->path,
+				     count);
+	for (size_t i = 0; i < count; i++)
+		file->sorted[file->count++] = sde_safetensors_at(file->safetensors, i);
+	qsort(file->sorted, file->count, sizeof(*file->sorted), by_name);
+	return 0;
+}
+
+int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
+			 struct sde_error *error)
+{
+	struct sde_tensor_file *file = calloc(1, sizeof(*file));
+	int r;
+
+	if (!file || !(file->path = strdup(path))) {
+		free(file);
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	}
+	file->references = 1;
+	r = sde_safetensors_open(path, &file->safetensors, error);
+	if (r >= 0)
+		r = index_tensors(file, error);
+	if (r < 0) {
+		sde_tensor_file_unref(file);
+		return r;
+	}
+	*ret_file = file;
+	return 0;
+}
+
+struct sde_tensor_file *sde_tensor_file_ref(struct sde_tensor_file *file)
+{
+	file->references++;
+	return file;
+}
+
+struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file)
+{
+	if (!file || --file->references > 0)
+		return NULL;
+	sde_safetensors_free(file->safetensors);
+	free(file->sorted);
+	free(file->path);
+	free(file);
+	return NULL;
+}
+
+const char *sde_tensor_file_path(const struct sde_tensor_file *file)
+{
+	return file->path;
+}
+
+size_t sde_tensor_file_count(const struct sde_tensor_file *file)
+{
+	return file->count;
+}
+
+const struct sde_tensor *sde_tensor_file_at(const struct sde_tensor_file *file, size_t index)
+{
+	return index < file->count ? file->sorted[index] : NULL;
+}
+
+size_t sde_tensor_file_lower_bound(const struct sde_tensor_file *file, const char *name)
+{
+	size_t low = 0, high = file->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(file->sorted[middle]->name, name) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+const struct sde_tensor *sde_tensor_file_find(const struct sde_tensor_file *file, const char *name)
+{
+	const size_t i = sde_tensor_file_lower_bound(file, name);
+
+	return i < file->count && !strcmp(file->sorted[i]->name, name) ? file->sorted[i] : NULL;
+}

@@ -1,0 +1,34 @@
+/*
+ * A file of named tensors, whatever its container: what is inside is told from the first bytes, never from the file's name. Counted,
+ * because the components of one checkpoint file (U-Net, autoencoder, text encoders) share its mapping.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/safetensors.h"
+
+struct sde_tensor_file;
+
+/* Map a file and index its tensors by name. Errors as of the container's reader; they name the file. */
+int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
+			 struct sde_error *error);
+struct sde_tensor_file *sde_tensor_file_ref(struct sde_tensor_file *file);
+struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file);
+
+const char *sde_tensor_file_path(const struct sde_tensor_file *file);
+
+/* Tensors in order of their names (strcmp); NULL past the end. */
+size_t sde_tensor_file_count(const struct sde_tensor_file *file);
+const struct sde_tensor *sde_tensor_file_at(const struct sde_tensor_file *file, size_t index);
+/* By exact name; NULL if absent. */
+const struct sde_tensor *sde_tensor_file_find(const struct sde_tensor_file *file, const char *name);
+/* Index of the first tensor whose name is not before the given one: where the names with a prefix begin. */
+size_t sde_tensor_file_lower_bound(const struct sde_tensor_file *file, const char *name);
+
+static inline void sde_tensor_file_unrefp(struct sde_tensor_file **file)
+{
+	sde_tensor_file_unref(*file);
+}

@@ -11,6 +11,8 @@ enum sdk_op_kind {
 	SDK_OP_GROUP_NORM,
 	SDK_OP_LAYER_NORM,
 	SDK_OP_RMS_NORM,
+	SDK_OP_ADA_LAYER_NORM,
+	SDK_OP_ROPE,
 	SDK_OP_ACTIVATE,
 	SDK_OP_ADD,
 	SDK_OP_MUL,
@@ -57,6 +59,8 @@ struct sdk_plan {
 	int n_ops, ops_capacity, n_prepared;
 	struct sdk_value_info *values;
 	int n_values, values_capacity;
+	struct sdk_tensor **tables; /* owned, with their data */
+	int n_tables, tables_capacity;
 	uint8_t *arena;
 	size_t arena_bytes;
 	int error;

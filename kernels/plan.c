@@ -24,6 +24,11 @@ struct sdk_plan *sdk_plan_free(struct sdk_plan *plan)
 		return NULL;
 	for (int i = 0; i < plan->n_prepared; i++)
 		plan->backend->ops->release(plan->backend, &plan->ops[i], plan->states[i]);
+	for (int i = 0; i < plan->n_tables; i++) {
+		free((void *)plan->tables[i]->data);
+		free(plan->tables[i]);
+	}
+	free(plan->tables);
 	free(plan->states);
 	free(plan->ops);
 	free(plan->values);

@@ -70,6 +70,16 @@ sdk_value sdk_layer_norm(struct sdk_plan *plan, sdk_value x, const struct sdk_te
 /* x / sqrt(mean(x^2) + eps) * weight over channels; no mean, no bias (T5, qk norm). */
 sdk_value sdk_rms_norm(struct sdk_plan *plan, sdk_value x, const struct sdk_tensor *weight,
 		       float eps);
+/*
+ * Layer norm without weights of its own, then * (1 + scale) + shift (adaLN, Peebles & Xie 2023); scale and shift (n, 1, 1, c).
+ */
+sdk_value sdk_ada_layer_norm(struct sdk_plan *plan, sdk_value x, sdk_value scale, sdk_value shift,
+			     float eps);
+/*
+ * Rotary positions (Su et al. 2021) on x (n, 1, tokens, heads * d): each pair of adjacent channels of a head is turned by an
+ * angle of its token. table (tokens, 2 * d), float32: d cosines, then d sines, each written twice as a pair has two channels.
+ */
+sdk_value sdk_rope(struct sdk_plan *plan, sdk_value x, int heads, const struct sdk_tensor *table);
 sdk_value sdk_activate(struct sdk_plan *plan, sdk_value x, enum sdk_activation activation);
 /* Elementwise; b has a's shape, or 1 in h and w (broadcast over the picture), or also in n. */
 sdk_value sdk_add(struct sdk_plan *plan, sdk_value a, sdk_value b);
@@ -102,6 +112,13 @@ sdk_value sdk_embedding(struct sdk_plan *plan, sdk_value ids, const struct sdk_t
 sdk_value sdk_add_rows(struct sdk_plan *plan, sdk_value x, const struct sdk_tensor *table);
 /* The same memory under another shape; the element count must be equal. Free. */
 sdk_value sdk_reshape(struct sdk_plan *plan, sdk_value x, int n, int h, int w, int c);
+
+/*
+ * A float32 table of rank 2 that depends on the plan's shapes, for the ops that take a tensor: owned by the plan. values is malloc()ed
+ * and taken over in any case; NULL for it latches -ENOMEM. NULL when recording has failed.
+ */
+const struct sdk_tensor *sdk_plan_table(struct sdk_plan *plan, int rows, int columns,
+					float *values);
 
 /* ------------------------------------------------------------------ running */
 

@@ -17,6 +17,8 @@ const char *const sdk_op_names[SDK_OP_COUNT] = {
 	[SDK_OP_GROUP_NORM] = "group_norm",
 	[SDK_OP_LAYER_NORM] = "layer_norm",
 	[SDK_OP_RMS_NORM] = "rms_norm",
+	[SDK_OP_ADA_LAYER_NORM] = "ada_layer_norm",
+	[SDK_OP_ROPE] = "rope",
 	[SDK_OP_ACTIVATE] = "activate",
 	[SDK_OP_ADD] = "add",
 	[SDK_OP_MUL] = "mul",
@@ -268,6 +270,54 @@ sdk_value sdk_rms_norm(struct sdk_plan *plan, sdk_value x, const struct sdk_tens
 						 .eps = eps});
 }
 
+sdk_value sdk_ada_layer_norm(struct sdk_plan *plan, sdk_value x, sdk_value scale, sdk_value shift,
+			     float eps)
+{
+	const sdk_value in[] = {x, scale, shift};
+	struct sdk_shape shape;
+
+	if (!usable(plan, "ada_layer_norm", 3, in))
+		return -1;
+	shape = plan->values[x].shape;
+	for (int i = 1; i < 3; i++) {
+		const struct sdk_shape s = plan->values[in[i]].shape;
+
+		if (s.n != shape.n || s.h != 1 || s.w != 1 || s.c != shape.c)
+			return fail(plan, -EINVAL,
+				    "ada_layer_norm: (%d, %d, %d, %d) is no scale or shift of %d x "
+				    "%d channels",
+				    s.n, s.h, s.w, s.c, shape.n, shape.c);
+	}
+	return append(plan,
+		      (struct sdk_op){.kind = SDK_OP_ADA_LAYER_NORM,
+				      .n_in = 3,
+				      .in = {x, scale, shift},
+				      .eps = eps},
+		      shape);
+}
+
+sdk_value sdk_rope(struct sdk_plan *plan, sdk_value x, int heads, const struct sdk_tensor *table)
+{
+	struct sdk_shape shape;
+
+	if (!usable(plan, "rope", 1, &x))
+		return -1;
+	shape = plan->values[x].shape;
+	if (heads < 1 || shape.h != 1 || shape.c % heads != 0 || shape.c / heads % 2 != 0)
+		return fail(plan, -EINVAL,
+			    "rope: (%d, %d, %d, %d) is no sequence of %d heads of pairs", shape.n,
+			    shape.h, shape.w, shape.c, heads);
+	if (!table || table->type != SDK_F32 || table->rank != 2 || table->shape[0] != shape.w ||
+	    table->shape[1] != 2 * (shape.c / heads))
+		return fail(plan, -EINVAL, "rope: %s is no table of %d tokens and %d channels",
+			    name_of(table), shape.w, shape.c / heads);
+	return append(
+		plan,
+		(struct sdk_op){
+			.kind = SDK_OP_ROPE, .n_in = 1, .in = {x}, .weight = table, .heads = heads},
+		shape);
+}
+
 sdk_value sdk_activate(struct sdk_plan *plan, sdk_value x, enum sdk_activation activation)
 {
 	if (!usable(plan, "activate", 1, &x))
@@ -480,4 +530,29 @@ sdk_value sdk_reshape(struct sdk_plan *plan, sdk_value x, int n, int h, int w, i
 		plan->values[value].ids = plan->values[x].ids;
 	}
 	return value;
+}
+
+const struct sdk_tensor *sdk_plan_table(struct sdk_plan *plan, int rows, int columns, float *values)
+{
+	struct sdk_tensor **tables, *table;
+
+	if (!values || rows < 1 || columns < 1)
+		fail(plan, values ? -EINVAL : -ENOMEM, "no table of %d x %d", rows, columns);
+	if (plan->error) {
+		free(values);
+		return NULL;
+	}
+	tables = grow(plan->tables, plan->n_tables, &plan->tables_capacity, sizeof(*tables));
+	if (tables)
+		plan->tables = tables;
+	table = tables ? calloc(1, sizeof(*table)) : NULL;
+	if (!table) {
+		free(values);
+		fail(plan, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	*table = (struct sdk_tensor){
+		.type = SDK_F32, .rank = 2, .shape = {rows, columns}, .data = values};
+	tables[plan->n_tables++] = table;
+	return table;
 }

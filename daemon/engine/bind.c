@@ -119,6 +119,15 @@ static void bind_norm(struct sde_binder *binder, struct sde_norm *norm, int chan
 		take_bias(binder, &norm->bias, channels, name);
 }
 
+static void bind_positions(struct sde_binder *binder, struct sde_table *table, int rows,
+			   int columns, const char *name)
+{
+	const int64_t shape[] = {1, rows, columns};
+
+	*table = (struct sde_table){.rows = rows, .columns = columns};
+	take(binder, &table->weight, 3, shape, name, "");
+}
+
 static void bind_table(struct sde_binder *binder, struct sde_table *table, int rows, int columns,
 		       const char *name)
 {
@@ -151,6 +160,9 @@ void sde_bind(struct sde_binder *binder, const struct sde_field *fields, size_t 
 		case SDE_FIELD_CONV3_NO_BIAS:
 			bind_conv(binder, member, in, out, 3, false, name);
 			break;
+		case SDE_FIELD_CONV2:
+			bind_conv(binder, member, in, out, 2, true, name);
+			break;
 		case SDE_FIELD_CONV1:
 			bind_conv(binder, member, in, out, 1, true, name);
 			break;
@@ -167,6 +179,9 @@ void sde_bind(struct sde_binder *binder, const struct sde_field *fields, size_t 
 			break;
 		case SDE_FIELD_TABLE:
 			bind_table(binder, member, out, in, name);
+			break;
+		case SDE_FIELD_POSITIONS:
+			bind_positions(binder, member, out, in, name);
 			break;
 		}
 	}

@@ -15,6 +15,7 @@ struct sde_weights;
 enum sde_field_kind {
 	SDE_FIELD_CONV3,	  /* struct sde_conv, 3x3, bias */
 	SDE_FIELD_CONV3_NO_BIAS,  /* struct sde_conv, 3x3 */
+	SDE_FIELD_CONV2,	  /* struct sde_conv, 2x2, bias: patches */
 	SDE_FIELD_CONV1,	  /* struct sde_conv, 1x1, bias */
 	SDE_FIELD_LINEAR,	  /* struct sde_linear, bias */
 	SDE_FIELD_LINEAR_NO_BIAS, /* struct sde_linear */
@@ -22,6 +23,7 @@ enum sde_field_kind {
 	SDE_FIELD_NORM,	     /* struct sde_norm, dimension `out` */
 	SDE_FIELD_NORM_NO_BIAS,
 	SDE_FIELD_TABLE, /* struct sde_table, (out, in) */
+	SDE_FIELD_POSITIONS, /* struct sde_table, stored (1, out, in) under its name without ".weight" */
 };
 
 /* in and out index the dims array given to sde_bind; out only for norms. */

@@ -61,6 +61,40 @@ static inline sdk_value sde_record_layer_norm(struct sdk_plan *plan, sdk_value x
 	return sdk_layer_norm(plan, x, &norm->weight, &norm->bias, (float)eps);
 }
 
+/* RMS norm of each head of a sequence (n, 1, tokens, heads * d) by itself ("qk norm"); without weights: x. */
+static inline sdk_value sde_record_head_norm(struct sdk_plan *plan, sdk_value x,
+					     const struct sde_norm *norm, int heads, double eps)
+{
+	const struct sdk_shape s = sdk_plan_shape(plan, x);
+
+	if (!norm->weight.data)
+		return x;
+	x = sdk_reshape(plan, x, s.n, 1, s.w * heads, s.c / heads);
+	x = sdk_rms_norm(plan, x, &norm->weight, (float)eps);
+	return sdk_reshape(plan, x, s.n, 1, s.w, s.c);
+}
+
+/* Sequences (n, 1, tokens, c): the tokens of a, then those of b; and tokens [first, first + count). */
+static inline sdk_value sde_record_join_tokens(struct sdk_plan *plan, sdk_value a, sdk_value b)
+{
+	const struct sdk_shape x = sdk_plan_shape(plan, a), y = sdk_plan_shape(plan, b);
+	sdk_value rows;
+
+	rows = sdk_concat(plan, sdk_reshape(plan, a, x.n, 1, 1, x.w * x.c),
+			  sdk_reshape(plan, b, y.n, 1, 1, y.w * y.c));
+	return sdk_reshape(plan, rows, x.n, 1, x.w + y.w, x.c);
+}
+
+static inline sdk_value sde_record_cut_tokens(struct sdk_plan *plan, sdk_value x, int first,
+					      int count)
+{
+	const struct sdk_shape s = sdk_plan_shape(plan, x);
+	sdk_value rows = sdk_reshape(plan, x, s.n, 1, 1, s.w * s.c);
+
+	rows = sdk_slice(plan, rows, first * s.c, count * s.c);
+	return sdk_reshape(plan, rows, s.n, 1, count, s.c);
+}
+
 static inline sdk_value sde_record_rms_norm(struct sdk_plan *plan, sdk_value x,
 					    const struct sde_norm *norm, double eps)
 {

@@ -33,8 +33,9 @@ struct sdk_cpu_op {
 };
 
 extern const struct sdk_cpu_op sdk_cpu_conv2d, sdk_cpu_linear, sdk_cpu_group_norm, sdk_cpu_row_norm,
-	sdk_cpu_activate, sdk_cpu_binary, sdk_cpu_affine, sdk_cpu_geglu, sdk_cpu_attention,
-	sdk_cpu_resize_nearest, sdk_cpu_concat, sdk_cpu_slice, sdk_cpu_embedding, sdk_cpu_add_rows;
+	sdk_cpu_ada_layer_norm, sdk_cpu_rope, sdk_cpu_activate, sdk_cpu_binary, sdk_cpu_affine,
+	sdk_cpu_geglu, sdk_cpu_attention, sdk_cpu_resize_nearest, sdk_cpu_concat, sdk_cpu_slice,
+	sdk_cpu_embedding, sdk_cpu_add_rows;
 
 /* Call task(userdata, i) for i in 0..tasks-1 on the backend's threads; returns when all are done. */
 void sdk_cpu_parallel(const struct sdk_cpu *cpu, size_t tasks,

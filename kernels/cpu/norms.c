@@ -191,5 +191,53 @@ static int row_norm_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *stat
 	return 0;
 }
 
+static int ada_prepare(struct sdk_cpu *cpu, const struct sdk_op *op, void **ret_state)
+{
+	return sdk_cpu_scratch(cpu, (size_t)op->out_shape.n * 2 * (size_t)op->out_shape.c *
+					    sizeof(float));
+}
+
+static void ada_rows(void *userdata, size_t i)
+{
+	const struct job *job = userdata;
+	const size_t n = i / job->chunks, first = i % job->chunks * CHUNK;
+	const size_t rows = job->pixels - first < CHUNK ? job->pixels - first : CHUNK;
+	const size_t at = (n * job->pixels + first) * job->c * job->element;
+	const float *scale = job->scales + n * 2 * job->c;
+
+	job->cpu->simd->layer_norm(job->cpu->base.activation, job->x + at, job->y + at, rows,
+				   job->c, scale, scale + job->c, job->op->eps);
+}
+
+/* A layer norm whose weight and bias are an image's 1 + scale and shift. */
+static int ada_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *state, void *const *in,
+		   void *out)
+{
+	const size_t n = (size_t)op->out_shape.n;
+	struct job job = {
+		.cpu = cpu,
+		.op = op,
+		.x = in[0],
+		.y = out,
+		.pixels = (size_t)op->out_shape.h * (size_t)op->out_shape.w,
+		.chunks = chunks_of(op),
+		.c = (size_t)op->out_shape.c,
+		.element = sdk_type_size(cpu->base.activation),
+		.scales = cpu->scratch,
+	};
+
+	for (size_t b = 0; b < n; b++) {
+		float *scale = job.scales + b * 2 * job.c;
+		const size_t at = b * job.c * job.element;
+
+		sdk_widen(cpu->base.activation, (const char *)in[1] + at, scale, job.c);
+		sdk_widen(cpu->base.activation, (const char *)in[2] + at, scale + job.c, job.c);
+		cpu->simd->affine(SDK_F32, 1, 1, scale, scale, job.c);
+	}
+	sdk_cpu_parallel(cpu, n * job.chunks, ada_rows, &job);
+	return 0;
+}
+
+const struct sdk_cpu_op sdk_cpu_ada_layer_norm = {.prepare = ada_prepare, .run = ada_run};
 const struct sdk_cpu_op sdk_cpu_group_norm = {norm_prepare, group_norm_run, norm_release};
 const struct sdk_cpu_op sdk_cpu_row_norm = {norm_prepare, row_norm_run, norm_release};

@@ -118,6 +118,35 @@ static int geglu_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *state, 
 	return 0;
 }
 
+static void rope_rows(void *userdata, size_t i)
+{
+	const struct job *job = userdata;
+	const size_t rows = job->n / job->c, first = i * job->rows_a_task;
+	const size_t last = first + job->rows_a_task < rows ? first + job->rows_a_task : rows;
+	const size_t tokens = (size_t)job->op->out_shape.w, heads = (size_t)job->op->heads;
+	const size_t d = job->c / heads;
+
+	for (size_t row = first; row < last; row++) {
+		const float *cosines = (const float *)job->op->weight->data + row % tokens * 2 * d;
+		const size_t at = row * job->c * job->element;
+
+		job->cpu->simd->rope(job->cpu->base.activation, job->x + at, job->y + at, heads, d,
+				     cosines, cosines + d);
+	}
+}
+
+static int rope_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *state, void *const *in,
+		    void *out)
+{
+	struct job job = job_of(cpu, op, in, out);
+
+	job.rows_a_task = rows_a_task(job.c);
+	sdk_cpu_parallel(cpu, (job.n / job.c + job.rows_a_task - 1) / job.rows_a_task, rope_rows,
+			 &job);
+	return 0;
+}
+
+const struct sdk_cpu_op sdk_cpu_rope = {.run = rope_run};
 const struct sdk_cpu_op sdk_cpu_activate = {.run = unary_run};
 const struct sdk_cpu_op sdk_cpu_affine = {.run = unary_run};
 const struct sdk_cpu_op sdk_cpu_binary = {.run = binary_run};

@@ -197,6 +197,36 @@ static void rms_norm(enum sdk_type type, const void *x, void *y, size_t rows, si
 		rms_norm_for(SDK_BF16, x, y, rows, c, weight, eps));
 }
 
+/* x * cosine + (the pair's other number) * (-sine, sine) */
+INLINE vf turn(vf x, vf cosine, vf sine)
+{
+	return x * cosine + swap_pairs(x) * negate_even(sine);
+}
+
+INLINE void rope_for(enum sdk_type t, const void *x, void *y, size_t heads, size_t d,
+		     const float *cosines, const float *sines)
+{
+	for (size_t head = 0; head < heads; head++) {
+		const size_t at = head * d;
+
+		MAP(d,
+		    store(t, y, at + i,
+			  turn(load(t, x, at + i), load_floats(cosines + i),
+			       load_floats(sines + i))),
+		    store_tail(t, y, at + i, left,
+			       turn(load_tail(t, x, at + i, left),
+				    load_tail(SDK_F32, cosines, i, left),
+				    load_tail(SDK_F32, sines, i, left))));
+	}
+}
+
+static void rope(enum sdk_type type, const void *x, void *y, size_t heads, size_t d,
+		 const float *cosines, const float *sines)
+{
+	BY_TYPE(type, rope_for(SDK_F32, x, y, heads, d, cosines, sines),
+		rope_for(SDK_BF16, x, y, heads, d, cosines, sines));
+}
+
 #define WIDE 4 /* vectors of channels summed at a time: 256 bytes of a row with AVX-512 */
 
 INLINE void moments_for(enum sdk_type t, const void *x, const void *pixel0, size_t rows, size_t c,
@@ -293,6 +323,7 @@ const struct sdk_simd SDK_SIMD = {
 	.geglu = geglu,
 	.layer_norm = layer_norm,
 	.rms_norm = rms_norm,
+	.rope = rope,
 	.moments = moments,
 	.scale_rows = scale_rows,
 	.attention = SDK_ATTENTION_KERNELS,

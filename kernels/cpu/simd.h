@@ -66,6 +66,9 @@ struct sdk_simd {
 			   const float *weight, const float *bias, float eps);
 	void (*rms_norm)(enum sdk_type type, const void *x, void *y, size_t rows, size_t c,
 			 const float *weight, float eps);
+	/* One token, heads x d: pairs turned by d cosines and d sines, each written twice. d is even. */
+	void (*rope)(enum sdk_type type, const void *x, void *y, size_t heads, size_t d,
+		     const float *cosines, const float *sines);
 	/* Per channel sums over rows of (x - shift) and of its square; shift is row 0 of pixel0. */
 	void (*moments)(enum sdk_type type, const void *x, const void *pixel0, size_t rows,
 			size_t c, float *sum, float *square);

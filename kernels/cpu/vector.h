@@ -15,6 +15,7 @@
 typedef float vf __attribute__((vector_size(SDK_LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(SDK_LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(SDK_LANES * 4)));
+typedef uint64_t vpair __attribute__((vector_size(SDK_LANES * 4))); /* two floats each */
 typedef uint16_t vh __attribute__((vector_size(SDK_LANES * 2)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -126,6 +127,18 @@ INLINE void store_tail(enum sdk_type type, void *p, size_t i, size_t n, vf v)
 		memcpy((float *)p + i, buffer, n * sizeof(float));
 	else
 		memcpy((uint16_t *)p + i, buffer, n * sizeof(uint16_t));
+}
+
+/* (a, b, c, d ...) -> (b, a, d, c ...) */
+INLINE vf swap_pairs(vf v)
+{
+	return (vf)((vpair)v >> 32 | (vpair)v << 32);
+}
+
+/* (a, b, c, d ...) -> (-a, b, -c, d ...) */
+INLINE vf negate_even(vf v)
+{
+	return (vf)((vpair)v ^ 0x80000000u);
 }
 
 INLINE float sum_lanes(vf v)

@@ -47,6 +47,21 @@ int sdk_ref_group_norm(const struct sdk_op *op, const struct sdk_ref_state *stat
 	return 0;
 }
 
+/* Of one row: what is taken off, and what divides the rest. */
+static void row_statistics(const float *x, int n, float eps, double *ret_mean,
+			   double *ret_deviation)
+{
+	double mean = 0, variance = 0;
+
+	for (int c = 0; c < n; c++)
+		mean += x[c];
+	mean /= n;
+	for (int c = 0; c < n; c++)
+		variance += (x[c] - mean) * (x[c] - mean);
+	*ret_mean = mean;
+	*ret_deviation = sqrt(variance / n + (double)eps);
+}
+
 int sdk_ref_layer_norm(const struct sdk_op *op, const struct sdk_ref_state *state, void *const *in,
 		       void *out)
 {
@@ -54,20 +69,33 @@ int sdk_ref_layer_norm(const struct sdk_op *op, const struct sdk_ref_state *stat
 	const int64_t rows = (int64_t)shape.n * shape.h * shape.w;
 	const float *x = in[0];
 	float *y = out;
+	double mean, deviation;
 
 	for (int64_t row = 0; row < rows; row++, x += shape.c, y += shape.c) {
-		double mean = 0, variance = 0;
-
+		row_statistics(x, shape.c, op->eps, &mean, &deviation);
 		for (int c = 0; c < shape.c; c++)
-			mean += x[c];
-		mean /= shape.c;
-		for (int c = 0; c < shape.c; c++)
-			variance += (x[c] - mean) * (x[c] - mean);
-		variance /= shape.c;
-		for (int c = 0; c < shape.c; c++)
-			y[c] = (float)((x[c] - mean) / sqrt(variance + (double)op->eps) *
-					       state->weight[c] +
+			y[c] = (float)((x[c] - mean) / deviation * state->weight[c] +
 				       (state->bias ? state->bias[c] : 0));
+	}
+	return 0;
+}
+
+int sdk_ref_ada_layer_norm(const struct sdk_op *op, const struct sdk_ref_state *state,
+			   void *const *in, void *out)
+{
+	const struct sdk_shape shape = op->out_shape;
+	const int64_t pixels = (int64_t)shape.h * shape.w;
+	const float *x = in[0], *scale = in[1], *shift = in[2];
+	float *y = out;
+	double mean, deviation;
+
+	for (int64_t row = 0; row < shape.n * pixels; row++, x += shape.c, y += shape.c) {
+		const int64_t image = row / pixels * shape.c;
+
+		row_statistics(x, shape.c, op->eps, &mean, &deviation);
+		for (int c = 0; c < shape.c; c++)
+			y[c] = (float)((x[c] - mean) / deviation * (1.0 + scale[image + c]) +
+				       shift[image + c]);
 	}
 	return 0;
 }

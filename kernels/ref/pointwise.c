@@ -87,3 +87,24 @@ int sdk_ref_geglu(const struct sdk_op *op, const struct sdk_ref_state *state, vo
 			y[c] = x[c] * sdk_ref_activation(SDK_GELU, x[shape.c + c]);
 	return 0;
 }
+
+int sdk_ref_rope(const struct sdk_op *op, const struct sdk_ref_state *state, void *const *in,
+		 void *out)
+{
+	const struct sdk_shape shape = op->out_shape;
+	const int d = shape.c / op->heads;
+	const float *x = in[0];
+	float *y = out;
+
+	for (int64_t row = 0; row < (int64_t)shape.n * shape.w; row++, x += shape.c, y += shape.c) {
+		const float *cosines = state->weight + row % shape.w * 2 * d, *sines = cosines + d;
+
+		for (int c = 0; c < shape.c; c += 2) {
+			const double cosine = cosines[c % d], sine = sines[c % d];
+
+			y[c] = (float)(x[c] * cosine - x[c + 1] * sine);
+			y[c + 1] = (float)(x[c + 1] * cosine + x[c] * sine);
+		}
+	}
+	return 0;
+}

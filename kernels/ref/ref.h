@@ -24,6 +24,10 @@ int sdk_ref_layer_norm(const struct sdk_op *op, const struct sdk_ref_state *stat
 		       void *out);
 int sdk_ref_rms_norm(const struct sdk_op *op, const struct sdk_ref_state *state, void *const *in,
 		     void *out);
+int sdk_ref_ada_layer_norm(const struct sdk_op *op, const struct sdk_ref_state *state,
+			   void *const *in, void *out);
+int sdk_ref_rope(const struct sdk_op *op, const struct sdk_ref_state *state, void *const *in,
+		 void *out);
 int sdk_ref_activate(const struct sdk_op *op, const struct sdk_ref_state *state, void *const *in,
 		     void *out);
 int sdk_ref_binary(const struct sdk_op *op, const struct sdk_ref_state *state, void *const *in,

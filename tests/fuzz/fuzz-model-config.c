@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/engine/autoencoders/kl.h"
-#include "daemon/engine/denoisers/unet.h"
+#include "daemon/engine/denoisers/denoiser.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/json.h"
 #include "daemon/engine/formats/weights.h"
@@ -57,6 +57,17 @@ static int try_unet(const json_t *object, struct sde_error *error)
 			abort();
 	expect_missing(sde_unet_bind(&unet, &config, no_weights(), error), error);
 	return 0;
+}
+
+static int try_transformer(const struct sde_denoiser_class *class, const json_t *object,
+			   struct sde_error *error)
+{
+	struct sde_denoiser denoiser = {0};
+	int r = class->bind(&denoiser, object, "fuzz", no_weights(), error);
+
+	if (r >= 0 || denoiser.class)
+		abort();
+	return r;
 }
 
 static int try_kl(const json_t *object, struct sde_error *error)
@@ -135,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    sde_json_parse((const char *)data + 2, size - 2, "fuzz", &object, &error) < 0)
 		return 0;
 	if (json_is_object(object)) {
-		switch (data[0] % 4) {
+		switch (data[0] % 6) {
 		case 0:
 			r = try_unet(object, &error);
 			break;
@@ -144,6 +155,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			break;
 		case 2:
 			r = try_clip(object, &error);
+			break;
+		case 4:
+			r = try_transformer(&sde_denoiser_sd3, object, &error);
+			break;
+		case 5:
+			r = try_transformer(&sde_denoiser_flux, object, &error);
 			break;
 		default:
 			r = try_scheduler(object, 1 + data[1] % 64, &error);

@@ -2,6 +2,7 @@
  * Every op of the cpu backend against the reference on random shapes, odd ones included. Arguments: instruction set limit
  * and type of activations; meson registers one run for each pair, and a machine without the instructions runs what it has.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -223,6 +224,58 @@ static void test_row_norms(void **state)
 	}
 }
 
+static sdk_value record_ada(struct sdk_plan *plan, const struct lab *lab, const sdk_value *in)
+{
+	return sdk_ada_layer_norm(plan, in[0], in[1], in[2], 1e-6f);
+}
+
+static void test_ada_layer_norm(void **state)
+{
+	struct bench *bench = *state;
+
+	for (int round = 0; round < 2 * ROUNDS; round++) {
+		struct lab lab = start(bench, (uint64_t)round);
+		const int n = lab_between(&lab, 1, 3), c = lab_between(&lab, 2, 300);
+
+		lab_input(&lab, (struct sdk_shape){n, 1, lab_between(&lab, 1, 600), c}, 1, 0.5f);
+		lab_input(&lab, (struct sdk_shape){n, 1, 1, c}, 1, 0);
+		lab_input(&lab, (struct sdk_shape){n, 1, 1, c}, 1, 0);
+		check(bench, &lab, record_ada, 1e-5, 6e-3, "ada_layer_norm");
+	}
+}
+
+static sdk_value record_rope(struct sdk_plan *plan, const struct lab *lab, const sdk_value *in)
+{
+	const struct sdk_shape shape = lab->shapes[0];
+	const int d = shape.c / lab->numbers[0];
+	float *table = calloc((size_t)shape.w * 2 * (size_t)d, sizeof(*table));
+
+	for (int i = 0; table && i < shape.w * d; i++) {
+		const double angle = (i / 2) % 97 * 0.37;
+		const int at = i / d * 2 * d + i % d;
+
+		table[at] = (float)cos(angle);
+		table[at + d] = (float)sin(angle);
+	}
+	return sdk_rope(plan, in[0], lab->numbers[0], sdk_plan_table(plan, shape.w, 2 * d, table));
+}
+
+static void test_rope(void **state)
+{
+	struct bench *bench = *state;
+
+	for (int round = 0; round < 2 * ROUNDS; round++) {
+		struct lab lab = start(bench, (uint64_t)round);
+
+		lab.numbers[0] = lab_between(&lab, 1, 5);
+		lab_input(&lab,
+			  (struct sdk_shape){lab_between(&lab, 1, 3), 1, lab_between(&lab, 1, 90),
+					     lab.numbers[0] * 2 * lab_between(&lab, 1, 40)},
+			  1, 0);
+		check(bench, &lab, record_rope, 1e-6, 4e-3, "rope");
+	}
+}
+
 static sdk_value record_pointwise(struct sdk_plan *plan, const struct lab *lab, const sdk_value *in)
 {
 	switch (lab->numbers[0]) {
@@ -390,6 +443,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_fused),
 		cmocka_unit_test(test_group_norm),
 		cmocka_unit_test(test_row_norms),
+		cmocka_unit_test(test_ada_layer_norm),
+		cmocka_unit_test(test_rope),
 		cmocka_unit_test(test_pointwise),
 		cmocka_unit_test(test_geglu),
 		cmocka_unit_test(test_attention),

@@ -14,17 +14,21 @@
 #include <cmocka.h>
 
 #include "daemon/engine/autoencoders/kl-config.h"
+#include "daemon/engine/denoisers/flux.h"
+#include "daemon/engine/denoisers/sd3.h"
 #include "daemon/engine/denoisers/unet-config.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/text_encoders/clip-config.h"
 
-enum component { UNET, KL, CLIP };
+enum component { UNET, KL, CLIP, SD3, FLUX };
 
 struct parsed {
 	struct sde_unet_config unet;
 	struct sde_kl_config kl;
 	struct sde_clip_config clip;
+	struct sde_sd3_config sd3;
+	struct sde_flux_config flux;
 };
 
 static int parse(enum component component, const char *text, struct parsed *ret,
@@ -38,8 +42,12 @@ static int parse(enum component component, const char *text, struct parsed *ret,
 		r = sde_unet_config_parse(object, "c.json", &ret->unet, error);
 	else if (component == KL)
 		r = sde_kl_config_parse(object, "c.json", &ret->kl, error);
-	else
+	else if (component == CLIP)
 		r = sde_clip_config_parse(object, "c.json", &ret->clip, error);
+	else if (component == SD3)
+		r = sde_sd3_config_parse(object, "c.json", &ret->sd3, error);
+	else
+		r = sde_flux_config_parse(object, "c.json", &ret->flux, error);
 	json_decref(object);
 	return r;
 }
@@ -63,6 +71,18 @@ static void test_absent_keys_get_the_defaults(void **state)
 	assert_int_equal(parse(CLIP, "{}", &c, NULL), 0);
 	assert_int_equal(c.clip.vocab_size, 49408);
 	assert_int_equal(c.clip.hidden_act, SDE_CLIP_QUICK_GELU);
+	assert_int_equal(parse(SD3, "{}", &c, NULL), 0);
+	assert_int_equal(c.sd3.pos_embed_max_size, 96);
+	assert_false(c.sd3.qk_norm || c.sd3.dual_attention_layers);
+	assert_int_equal(parse(SD3,
+			       "{\"qk_norm\": \"rms_norm\", \"dual_attention_layers\": [0, 12]}",
+			       &c, NULL),
+			 0);
+	assert_true(c.sd3.qk_norm && c.sd3.dual_attention_layers == 0x1001);
+	assert_int_equal(parse(FLUX, "{\"out_channels\": null}", &c, NULL), 0);
+	assert_int_equal(c.flux.out_channels, 64);
+	assert_int_equal(c.flux.num_single_layers, 38);
+	assert_false(c.flux.guidance_embeds);
 	/* a whole real number is an integer; a list of one entry a level is taken apart */
 	assert_int_equal(parse(UNET,
 			       "{\"in_channels\": 9.0, \"attention_head_dim\": [5, 10, 20, 20]}",
@@ -93,6 +113,10 @@ static const struct {
 	 "'down_block_types' must be a list of 4 names"},
 	{KL, "{\"scaling_factor\": []}", "'scaling_factor' must be a number from 1e-06 to 1e+06"},
 	{CLIP, "{\"hidden_act\": 1}", "'hidden_act' must be a string"},
+	{SD3, "{\"dual_attention_layers\": 3}",
+	 "'dual_attention_layers' must be a list of 1 to 64 numbers"},
+	{FLUX, "{\"axes_dims_rope\": [16, \"x\", 56]}",
+	 "'axes_dims_rope' must be a whole number from 2 to 1024"},
 	/* negative, nothing, absurd, beyond an int or a double's whole numbers */
 	{UNET, "{\"in_channels\": -4}", "'in_channels' must be a whole number from 1 to 1024"},
 	{UNET, "{\"in_channels\": 0}", "'in_channels' must be a whole number from 1 to 1024"},
@@ -129,6 +153,16 @@ static const struct {
 	 "'projection_class_embeddings_input_dim' is missing; text_time conditioning needs it"},
 	{KL, "{\"block_out_channels\": [48]}",
 	 "'block_out_channels' has 48, not a multiple of the 32 groups"},
+	{SD3, "{\"dual_attention_layers\": [18]}",
+	 "'dual_attention_layers' must be a whole number from 0 to 17"},
+	{SD3, "{\"caption_projection_dim\": 4096}",
+	 "'caption_projection_dim' must be 'num_attention_heads' x 'attention_head_dim', 1152"},
+	{FLUX, "{\"axes_dims_rope\": [16, 56]}",
+	 "'axes_dims_rope' must be 3 numbers that sum up to 'attention_head_dim', 128"},
+	{FLUX, "{\"axes_dims_rope\": [17, 55, 56]}", "'axes_dims_rope' has 17, must be even"},
+	{FLUX, "{\"in_channels\": 66}",
+	 "'in_channels' and 'out_channels' are 66 and 66, must be multiples of 4: tokens are 2 x "
+	 "2 latents"},
 	{CLIP, "{\"hidden_size\": 100}", "'hidden_size' 100 is not a multiple of the 8 heads"},
 	/* what would be computed wrongly */
 	{UNET, "{\"act_fn\": \"gelu\"}", "'act_fn' is \"gelu\"; only \"silu\" is supported"},
@@ -139,6 +173,9 @@ static const struct {
 	 "\"DownBlock2D\"]}",
 	 "'down_block_types' has 'KDownBlock2D'; only CrossAttnDownBlock2D and DownBlock2D are "
 	 "supported"},
+	{SD3, "{\"qk_norm\": \"layer_norm\"}",
+	 "'qk_norm' is \"layer_norm\"; only \"rms_norm\" is supported"},
+	{FLUX, "{\"patch_size\": 2}", "'patch_size' is 2; only 1 is supported"},
 	{KL, "{\"latents_mean\": [0.5]}", "'latents_mean' is [0.5]; only null is supported"},
 	{CLIP, "{\"hidden_act\": \"relu\"}",
 	 "'hidden_act' is 'relu'; quick_gelu, gelu and gelu_new are supported"},

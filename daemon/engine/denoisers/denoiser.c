@@ -16,7 +16,8 @@
 
 const struct sde_denoiser_class *sde_denoiser_class_at(size_t i)
 {
-	static const struct sde_denoiser_class *const classes[] = {&sde_denoiser_unet};
+	static const struct sde_denoiser_class *const classes[] = {
+		&sde_denoiser_unet, &sde_denoiser_sd3, &sde_denoiser_flux};
 
 	return i < sizeof(classes) / sizeof(classes[0]) ? classes[i] : NULL;
 }
@@ -46,6 +47,7 @@ static int unet_bind(struct sde_denoiser *denoiser, const json_t *config, const 
 	denoiser->in_channels = unet.in_channels;
 	denoiser->out_channels = unet.out_channels;
 	denoiser->sample_size = unet.sample_size;
+	denoiser->patch = 1;
 	denoiser->context_width = unet.cross_attention_dim;
 	denoiser->guidance_embedding = unet.time_cond_proj_dim > 0;
 	return 0;
@@ -72,7 +74,6 @@ static int unet_forward(struct sde_runner *runner, const struct sde_denoiser *de
 			struct sde_error *error)
 {
 	const size_t dim = (size_t)denoiser->unet.config.time_cond_proj_dim;
-	const float w = (float)(call->guidance_scale - 1.0);
 	struct sde_unet_call unet = {.sample = call->sample,
 				     .batch = call->batch,
 				     .height = call->height,
@@ -90,9 +91,12 @@ static int unet_forward(struct sde_runner *runner, const struct sde_denoiser *de
 		guidance = calloc((size_t)call->batch, dim * sizeof(*guidance));
 		if (!guidance)
 			return sde_error_set(error, -ENOMEM, "no memory for a guidance embedding");
-		for (int i = 0; i < call->batch; i++)
+		for (int i = 0; i < call->batch; i++) {
+			const float w = call->guidance_scales[i] - 1.0f;
+
 			sde_guidance_embedding(&w, 1, dim, GUIDANCE_EMBEDDING_SCALE,
 					       guidance + (size_t)i * dim);
+		}
 		unet.timestep_cond = guidance;
 	}
 	return sde_unet_forward(runner, &denoiser->unet, &unet, ret_output, error);

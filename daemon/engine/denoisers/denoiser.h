@@ -10,6 +10,8 @@
 
 #include <jansson.h>
 
+#include "daemon/engine/denoisers/flux.h"
+#include "daemon/engine/denoisers/sd3.h"
 #include "daemon/engine/denoisers/unet.h"
 
 struct sde_denoiser;
@@ -28,7 +30,9 @@ struct sde_denoiser_call {
 	int pooled_width;
 	const float *time_ids; /* SDXL: (batch, n_time_ids) */
 	int n_time_ids;
-	double guidance_scale; /* for a network that is told of it (guidance_embedding) */
+	uint64_t skipped_layers; /* SD3: bit i leaves block i out (skip layer guidance) */
+	const float
+		*guidance_scales; /* batch, for a network that is told of it (guidance_embedding) */
 };
 
 struct sde_denoiser_class {
@@ -55,17 +59,23 @@ struct sde_denoiser_class {
 struct sde_denoiser {
 	const struct sde_denoiser_class *class; /* NULL: none is bound */
 	int in_channels, out_channels;		/* of latents */
-	int sample_size;	 /* latent side it was trained at, 0: the config does not say */
-	int context_width;	 /* channels of the context */
+	int sample_size;   /* latent side it was trained at, 0: the config does not say */
+	int patch;	   /* latent sides must be multiples of it */
+	int side_max;	   /* latent side that it can take at most, 0: any */
+	int context_width; /* channels of the context */
+	int pooled_width; /* of the pooled text that it takes; 0: none, or the text encoders tell (SDXL) */
+	int skippable_layers;	 /* blocks that a call may leave out */
 	bool guidance_embedding; /* it is told the guidance scale: no classifier-free guidance */
 	union {
 		struct sde_unet unet;
+		struct sde_sd3 sd3;
+		struct sde_flux flux;
 	};
 };
 
-extern const struct sde_denoiser_class sde_denoiser_unet;
+extern const struct sde_denoiser_class sde_denoiser_unet, sde_denoiser_sd3, sde_denoiser_flux;
 
-/* The classes there are, in the order in which a model folder is searched for them; NULL past the end. */
+/* The classes there are; NULL past the end. */
 const struct sde_denoiser_class *sde_denoiser_class_at(size_t i);
 
 /* Drop the denoiser's programs from the runner, then its memory; one that is not bound is fine. */

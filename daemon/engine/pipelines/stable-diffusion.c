@@ -29,7 +29,7 @@ struct run {
 	const double *timesteps;
 	size_t n_timesteps;
 	float *latents, *noise, *image_latents, *mask, *masked, *input, *pair, *scratch;
-	float *step_mask, *rows;
+	float *step_mask, *rows, *scales; /* of each row: timestep, guidance scale */
 };
 
 bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale)
@@ -51,7 +51,7 @@ static void run_clear(struct run *run)
 {
 	float *const arrays[] = {run->latents,	 run->noise, run->image_latents, run->mask,
 				 run->masked,	 run->input, run->pair,		 run->scratch,
-				 run->step_mask, run->rows};
+				 run->step_mask, run->rows,  run->scales};
 
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		free(arrays[i]);
@@ -311,12 +311,14 @@ static int predict(struct run *run, double timestep)
 		.pooled_width = sde_model_pooled_width(run->model),
 		.time_ids = request->time_ids,
 		.n_time_ids = request->n_time_ids,
-		.guidance_scale = request->guidance_scale,
+		.guidance_scales = run->scales,
 	};
 	int r;
 
-	for (int i = 0; i < rows; i++)
+	for (int i = 0; i < rows; i++) {
 		run->rows[i] = (float)timestep;
+		run->scales[i] = (float)request->guidance_scale;
+	}
 	r = sde_denoiser_forward(run->model->runner, sde_model_denoiser(run->model), &call,
 				 run->pair, run->error);
 	if (r < 0 || !run->guidance)
@@ -485,6 +487,8 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 		r = floats_new(&run, &run.pair, rows * run.n);
 	if (r >= 0)
 		r = floats_new(&run, &run.rows, rows);
+	if (r >= 0)
+		r = floats_new(&run, &run.scales, rows);
 	if (r >= 0)
 		r = floats_new(&run, &run.step_mask, (size_t)request->batch * run.pixels);
 	if (r >= 0)

@@ -60,10 +60,9 @@ static void text_of(const json_t *object, const char *key, char *text, size_t si
 		strcpy(text, value);
 }
 
-void sdd_model_facts_read(int dir_fd, struct sdd_model_facts *ret_facts)
+void sdd_model_facts_read_settings(int dir_fd, const char *name, struct sdd_model_facts *ret_facts)
 {
-	SDD_CLEANUP(json_decrefp) json_t *defaults = read_object(dir_fd, "sdd.json");
-	SDD_CLEANUP(json_decrefp) json_t *unet = read_object(dir_fd, "unet/config.json");
+	SDD_CLEANUP(json_decrefp) json_t *defaults = read_object(dir_fd, name);
 	const json_t *guidance = json_object_get(defaults, "guidance_scale");
 	const double value = json_number_value(guidance);
 
@@ -74,5 +73,12 @@ void sdd_model_facts_read(int dir_fd, struct sdd_model_facts *ret_facts)
 		ret_facts->default_guidance = value;
 	text_of(defaults, "sampler", ret_facts->sampler, sizeof(ret_facts->sampler));
 	text_of(defaults, "inpaint", ret_facts->inpaint, sizeof(ret_facts->inpaint));
+}
+
+void sdd_model_facts_read(int dir_fd, struct sdd_model_facts *ret_facts)
+{
+	SDD_CLEANUP(json_decrefp) json_t *unet = read_object(dir_fd, "unet/config.json");
+
+	sdd_model_facts_read_settings(dir_fd, "sdd.json", ret_facts);
 	ret_facts->in_channels = int_of(unet, "in_channels", CHANNELS_MAX);
 }

@@ -19,5 +19,7 @@ struct sdd_model_facts {
 	int in_channels; /* 0 = not known; 9 = trained to repaint selections */
 };
 
+/* All but in_channels, from the settings file of that name in the folder dir_fd. */
+void sdd_model_facts_read_settings(int dir_fd, const char *name, struct sdd_model_facts *ret_facts);
 /* dir_fd: the model's folder. */
 void sdd_model_facts_read(int dir_fd, struct sdd_model_facts *ret_facts);

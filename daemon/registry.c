@@ -1,7 +1,8 @@
 /*
- * Finding model folders; see registry.h.
+ * Finding model folders and files; see registry.h.
  */
 #include "daemon/registry.h"
+#include "daemon/model-file.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/size.h"
 
@@ -126,16 +127,17 @@ static void insert_by_name(struct sdd_registry *registry, struct sdd_model *mode
 	registry->n_models++;
 }
 
-/* fd is the model's folder. The first folder with a name wins, as with PATH. */
-static int add_model(struct sdd_registry *registry, const char *path, const char *name, int fd)
+/* The first folder or file with a name wins, as with PATH. */
+static int add_model(struct sdd_registry *registry, const char *path, const char *name,
+		     const struct sdd_model_facts *facts, uint64_t weight_bytes)
 {
 	struct sdd_model *model = find(registry, name);
 
 	if (model) {
 		/* what the worker said about a loaded model is truer than its files, which may have changed since */
 		if (!model->seen && model->state != SDP_MODEL_STATE_LOADED) {
-			model->weight_bytes = weights_in(fd, 1);
-			sdd_model_facts_read(fd, &model->facts);
+			model->weight_bytes = weight_bytes;
+			model->facts = *facts;
 		}
 		model->seen = true;
 		return 0;
@@ -155,8 +157,8 @@ static int add_model(struct sdd_registry *registry, const char *path, const char
 		return -ENOMEM;
 	}
 	model->state = SDP_MODEL_STATE_UNLOADED;
-	model->weight_bytes = weights_in(fd, 1);
-	sdd_model_facts_read(fd, &model->facts);
+	model->weight_bytes = weight_bytes;
+	model->facts = *facts;
 	model->seen = true;
 	sdd_estimate_init(&model->estimate);
 	insert_by_name(registry, model);
@@ -167,9 +169,28 @@ static int try_folder(struct sdd_registry *registry, const char *path, const cha
 {
 	SDD_CLEANUP(sdd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+	struct sdd_model_facts facts;
+
 	if (fd < 0 || !name_is_usable(name) || faccessat(fd, "model_index.json", R_OK, 0) < 0)
 		return 0;
-	return add_model(registry, path, name, fd);
+	sdd_model_facts_read(fd, &facts);
+	return add_model(registry, path, name, &facts, weights_in(fd, 1));
+}
+
+static int try_file(struct sdd_registry *registry, const char *path)
+{
+	const char *base = strrchr(path, '/') + 1;
+	const size_t length = sdd_model_file_name_length(base);
+	char name[NAME_MAX_BYTES + 1];
+	struct sdd_model_facts facts;
+	uint64_t bytes;
+
+	if (length > NAME_MAX_BYTES)
+		return 0;
+	snprintf(name, sizeof(name), "%.*s", (int)length, base);
+	if (!name_is_usable(name) || !sdd_model_file_read(path, &facts, &bytes))
+		return 0;
+	return add_model(registry, path, name, &facts, bytes);
 }
 
 static int scan_root(struct sdd_registry *registry, const char *root)
@@ -181,8 +202,10 @@ static int scan_root(struct sdd_registry *registry, const char *root)
 
 	if (!absolute)
 		return errno == ENOMEM ? -ENOMEM : 0;
-	/* the folder may be a model itself */
+	/* it may be a model itself */
 	r = try_folder(registry, absolute, strrchr(absolute, '/') + 1);
+	if (r == 0)
+		r = try_file(registry, absolute);
 	if (r < 0)
 		return r;
 	dir = opendir(absolute);
@@ -195,7 +218,9 @@ static int scan_root(struct sdd_registry *registry, const char *root)
 			path = NULL;
 			return -ENOMEM;
 		}
-		r = try_folder(registry, path, entry->d_name);
+		r = entry->d_type == DT_REG ? 0 : try_folder(registry, path, entry->d_name);
+		if (r == 0 && entry->d_type != DT_DIR)
+			r = try_file(registry, path);
 		if (r < 0)
 			return r;
 	}

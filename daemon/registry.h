@@ -1,7 +1,8 @@
 /*
  * The models of the configured folders, and which of them a job gets. A model is a folder with a model_index.json
- * (diffusers layout); its name is the folder's. Nothing here opens a weight file: beyond what small files of the folder
- * say (model-facts.h), what a model is gets known when the worker loads it.
+ * (diffusers layout), or a checkpoint file that holds all of one; its name is the folder's, or the file's without ending. Beyond what small
+ * files of the folder (model-facts.h) or the header of a checkpoint (model-file.h) say, what a model is gets known when the
+ * worker loads it.
  */
 #pragma once
 
@@ -17,7 +18,7 @@ enum { SDD_REGISTRY_MODELS_MAX = 128 };
 struct sdd_model {
 	struct sdd_list link;
 	char *name, *path;
-	uint64_t weight_bytes; /* *.safetensors and *.bin of its folders */
+	uint64_t weight_bytes; /* *.safetensors and *.bin of its folders, or the file */
 	enum sdp_model_state state;
 	uint64_t load_ms;
 	char error[512]; /* of the last load */

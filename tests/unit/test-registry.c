@@ -180,6 +180,55 @@ static void test_nonsense_is_not_known(void **state)
 	}
 }
 
+/* A .safetensors as far as its header. */
+static void put_file(const struct fixture *fixture, const char *name, const char *header)
+{
+	const uint64_t length = strlen(header);
+	char path[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", fixture->root, name);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	assert_int_equal(fwrite(&length, 1, 8, file), 8); /* little-endian, as all we run on */
+	fputs(header, file);
+	fclose(file);
+}
+
+#define UNET(channels)                                                                             \
+	"\"model.diffusion_model.input_blocks.0.0.weight\": {\"dtype\": \"F16\", \"shape\": "      \
+	"[320, " #channels ", 3, 3]}"
+#define VAE  "\"first_stage_model.decoder.conv_in.weight\": {}"
+#define TEXT "\"cond_stage_model.transformer.text_model.final_layer_norm.bias\": {}"
+
+static void test_checkpoint_files_are_models(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct sdd_model *model;
+	char root[128];
+
+	put_file(fixture, "one.safetensors", "{" UNET(4) ", " VAE ", " TEXT "}");
+	put_file(fixture, "repaints.bin", "{" UNET(9) ", " VAE ", " TEXT "}");
+	put_file(fixture, "vae.safetensors", "{" VAE "}");
+	put_file(fixture, "part.safetensors", "{" UNET(4) ", " VAE "}");
+	put(fixture, "text.safetensors", "{" UNET(4) ", " VAE ", " TEXT "}");
+	put(fixture, "one.sdd.json", "{\"steps\": 9, \"inpaint\": \"repaints.bin\"}");
+	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+	assert_int_equal(fixture->registry.n_models, 2);
+	model = sdd_registry_find(&fixture->registry, "one");
+	assert_non_null(model);
+	assert_int_equal(model->facts.in_channels, 4);
+	assert_int_equal(model->facts.default_steps, 9);
+	assert_true(model->weight_bytes > 100);
+	assert_string_equal(chosen(fixture, "one", SDP_JOB_KIND_INPAINT), "repaints.bin");
+	/* a root may be the file */
+	snprintf(root, sizeof(root), "%s/repaints.bin", fixture->root);
+	sdd_registry_clear(&fixture->registry);
+	fixture->roots[0] = root;
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "repaints.bin");
+	fixture->roots[0] = fixture->root;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +240,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_facts_come_from_small_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nonsense_is_not_known, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_checkpoint_files_are_models, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,117 @@
+/*
+ * Looking into the header of a weight file; see model-file.h. The header's text is searched, not parsed: a safetensors header is JSON,
+ * a GGUF header binary, and in both the names stand as they are.
+ */
+#include "daemon/model-file.h"
+#include "daemon/util/cleanup.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+	HEADER_BYTES_MAX = 4 << 20, /* published models have less than 1 MB */
+};
+
+static const char first_layer[] = "input_blocks.0.0.weight";
+
+static bool has(const char *header, size_t size, const char *needle)
+{
+	return memmem(header, size, needle, strlen(needle));
+}
+
+/* The part of the file that names tensors, NUL-terminated; NULL when it is no weight file. */
+static char *read_header(int fd, size_t *ret_size)
+{
+	unsigned char head[9];
+	uint64_t size = 0;
+	char *header;
+	ssize_t n;
+
+	if (pread(fd, head, sizeof(head), 0) != sizeof(head))
+		return NULL;
+	for (int i = 7; i >= 0; i--)
+		size = size << 8 | head[i];
+	if (memcmp(head, "GGUF", 4) == 0)
+		size = HEADER_BYTES_MAX;
+	else if (head[8] != '{' || size > HEADER_BYTES_MAX)
+		return NULL;
+	header = malloc(size + 1);
+	if (!header)
+		return NULL;
+	n = pread(fd, header, size, 8);
+	if (n < 0) {
+		free(header);
+		return NULL;
+	}
+	header[n] = '\0';
+	*ret_size = (size_t)n;
+	return header;
+}
+
+/* Input channels of the U-Net: the second number of the first layer's shape; 0 when it cannot be told. */
+static int read_channels(const char *header, size_t size)
+{
+	const char *at = memmem(header, size, first_layer, sizeof(first_layer) - 1);
+	const char *end = header + size, *shape;
+	int channels = 0;
+	uint32_t rank;
+	uint64_t dims[4];
+
+	if (!at)
+		return 0;
+	at += sizeof(first_layer) - 1;
+	shape = *at == '"' ? strstr(at, "\"shape\"") : NULL;
+	if (shape && sscanf(shape, "\"shape\" : [ %*d , %d", &channels) == 1)
+		return channels > 0 && channels < 4096 ? channels : 0;
+	if ((size_t)(end - at) < sizeof(rank) + sizeof(dims))
+		return 0;
+	memcpy(&rank, at,
+	       sizeof(rank)); /* GGUF: rank and dimensions behind the name, the last one first */
+	memcpy(dims, at + sizeof(rank), sizeof(dims));
+	return rank == 4 && dims[2] > 0 && dims[2] < 4096 ? (int)dims[2] : 0;
+}
+
+size_t sdd_model_file_name_length(const char *name)
+{
+	static const char *const endings[] = {".safetensors", ".gguf", ".ckpt"};
+	const size_t length = strlen(name);
+
+	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
+		const size_t ending = strlen(endings[i]);
+
+		if (length > ending && strcmp(name + length - ending, endings[i]) == 0)
+			return length - ending;
+	}
+	return length;
+}
+
+bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, uint64_t *ret_bytes)
+{
+	SDD_CLEANUP(sdd_closep)
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	SDD_CLEANUP(sdd_freep) char *header = NULL;
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	const char *dot = strrchr(name, '.');
+	char settings[PATH_MAX];
+	struct stat st;
+	size_t size;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	header = read_header(fd, &size);
+	if (!header || !has(header, size, first_layer) ||
+	    !has(header, size, "first_stage_model.") ||
+	    !(has(header, size, "cond_stage_model.") ||
+	      has(header, size, "conditioner.embedders.")))
+		return false;
+	snprintf(settings, sizeof(settings), "%.*s.sdd.json",
+		 (int)((dot && dot > name ? dot : path + strlen(path)) - path), path);
+	sdd_model_facts_read_settings(AT_FDCWD, settings, ret_facts);
+	ret_facts->in_channels = read_channels(header, size);
+	*ret_bytes = (uint64_t)st.st_size;
+	return true;
+}

@@ -1,0 +1,19 @@
+/*
+ * Whether a file is a whole model: told from the names of tensors in its header, as the engine does, but without the engine, which
+ * sdd does not link. The worker judges the file when it loads it.
+ */
+#pragma once
+
+#include "daemon/model-facts.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * True when the file holds a U-Net, an autoencoder and a text encoder in the layout of checkpoint
+ * files; *ret_facts then has what the header and the .sdd.json beside it say, *ret_bytes its size.
+ */
+bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, uint64_t *ret_bytes);
+
+/* A model's name is its file's without the ending that weight files have; length in bytes. */
+size_t sdd_model_file_name_length(const char *name);

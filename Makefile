@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check check-fullsize storm install clean
+.PHONY: all build deps deps-check demo check check-fullsize bench storm install clean
 
 all: build
 
@@ -29,6 +29,10 @@ check: deps-check
 # the U-Net of Stable Diffusion 1.5 at real size: some minutes, 6 GB of memory, 2 GB in $TMPDIR or /var/tmp
 check-fullsize: deps-check build
 	@$(MESON) test -C $(BUILD) --no-rebuild --suite slow --timeout-multiplier 0 --verbose
+
+# speed and memory at real size, beside diffusers when SDD_BENCH_PYTHON names a Python that has it
+bench: deps-check build
+	@tests/bench/run.py $(BUILD) $(BENCH)
 
 # the full count of random cancels and worker kills; `make check` runs a short one
 storm: build

@@ -148,10 +148,8 @@ static void fill(const json_t *tensors, const char *prefix, char *to)
 	}
 }
 
-static int write_file(const json_t *tensors, const char *prefix, bool values, int *ret_fd)
+static int write_tensors(const json_t *tensors, const char *prefix, bool values, int fd)
 {
-	const char *folder = getenv("TMPDIR");
-	_cleanup_close_ int fd = -EBADF;
 	_cleanup_free_ char *header = NULL;
 	size_t data, padded, total;
 	char *map;
@@ -162,9 +160,6 @@ static int write_file(const json_t *tensors, const char *prefix, bool values, in
 		return -ENOMEM;
 	padded = (strlen(header) + 63) / 64 * 64 + 56; /* data begins at a multiple of 64 */
 	total = 8 + padded + data;
-	fd = open(folder && *folder ? folder : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
 	r = values ? -posix_fallocate(fd, 0, (off_t)total) : ftruncate(fd, (off_t)total);
 	if (r < 0)
 		return values ? r : -errno;
@@ -177,9 +172,21 @@ static int write_file(const json_t *tensors, const char *prefix, bool values, in
 	if (values)
 		fill(tensors, prefix, map + 8 + padded);
 	munmap(map, total);
-	*ret_fd = fd;
-	fd = -EBADF;
 	return 0;
+}
+
+int golden_synthetic_write(const char *manifest, const char *prefix, bool values, int fd,
+			   struct sde_error *error)
+{
+	_cleanup_json_ json_t *object = NULL;
+	int r;
+
+	r = read_manifest(manifest, &object, error);
+	if (r < 0)
+		return r;
+	r = write_tensors(json_object_get(object, "tensors"), prefix, values, fd);
+	return r < 0 ? sde_error_set(error, r, "%s: cannot be written: %s", manifest, strerror(-r))
+		     : 0;
 }
 
 int golden_synthetic_open(const char *manifest, const char *prefix, bool values,
@@ -188,21 +195,24 @@ int golden_synthetic_open(const char *manifest, const char *prefix, bool values,
 	static char open_manifest[4096], open_prefix[256], path[64];
 	static int fd = -EBADF;
 	static bool open_values;
-	_cleanup_json_ json_t *object = NULL;
+	const char *folder = getenv("TMPDIR");
 	int r;
 
 	if (fd < 0 || strcmp(manifest, open_manifest) != 0 || strcmp(prefix, open_prefix) != 0 ||
 	    values != open_values) {
 		if (fd >= 0)
 			close(fd);
-		fd = -EBADF;
-		r = read_manifest(manifest, &object, error);
-		if (r < 0)
+		folder = folder && *folder ? folder : "/var/tmp";
+		fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (fd < 0)
+			return sde_error_set(error, -errno, "%s: no temporary file: %s", folder,
+					     strerror(errno));
+		r = golden_synthetic_write(manifest, prefix, values, fd, error);
+		if (r < 0) {
+			close(fd);
+			fd = -EBADF;
 			return r;
-		r = write_file(json_object_get(object, "tensors"), prefix, values, &fd);
-		if (r < 0)
-			return sde_error_set(error, r, "%s: cannot be written: %s", manifest,
-					     strerror(-r));
+		}
 		snprintf(open_manifest, sizeof(open_manifest), "%s", manifest);
 		snprintf(open_prefix, sizeof(open_prefix), "%s", prefix);
 		open_values = values;

@@ -18,9 +18,15 @@ void golden_synthetic_values(const char *name, float scale, float offset, uint64
 			     uint16_t *ret_values);
 
 /*
- * A .safetensors file with those tensors of the manifest (JSON, gzipped) whose names begin with prefix. The file has no name and goes with the
- * process; it stands in $TMPDIR or /var/tmp. *ret_path (owned by this module) opens it; the next call may replace the file. Without
+ * Write a .safetensors file with those tensors of the manifest (JSON, gzipped) whose names begin with prefix into the empty file fd. Without
  * values all are zero and the file takes no room: enough to judge names and shapes. Errors name the manifest.
+ */
+int golden_synthetic_write(const char *manifest, const char *prefix, bool values, int fd,
+			   struct sde_error *error);
+
+/*
+ * The same into a file without a name in $TMPDIR or /var/tmp, which goes with the process. *ret_path (owned by this module) opens it; the
+ * next call may replace the file.
  */
 int golden_synthetic_open(const char *manifest, const char *prefix, bool values,
 			  const char **ret_path, struct sde_error *error);

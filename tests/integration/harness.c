@@ -82,8 +82,10 @@ static void open_notify(struct daemon *daemon)
 static void exec_daemon(const struct daemon *daemon, const char *const *options)
 {
 	char socket_option[128], models[128], worker[256], notify[128];
-	const char *arguments[OPTIONS_MAX + 8] = {"sdd", "--config=/dev/null", "--log-level=debug"};
+	const char *arguments[2 * OPTIONS_MAX + 8] = {"sdd", "--config=/dev/null",
+						      "--log-level=debug"};
 	const char *sdd = getenv("SDD_TEST_SDD");
+	char *more = getenv("SDD_TEST_OPTIONS");
 	int n = 3, log;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -97,6 +99,8 @@ static void exec_daemon(const struct daemon *daemon, const char *const *options)
 		arguments[n++] = worker;
 	}
 	setenv("NOTIFY_SOCKET", notify, 1);
+	while (more && n < OPTIONS_MAX && (arguments[n] = strsep(&more, " ")))
+		n++;
 	for (; *options; options++) {
 		if (isupper((unsigned char)**options))
 			putenv((char *)*options);
@@ -411,7 +415,7 @@ bool raw_closes(int fd, int timeout_ms)
 	}
 }
 
-static long status_field(pid_t pid, const char *name)
+long status_kib(pid_t pid, const char *name)
 {
 	char path[64], line[256];
 	long value = -1;
@@ -421,7 +425,7 @@ static long status_field(pid_t pid, const char *name)
 	file = fopen(path, "re");
 	while (file && fgets(line, sizeof(line), file))
 		if (strncmp(line, name, strlen(name)) == 0)
-			value = strtol(line + strlen(name) + 1, NULL, 10);
+			value = strtol(line + strlen(name), NULL, 10);
 	if (file)
 		fclose(file);
 	return value;
@@ -429,12 +433,12 @@ static long status_field(pid_t pid, const char *name)
 
 long resident_kib(pid_t pid)
 {
-	return status_field(pid, "VmRSS");
+	return status_kib(pid, "VmRSS:");
 }
 
 long peak_kib(pid_t pid)
 {
-	return status_field(pid, "VmHWM");
+	return status_kib(pid, "VmHWM:");
 }
 
 int count_fds(pid_t pid)

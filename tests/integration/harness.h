@@ -1,7 +1,7 @@
 /*
  * A real sdd on a private socket in a private folder, for tests that behave like clients, good and bad. Paths come from
- * the environment that meson sets: SDD_TEST_SDD, SDD_TEST_WORKER, SDD_TEST_MODEL (a model folder). Tests that paint skip
- * themselves when there is no worker (a build without the engine).
+ * the environment that meson sets: SDD_TEST_SDD, SDD_TEST_WORKER, SDD_TEST_MODEL (a model folder), SDD_TEST_OPTIONS (more
+ * options for every sdd). Tests that paint skip themselves when there is no worker (a build without the engine).
  */
 #pragma once
 
@@ -94,6 +94,8 @@ bool raw_closes(int fd, int timeout_ms);
 #define MEMORY_IS_MEASURED true
 #endif
 
+/* A line of /proc/PID/status, e.g. "RssShmem:"; -1 when there is none. */
+long status_kib(pid_t pid, const char *name);
 long resident_kib(pid_t pid);
 long peak_kib(pid_t pid);
 int count_fds(pid_t pid);

@@ -2,7 +2,9 @@
  * Many cancels and worker kills at random times: every job gets exactly one terminal answer, the daemon stays the same
  * process, and afterwards it still paints.
  *
- *     storm CANCELS KILLS [SEED]
+ *     storm CANCELS KILLS [STEPS [SEED]]
+ *
+ * Jobs have 1 to STEPS steps.
  */
 #include "tests/integration/harness.h"
 
@@ -11,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+static int n_cancels, n_kills, max_steps;
 
 struct tally {
 	int n_done, codes[128];
@@ -40,7 +44,7 @@ static void disturb(struct daemon *daemon, sdc_client *client, bool kill_worker,
 	struct tally tally = {0};
 	const sdc_job_handlers handlers = {.done = on_done, .userdata = &tally};
 	const int64_t began = now_ms(), at = began + rand() % 80;
-	sdc_request *request = txt2img(1 + rand() % 60, (uint64_t)rand());
+	sdc_request *request = txt2img(1 + rand() % max_steps, (uint64_t)rand());
 	sdc_error error = {0};
 	sdc_job *job = NULL;
 	bool disturbed = false;
@@ -84,8 +88,6 @@ static void report(const char *what, const struct tally *tally)
 				 tally->codes[-SDC_E_WORKER_LOST],
 			 tally->n_done);
 }
-
-static int n_cancels, n_kills;
 
 static void test_storm(void **state)
 {
@@ -132,7 +134,8 @@ int main(int argc, char **argv)
 
 	n_cancels = argc > 1 ? atoi(argv[1]) : 20;
 	n_kills = argc > 2 ? atoi(argv[2]) : 5;
-	srand(argc > 3 ? (unsigned)atoi(argv[3]) : 1);
+	max_steps = argc > 3 ? atoi(argv[3]) : 60;
+	srand(argc > 4 ? (unsigned)atoi(argv[4]) : 1);
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,6 +52,8 @@ const struct sdd_config_key sdd_config_keys[] = {
 	 "a client that reads nothing is cut off after"},
 	{"heartbeat-timeout", SDD_CONFIG_TIME, FIELD(heartbeat_timeout_us), 1000, 0, "TIME",
 	 "a busy worker that is silent is replaced after"},
+	{"engine-timeout", SDD_CONFIG_TIME, FIELD(engine_timeout_us), 1000, 0, "TIME",
+	 "a busy worker whose engine makes no headway is replaced after"},
 	{"worker-start-timeout", SDD_CONFIG_TIME, FIELD(worker_start_timeout_us), 1000, 0, "TIME",
 	 "a new worker must report within"},
 };
@@ -83,6 +85,7 @@ void sdd_config_init(struct sdd_config *config)
 		.frame_timeout_us = 10 * 1000000,
 		.drain_timeout_us = 10 * 1000000,
 		.heartbeat_timeout_us = 10 * 1000000,
+		.engine_timeout_us = 300 * 1000000ULL,
 		.worker_start_timeout_us = 30 * 1000000,
 	};
 }

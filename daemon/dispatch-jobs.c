@@ -13,7 +13,10 @@ static int find_job(struct sdd_request *request, int index, struct sdd_job **ret
 		    struct sdp_error *ret_error)
 {
 	const uint64_t id = (uint64_t)sdp_record_int64(request->record, index);
-	struct sdd_job *job = sdd_jobs_find(request->session->server, request->session->uid, id);
+	struct sdd_job *job;
+
+	sdd_jobs_settle(request->session->server);
+	job = sdd_jobs_find(request->session->server, request->session->uid, id);
 
 	if (!job)
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "job",
@@ -72,7 +75,6 @@ int sdd_handle_job_cancel(struct sdd_request *request, struct sdp_error *ret_err
 
 int sdd_handle_job_get(struct sdd_request *request, struct sdp_error *ret_error)
 {
-	struct sdd_server *server = request->session->server;
 	struct sdd_job *job;
 	int r;
 
@@ -81,7 +83,7 @@ int sdd_handle_job_get(struct sdd_request *request, struct sdp_error *ret_error)
 		return r;
 	if (sdd_job_has_ended(job)) {
 		sdd_jobs_answer(request->session, request->msgid, job);
-		sdd_jobs_drop(server, job);
+		sdd_jobs_fetched(job, request->session);
 		return 0;
 	}
 	if (!sdp_record_bool(request->record, SDP_JOB_GET_WAIT)) {
@@ -106,6 +108,7 @@ int sdd_handle_job_list(struct sdd_request *request, struct sdp_error *ret_error
 	const struct sdd_job *job = server->runner.job;
 	int left = LIST_MAX;
 
+	sdd_jobs_settle(server);
 	sdp_writer_response(&writer, request->msgid);
 	sdp_writer_list_begin(&writer, "jobs");
 	if (job && job->user->uid == uid) {

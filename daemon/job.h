@@ -54,6 +54,7 @@ struct sdd_job {
 	struct sdp_message *result_message; /* of the worker; owns the result and its pictures */
 	struct sdp_record *result;	    /* job_result */
 	uint64_t result_bytes;
+	struct sdd_session *fetcher; /* was sent the kept result, and may not have read it yet */
 	struct sdp_error
 		error; /* why it failed; once a cancel is asked for, the answer it will get */
 };

@@ -189,11 +189,37 @@ static void keep(struct sdd_server *server, struct sdd_job *job)
 	sdd_jobs_expire(server);
 }
 
-void sdd_jobs_drop(struct sdd_server *server, struct sdd_job *job)
+static void drop(struct sdd_server *server, struct sdd_job *job)
 {
 	server->n_kept--;
 	server->kept_bytes -= job->result_bytes;
 	sdd_job_free(job);
+}
+
+void sdd_jobs_fetched(struct sdd_job *job, struct sdd_session *session)
+{
+	if (session->state != SDD_SESSION_CLOSED)
+		job->fetcher = session;
+}
+
+void sdd_jobs_settle(struct sdd_server *server)
+{
+	struct sdd_job *job, *following;
+
+	sdd_list_for_each_safe (job, following, &server->kept, link)
+		if (job->fetcher && sdd_session_has_read_all(job->fetcher))
+			drop(server, job);
+}
+
+/* Those it has read go; the others were not delivered. */
+static void settle_session(struct sdd_server *server, struct sdd_session *session)
+{
+	struct sdd_job *job;
+
+	sdd_jobs_settle(server);
+	sdd_list_for_each (job, &server->kept, link)
+		if (job->fetcher == session)
+			job->fetcher = NULL;
 }
 
 void sdd_jobs_expire(struct sdd_server *server)
@@ -208,8 +234,9 @@ void sdd_jobs_expire(struct sdd_server *server)
 		if (server->kept_bytes <= config->result_bytes && server->n_kept <= SDD_KEPT_MAX &&
 		    oldest->ended_us + config->result_ttl_us > now)
 			break;
-		sdd_log(LOG_NOTICE, &about, "result dropped: nobody fetched it in time");
-		sdd_jobs_drop(server, oldest);
+		if (!oldest->fetcher)
+			sdd_log(LOG_NOTICE, &about, "result dropped: nobody fetched it in time");
+		drop(server, oldest);
 	}
 	if (oldest)
 		sd_event_source_set_time(server->expiry, oldest->ended_us + config->result_ttl_us);
@@ -230,7 +257,6 @@ void sdd_jobs_finish(struct sdd_server *server, struct sdd_job *job, enum sdp_jo
 		     const struct sdp_error *error)
 {
 	const struct sdd_log_about about = {.job = job->id, .model = job->model};
-	bool fetched = false;
 
 	if (sdd_job_set_state(job, state) < 0) {
 		sdd_log(LOG_ERR, &about, "a job that has ended cannot end again");
@@ -251,11 +277,11 @@ void sdd_jobs_finish(struct sdd_server *server, struct sdd_job *job, enum sdp_jo
 		sdd_jobs_answer(job->session, job->msgid, job);
 	for (size_t i = 0; i < job->n_waiters; i++) {
 		sdd_jobs_answer(job->waiters[i].session, job->waiters[i].msgid, job);
-		fetched = true;
+		sdd_jobs_fetched(job, job->waiters[i].session);
 	}
 	job->n_waiters = 0;
 	sdd_events_job_done(server, job);
-	if (job->detached && !fetched)
+	if (job->detached)
 		keep(server, job);
 	else
 		sdd_job_free(job);
@@ -274,6 +300,7 @@ void sdd_jobs_forget_session(struct sdd_server *server, struct sdd_session *sess
 		if (own && !job->detached)
 			sdd_jobs_cancel(server, job, why);
 	}
+	settle_session(server, session);
 	job = server->runner.job;
 	if (job) {
 		const bool own = job->session == session;

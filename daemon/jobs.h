@@ -21,20 +21,22 @@ struct sdd_job *sdd_jobs_find(struct sdd_server *server, uid_t uid, uint64_t id)
 void sdd_jobs_cancel(struct sdd_server *server, struct sdd_job *job, const char *why);
 
 /*
- * The end. The job is unlinked from the queue by then; it is answered, told to subscribers, and kept (detached, not
- * fetched by a waiter) or freed. error is ignored for done.
+ * The end. The job is unlinked from the queue by then; it is answered, told to subscribers, and kept (detached) or freed.
+ * error is ignored for done.
  */
 void sdd_jobs_finish(struct sdd_server *server, struct sdd_job *job, enum sdp_job_state state,
 		     const struct sdp_error *error);
 
 /* Answer with the result or the error of an ended job, with the state of another. */
 void sdd_jobs_answer(struct sdd_session *session, uint32_t msgid, struct sdd_job *job);
-/* A kept job was fetched. */
-void sdd_jobs_drop(struct sdd_server *server, struct sdd_job *job);
+/* The kept result was sent to this session; it stays until it has been read there. */
+void sdd_jobs_fetched(struct sdd_job *job, struct sdd_session *session);
+/* Drop the kept results that have been read. */
+void sdd_jobs_settle(struct sdd_server *server);
 /* Drop the oldest kept results until time, bytes and number are within the limits. */
 void sdd_jobs_expire(struct sdd_server *server);
 
-/* Its attached jobs are cancelled, its waits forgotten. */
+/* Its attached jobs are cancelled, its waits forgotten; results it was sent and has not read wait for the next job.get. */
 void sdd_jobs_forget_session(struct sdd_server *server, struct sdd_session *session);
 /* The daemon stops: everything that waits ends with shutting_down. */
 void sdd_jobs_stop(struct sdd_server *server);

@@ -296,6 +296,9 @@ static void take_result(struct sdd_server *server, struct sdp_message *message)
 
 		error = cancelled && job->cancel_requested ? job->error : message->error;
 		end_job(server, cancelled ? SDP_JOB_STATE_CANCELLED : SDP_JOB_STATE_FAILED, &error);
+		if (error.code == SDP_CODE_INTERNAL)
+			/* a backend that fails for no reason of the job's may be broken for good */
+			sdd_supervisor_kill(&server->supervisor, "its engine failed");
 	} else if (sdp_record_decode(message, &sdp_struct_job_result, SDP_LENIENT, &job->result,
 				     &error) < 0) {
 		job->result = NULL;

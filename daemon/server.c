@@ -6,6 +6,7 @@
 #include "daemon/jobs.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
+#include "daemon/notify.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 
@@ -67,7 +68,7 @@ static int add_sources(struct sdd_server *server)
 	if (r >= 0)
 		r = sd_event_add_signal(server->event, &server->sigint, SIGINT, on_signal, server);
 	if (r >= 0)
-		r = sd_event_set_watchdog(server->event, true);
+		r = sdd_notify_watchdog(server->event, &server->watchdog);
 	return r;
 }
 
@@ -167,6 +168,7 @@ struct sdd_server *sdd_server_free(struct sdd_server *server)
 	sd_event_source_disable_unref(server->sigint);
 	sd_event_source_disable_unref(server->reaper);
 	sd_event_source_disable_unref(server->expiry);
+	sd_event_source_disable_unref(server->watchdog);
 	sd_event_unref(server->event);
 	free(server);
 	return NULL;
@@ -176,13 +178,14 @@ void sdd_server_notify_status(struct sdd_server *server)
 {
 	if (server->stopping)
 		return;
-	sd_notifyf(0, "STATUS=%s, %zu waiting, %" PRIu64 " done",
+	sdd_notify("STATUS=%s, %zu waiting, %" PRIu64 " done",
 		   server->runner.job ? "Painting" : "Idle", server->queue.length, server->n_done);
 }
 
 int sdd_server_run(struct sdd_server *server)
 {
 	sdd_log(LOG_INFO, NULL, "sdd %s ready, %zu models", SDD_VERSION, server->registry.n_models);
+	/* the one message that must arrive, and the first: it may be waited for */
 	sd_notify(0, "READY=1\nSTATUS=Idle");
 	return sd_event_loop(server->event);
 }
@@ -207,7 +210,7 @@ void sdd_server_stop(struct sdd_server *server, const char *reason)
 	if (server->stopping)
 		return;
 	sdd_log(LOG_INFO, NULL, "stopping: %s", reason);
-	sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
+	sdd_notify("STOPPING=1\nSTATUS=Stopping");
 	server->stopping = true;
 	sdd_listen_close(server);
 	sdd_events_stopping(server, reason);

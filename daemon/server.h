@@ -74,7 +74,7 @@ struct sdd_server {
 	uint64_t n_done, n_failed, n_cancelled;
 	bool stopping;
 	sd_event_source *stop_deadline;
-	sd_event_source *sigterm, *sigint;
+	sd_event_source *sigterm, *sigint, *watchdog;
 };
 
 /* The configuration must outlive the server. 0 or a negative errno. */

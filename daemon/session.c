@@ -52,6 +52,7 @@ void sdd_session_close(struct sdd_session *session, const char *why)
 	/* the last words leave if the socket takes them at once */
 	if (session->connection)
 		sdp_connection_write(session->connection);
+	session->had_read_all = session->connection && sdp_connection_is_read(session->connection);
 	session->connection = sdp_connection_free(session->connection);
 	sdd_charge_refund(&session->charge);
 	sdd_charge_refund(&session->charge_user);
@@ -380,6 +381,12 @@ void sdd_session_event(struct sdd_session *session, struct sdp_writer *writer, u
 		return;
 	}
 	update(session);
+}
+
+bool sdd_session_has_read_all(const struct sdd_session *session)
+{
+	return session->state == SDD_SESSION_CLOSED ? session->had_read_all
+						    : sdp_connection_is_read(session->connection);
 }
 
 bool sdd_session_is_drained(const struct sdd_session *session)

@@ -28,7 +28,7 @@ struct sdd_session {
 	uint64_t accepted_us;
 	uint64_t
 		result_bytes; /* of results among the queued frames: they do not count as slowness */
-	bool receives_fds;
+	bool receives_fds, had_read_all;
 	bool subscribed_jobs, subscribed_models, subscribed_previews;
 };
 
@@ -47,5 +47,7 @@ void sdd_session_reply_result(struct sdd_session *session, uint32_t msgid,
 void sdd_session_fail(struct sdd_session *session, uint32_t msgid, const struct sdp_error *error);
 /* coalesce as in sdp_connection_queue. A client that lets events pile up is cut off. */
 void sdd_session_event(struct sdd_session *session, struct sdp_writer *writer, uint64_t coalesce);
+/* Whether the client has read all that was said to it; for a closed one, whether it had. */
+bool sdd_session_has_read_all(const struct sdd_session *session);
 /* Whether everything said has been taken. */
 bool sdd_session_is_drained(const struct sdd_session *session);

@@ -88,6 +88,24 @@ static void take_ready(struct sdd_supervisor *supervisor, struct sdp_message *me
 	supervisor->handlers.ready(supervisor->handlers.userdata);
 }
 
+/* The process lives; its engine only if it has done something since. */
+static void take_pong(struct sdd_supervisor *supervisor, struct sdp_message *message)
+{
+	struct sdp_record *record;
+	uint64_t pulse;
+
+	if (message->failed ||
+	    sdp_record_decode(message, &sdp_struct_worker_pong, SDP_LENIENT, &record, NULL) < 0)
+		return;
+	if (!sdp_record_given(record, SDP_WORKER_PONG_PULSE))
+		return; /* the answer to worker.cancel */
+	pulse = sdp_record_uint(record, SDP_WORKER_PONG_PULSE);
+	if (pulse == supervisor->pulse)
+		return;
+	supervisor->pulse = pulse;
+	supervisor->pulse_us = sdd_now_us();
+}
+
 static void take_message(struct sdd_supervisor *supervisor, struct sdp_message *message)
 {
 	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
@@ -97,8 +115,10 @@ static void take_message(struct sdd_supervisor *supervisor, struct sdp_message *
 		take_ready(supervisor, message);
 		return;
 	}
-	if (message->kind == SDP_RESPONSE && message->msgid == 0)
-		return; /* the answer to a heartbeat: being heard was its purpose */
+	if (message->kind == SDP_RESPONSE && message->msgid == 0) {
+		take_pong(supervisor, message);
+		return;
+	}
 	supervisor->handlers.message(supervisor->handlers.userdata, sdd_steal_pointer(owned));
 }
 
@@ -244,6 +264,16 @@ static void start(struct sdd_supervisor *supervisor)
 	log_about(supervisor, LOG_DEBUG, "worker started");
 }
 
+static uint64_t heartbeat_us(const struct sdd_supervisor *supervisor)
+{
+	const struct sdd_config *config = supervisor->config;
+	const uint64_t nearest = config->heartbeat_timeout_us < config->engine_timeout_us
+					 ? config->heartbeat_timeout_us
+					 : config->engine_timeout_us;
+
+	return nearest / heartbeats_in_timeout;
+}
+
 static void ping(struct sdd_supervisor *supervisor)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
@@ -267,8 +297,12 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 			sdd_supervisor_kill(supervisor, "it hung: no sign of life in time");
 			break;
 		}
+		if (sdd_now_us() - supervisor->pulse_us > supervisor->config->engine_timeout_us) {
+			sdd_supervisor_kill(supervisor, "its engine hung: no headway in time");
+			break;
+		}
 		ping(supervisor);
-		set_timer(supervisor, timeout_us / heartbeats_in_timeout);
+		set_timer(supervisor, heartbeat_us(supervisor));
 		break;
 	case SDP_WORKER_STATE_WAITING:
 		supervisor->state = SDP_WORKER_STATE_STOPPED;
@@ -337,10 +371,9 @@ void sdd_supervisor_set_busy(struct sdd_supervisor *supervisor, bool busy)
 	supervisor->state = busy ? SDP_WORKER_STATE_BUSY : SDP_WORKER_STATE_IDLE;
 	if (busy) {
 		/* silence counts from here: an idle worker was not listened to */
-		supervisor->heard_us = sdd_now_us();
+		supervisor->heard_us = supervisor->pulse_us = sdd_now_us();
 		ping(supervisor);
-		set_timer(supervisor,
-			  supervisor->config->heartbeat_timeout_us / heartbeats_in_timeout);
+		set_timer(supervisor, heartbeat_us(supervisor));
 	} else {
 		/* it has finished something: should it die one day, the next is started at once */
 		supervisor->backoff_us = 0;

@@ -1,6 +1,6 @@
 /*
  * Keeps one sdd-worker alive while there is work: starts it on demand, listens to its heartbeat while it is busy, kills
- * it when it hangs, and waits a growing while before it starts one again that died. It moves messages and knows nothing
+ * it when it, or its engine alone, hangs, and waits a growing while before it starts one again that died. It moves messages and knows nothing
  * of jobs. An idle worker costs no timer.
  */
 #pragma once
@@ -40,6 +40,7 @@ struct sdd_supervisor {
 	char engine[256];
 	char reason[256]; /* why we killed it, "" = it died by itself */
 	uint64_t started_us, heard_us, backoff_us;
+	uint64_t pulse, pulse_us; /* of its engine, and when it was last seen to change */
 	uint64_t n_restarts, n_failures;
 	bool ever_started, wanted;
 	bool dying; /* its end is certain but not yet reported: give it nothing */

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -13,12 +14,14 @@ struct sdk_op;
 struct sdk_backend;
 
 struct sdk_backend_options {
-	const char *name; /* "cpu" (NULL) or "ref" */
+	const char *name; /* "cpu" (NULL), "ref", or one of them behind "faulty:" */
 	const char *
 		dtype; /* activations: "auto" (NULL), "f32", "bf16"; ref rounds to bf16 but stores floats */
 	int threads; /* 0 = as many as affinity mask and cgroup quota allow */
 	const char *
 		isa; /* cpu: no instructions above "baseline", "avx2", "avx512", "avx512_bf16"; NULL = no limit */
+	atomic_ulong *
+		pulse; /* counted up with every op: who sees it stand still may suspect a hang; NULL = no one */
 };
 
 struct sdk_backend_ops {
@@ -37,6 +40,7 @@ struct sdk_backend {
 	enum sdk_type activation; /* type of every value but ids: SDK_F32 or SDK_BF16 */
 	bool rounds; /* to less than float32 on the way: text encoders then run on a second, float32 backend */
 	int threads;
+	atomic_ulong *pulse;
 	char description[128]; /* e.g. "cpu (oneDNN 2.6.3, avx512_core_bf16), bf16, 2 threads" */
 };
 
@@ -48,5 +52,12 @@ struct sdk_backend *sdk_backend_close(struct sdk_backend *backend);
 /* Constructors of the single backends, called by sdk_backend_open(). */
 int sdk_ref_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
 		 char *err, size_t err_size);
+#define SDK_FAULTY_PREFIX "faulty:"
+/* "faulty:ref@17": the ref backend, whose 17th call to prepare or run an op fails with -EIO; "@17+": and all after it. */
+int sdk_faulty_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
+		    char *err, size_t err_size);
+/* Count anew, and fail the nth call (0 = none). Meant for tests; one fault for all faulty backends. */
+void sdk_faulty_arm(unsigned long nth, bool sticky);
+unsigned long sdk_faulty_calls(void);
 int sdk_cpu_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
 		 char *err, size_t err_size);

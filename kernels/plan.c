@@ -167,6 +167,12 @@ static int lay_out(struct sdk_plan *plan)
 	return 0;
 }
 
+static void beat(struct sdk_backend *backend)
+{
+	if (backend->pulse)
+		atomic_fetch_add_explicit(backend->pulse, 1, memory_order_relaxed);
+}
+
 int sdk_plan_compile(struct sdk_plan *plan)
 {
 	int r;
@@ -188,6 +194,7 @@ int sdk_plan_compile(struct sdk_plan *plan)
 	for (; plan->n_prepared < plan->n_ops; plan->n_prepared++) {
 		const struct sdk_op *op = &plan->ops[plan->n_prepared];
 
+		beat(plan->backend);
 		r = plan->backend->ops->prepare(plan->backend, op, &plan->states[plan->n_prepared]);
 		if (r < 0)
 			return r;
@@ -230,6 +237,7 @@ int sdk_plan_run(struct sdk_plan *plan, const atomic_int *cancel)
 
 		if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
 			return -ECANCELED;
+		beat(plan->backend);
 		for (int k = 0; k < op->n_in; k++)
 			in[k] = memory_of(plan, op->in[k]);
 		r = plan->backend->ops->run(plan->backend, op, plan->states[i], in,

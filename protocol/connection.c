@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +31,7 @@ struct frame {
 struct sdp_connection {
 	int fd;
 	struct sdp_scanner scanner;
-	bool broken;
+	bool broken, reset;
 
 	uint8_t chunk[SDP_READ_MAX];
 	size_t chunk_begin, chunk_end;
@@ -165,8 +167,10 @@ int sdp_connection_read(struct sdp_connection *c, struct sdp_error *error)
 	if (c->chunk_begin < c->chunk_end)
 		return 1;
 	ssize_t n = recvmsg(c->fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	if (n < 0)
+	if (n < 0) {
+		c->reset |= errno == ECONNRESET;
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	}
 	c->received += (uint64_t)n;
 	c->chunk_begin = 0;
 	c->chunk_end = (size_t)n;
@@ -354,6 +358,7 @@ int sdp_connection_write(struct sdp_connection *c)
 			/* ETOOMANYREFS: the peer holds too many descriptors unread; it may read yet */
 			if (errno == EAGAIN || errno == EINTR || errno == ETOOMANYREFS)
 				return 1;
+			c->reset = true;
 			return -errno;
 		}
 		for (unsigned i = 0; i < f->n_fds; i++)
@@ -373,6 +378,17 @@ int sdp_connection_write(struct sdp_connection *c)
 	}
 	c->stalled_since_us = 0;
 	return 0;
+}
+
+bool sdp_connection_is_read(struct sdp_connection *c)
+{
+	socklen_t size = sizeof(int);
+	int unread = 0, code = 0;
+
+	/* a local peer that closes with bytes unread resets the connection, and the kernel's count of them is gone */
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &code, &size) < 0 || code != 0)
+		c->reset = true;
+	return !c->first && !c->reset && ioctl(c->fd, SIOCOUTQ, &unread) == 0 && unread == 0;
 }
 
 void sdp_connection_figures(const struct sdp_connection *c, struct sdp_connection_figures *ret)

@@ -59,6 +59,9 @@ int sdp_connection_queue(struct sdp_connection *connection, struct sdp_writer *w
 /* Send what the socket takes. 1 = frames still wait, 0 = all sent, -EPIPE/-ECONNRESET = the peer is gone. */
 int sdp_connection_write(struct sdp_connection *connection);
 
+/* Whether the peer has read everything that was queued; false also when the kernel does not say. */
+bool sdp_connection_is_read(struct sdp_connection *connection);
+
 /* Figures for deadlines and limits. Times are CLOCK_MONOTONIC microseconds, 0 = not so now. */
 struct sdp_connection_figures {
 	size_t queued_bytes;

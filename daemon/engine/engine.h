@@ -21,6 +21,8 @@ struct sde_engine_options {
 	const char *
 		dtype; /* activations: "auto" (NULL; bf16 where the processor has it, else f32), "f32", "bf16" */
 	int threads; /* 0 = as many as the affinity mask and cgroup quota allow */
+	atomic_ulong *
+		pulse; /* counted up between ops: still while jobs run means the engine hangs; may be NULL */
 };
 
 /* Returns 0 and an engine owned by the caller, or a negative errno with *ret_error filled. */

@@ -34,12 +34,9 @@ struct sde_program_spec {
 	bool precise; /* in float32 even where the backend rounds: cheap, and everything after depends on it */
 };
 
-/*
- * backend: "cpu" or "ref"; dtype: "auto", "f32" or "bf16"; threads 0 = what the process may use. A backend that rounds gets a
- * float32 one beside it for precise programs.
- */
-int sde_runner_new(const char *backend, const char *dtype, int threads,
-		   struct sde_runner **ret_runner, struct sde_error *error);
+/* A backend that rounds gets a float32 one beside it for precise programs. */
+int sde_runner_new(const struct sdk_backend_options *options, struct sde_runner **ret_runner,
+		   struct sde_error *error);
 struct sde_runner *sde_runner_free(struct sde_runner *runner);
 const char *sde_runner_describe(const struct sde_runner *runner);
 

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct {
 	char point[32];	   /* "" = nothing configured */
@@ -23,6 +24,7 @@ static const struct {
 	{"kill", SIGKILL},
 	{"stop", SIGSTOP},
 	{"abort", SIGABRT},
+	{"hang", 0},
 };
 
 int sdd_fault_configure(const char *specification)
@@ -64,6 +66,9 @@ void sdd_fault_point(const char *point)
 {
 	if (!fault.point[0] || strcmp(point, fault.point) != 0)
 		return;
-	if (atomic_fetch_add(&fault.passes, 1) + 1 == fault.nth || fault.nth == 0)
-		raise(fault.signal);
+	if (fault.nth != 0 && atomic_fetch_add(&fault.passes, 1) + 1 != fault.nth)
+		return;
+	while (fault.signal == 0)
+		pause();
+	raise(fault.signal);
 }

@@ -101,6 +101,7 @@ static int take_ping(struct sdd_worker *worker, const struct sdp_message *messag
 
 	sdp_writer_response(&writer, message->msgid);
 	sdp_writer_string(&writer, "token", sdp_record_string(record, SDP_PING_TOKEN));
+	sdp_writer_uint(&writer, "pulse", atomic_load(&worker->pulse));
 	return answer(worker, &writer);
 }
 

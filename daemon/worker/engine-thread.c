@@ -176,6 +176,7 @@ static int make_engine(struct sdd_worker *worker)
 		.backend = strcmp(options->backend, "auto") == 0 ? NULL : options->backend,
 		.dtype = strcmp(options->dtype, "auto") == 0 ? NULL : options->dtype,
 		.threads = options->threads,
+		.pulse = &worker->pulse,
 	};
 	struct sdp_writer writer = SDP_WRITER_INIT;
 	struct sde_error error = {0};

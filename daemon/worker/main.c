@@ -95,7 +95,8 @@ int main(int argc, char **argv)
 		return EX_USAGE;
 	}
 	if (sdd_fault_configure(getenv("SDD_FAULT")) < 0) {
-		fputs("sdd-worker: SDD_FAULT must look like POINT[@N]:kill|stop|abort\n", stderr);
+		fputs("sdd-worker: SDD_FAULT must look like POINT[@N]:kill|stop|abort|hang\n",
+		      stderr);
 		return EX_USAGE;
 	}
 	sdd_log_open("sdd-worker", level);

@@ -140,6 +140,7 @@ static void post_progress(struct run *run, enum sde_stage stage, int step, int t
 	sdp_writer_int(&writer, "step", step);
 	sdp_writer_int(&writer, "total", total);
 	sdd_worker_post(run->worker, &writer, run->task->job);
+	atomic_fetch_add(&run->worker->pulse, 1);
 	sdd_fault_point(stage_points[stage]);
 }
 

@@ -50,7 +50,8 @@ struct sdd_worker {
 	uint64_t running_job;
 	bool quit, engine_ended;
 
-	atomic_int cancel; /* of the running job */
+	atomic_int cancel;  /* of the running job */
+	atomic_ulong pulse; /* counted up by the engine between ops */
 
 	/* engine thread only */
 	struct sde_engine *engine;

@@ -142,9 +142,6 @@ void daemon_start(struct daemon *daemon, ...)
 			fail_msg("sdd did not become ready");
 		}
 	} while (!strstr(notice, "READY=1"));
-	/* a service manager that never reads would in the end block the daemon's status messages */
-	close(daemon->notify_fd);
-	daemon->notify_fd = -1;
 }
 
 bool daemon_next_notice(struct daemon *daemon, int timeout_ms, char *text, size_t size)

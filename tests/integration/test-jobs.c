@@ -308,6 +308,41 @@ static void test_detach(void **state)
 	daemon_clear(&daemon);
 }
 
+/* A client that dies between asking for a result and reading it loses nothing. */
+static void test_unread_result_is_kept(void **state)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_connection *dying;
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_error error = {0};
+	int64_t id;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	for (int wait = 0; wait < 2; wait++) {
+		id = submit_detached(client, 2);
+		if (!wait)
+			daemon_await_status(&daemon, "jobs.done", 1);
+		dying = raw_open(&daemon);
+		raw_hello(dying);
+		sdp_writer_request(&writer, 8, "job.get");
+		sdp_writer_int(&writer, "job", id);
+		sdp_writer_bool(&writer, "wait", wait);
+		raw_send(dying, &writer);
+		daemon_await_status(&daemon, "jobs.done", wait + 1);
+		sleep_ms(50);
+		sdp_connection_free(dying);
+		sleep_ms(50);
+		assert_int_equal(call_job(client, "job.get", id, NULL, &error), 0);
+		assert_int_equal(call_job(client, "job.get", id, NULL, &error), SDC_E_NOT_FOUND);
+	}
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 static void test_limits(void **state)
 {
 	struct watcher watcher[8];
@@ -429,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_closing_cancels),
 		cmocka_unit_test(test_detach),
+		cmocka_unit_test(test_unread_result_is_kept),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_stop_answers),
 		cmocka_unit_test(test_users_are_apart),

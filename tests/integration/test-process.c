@@ -41,6 +41,20 @@ static void test_notify_and_watchdog(void **state)
 	daemon_clear(&daemon);
 }
 
+/* A service manager that never reads: everything goes on all the same. */
+static void test_unread_notices_block_nothing(void **state)
+{
+	struct daemon daemon;
+
+	daemon_start(&daemon, "WATCHDOG_USEC=2000", NULL);
+	assert_true(daemon.notify_fd >= 0);
+	/* hundreds of them: more than any socket queues */
+	sleep_ms(1500);
+	sdc_client_free(daemon_connect(&daemon));
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 static void test_idle_without_timers(void **state)
 {
 	struct daemon daemon;
@@ -154,6 +168,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_notify_and_watchdog),
+		cmocka_unit_test(test_unread_notices_block_nothing),
 		cmocka_unit_test(test_idle_without_timers),
 		cmocka_unit_test(test_one_daemon_a_path),
 		cmocka_unit_test(test_bad_options),

@@ -105,6 +105,73 @@ static void test_hung_worker_is_replaced(void **state)
 	daemon_clear(&daemon);
 }
 
+/* The process answers pings, but its engine thread is stuck. */
+static void test_hung_engine_is_replaced(void **state)
+{
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_error error = {0};
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "SDD_FAULT=steps@2:hang", "--engine-timeout=3s", NULL);
+	client = daemon_connect(&daemon);
+	assert_int_equal(run(client, 4, &error), SDC_E_WORKER_LOST);
+	assert_non_null(strstr(error.message, "its engine hung"));
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+/* A job longer than the timeout is none of its business. */
+static void test_slow_engine_is_left_alone(void **state)
+{
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_error error = {0};
+	int64_t began;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--engine-timeout=3s", NULL);
+	client = daemon_connect(&daemon);
+	began = now_ms();
+	for (int steps = 100; now_ms() - began < 4000; steps *= 2)
+		assert_int_equal(run(client, steps < 1000 ? steps : 1000, &error), 0);
+	assert_int_equal(daemon_status_int(&daemon, "worker.restarts"), 0);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+/* After an error that no request explains, nothing of that process is believed: the next job gets a new one. */
+static void test_nothing_after_a_fault(void **state)
+{
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_error error = {0};
+	int done = 0, failed = 0;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--backend=faulty:ref@4000+", NULL);
+	client = daemon_connect(&daemon);
+	for (int i = 0; i < 20 && failed < 2; i++) {
+		int r = run(client, 2, &error);
+
+		if (r == 0) {
+			done++;
+			continue;
+		}
+		assert_int_equal(r, SDC_E_INTERNAL);
+		failed++;
+		daemon_await_status(&daemon, "worker.pid", 0);
+	}
+	/* the same number of jobs before each fault: it was not the old process that painted on */
+	assert_int_equal(failed, 2);
+	assert_true(done >= 2 && done % 2 == 0);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 static void test_unusable_worker(void **state)
 {
 	struct daemon daemon;
@@ -158,6 +225,9 @@ int main(void)
 		cmocka_unit_test(test_killed_at_each_stage),
 		cmocka_unit_test(test_next_worker_paints),
 		cmocka_unit_test(test_hung_worker_is_replaced),
+		cmocka_unit_test(test_hung_engine_is_replaced),
+		cmocka_unit_test(test_slow_engine_is_left_alone),
+		cmocka_unit_test(test_nothing_after_a_fault),
 		cmocka_unit_test(test_unusable_worker),
 		cmocka_unit_test(test_worker_dies_with_daemon),
 	};

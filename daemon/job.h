@@ -45,6 +45,7 @@ struct sdd_job {
 	size_t n_waiters;
 
 	uint64_t submitted_us, started_us, steps_started_us, ended_us; /* CLOCK_MONOTONIC */
+	uint64_t load_us; /* spent on loading its model */
 	enum sdp_stage stage;
 	int step, total;
 	int attempts;

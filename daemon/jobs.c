@@ -136,9 +136,12 @@ static void write_result(const struct sdd_job *job, struct sdp_writer *writer)
 
 	sdp_record_set_int(job->result, SDP_JOB_RESULT_JOB, (int64_t)job->id);
 	sdp_record_set_int(job->result, SDP_JOB_RESULT_STATE, SDP_JOB_STATE_DONE);
-	if (timings->given && timings->record)
+	if (timings->given && timings->record) {
 		sdp_record_set_uint(timings->record, SDP_TIMINGS_QUEUE_MS,
 				    (job->started_us - job->submitted_us) / 1000);
+		/* the worker's figures begin with a model that is loaded */
+		sdp_record_set_uint(timings->record, SDP_TIMINGS_LOAD_MS, job->load_us / 1000);
+	}
 	sdp_writer_record(writer, job->result, &sdp_struct_job_result, 0);
 }
 

@@ -241,10 +241,12 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 		model->load_ms, model->weight_bytes >> 20);
 	sdd_events_model(server, model, true);
 	answer_model_requests(server, model->name, false, model, NULL);
-	if (job)
+	if (job) {
+		job->load_us += sdd_now_us() - server->runner.op_started_us;
 		send_run(server, job);
-	else
+	} else {
 		rest(server);
+	}
 }
 
 static void take_unloaded(struct sdd_server *server, const struct sdp_message *message)

@@ -11,27 +11,20 @@ int sdk_backend_open(const struct sdk_backend_options *options, struct sdk_backe
 		     char *err, size_t err_size)
 {
 	const char *name = options->name ? options->name : "cpu";
-	int r;
 
 	if (options->threads < 0) {
 		snprintf(err, err_size, "%d threads: must be 0 (automatic) or more",
 			 options->threads);
 		return -EINVAL;
 	}
-	/* takes the pulse of the one inside */
 	if (strncmp(name, SDK_FAULTY_PREFIX, strlen(SDK_FAULTY_PREFIX)) == 0)
 		return sdk_faulty_open(options, ret_backend, err, err_size);
-	if (strcmp(name, "ref") == 0) {
-		r = sdk_ref_open(options, ret_backend, err, err_size);
-	} else if (strcmp(name, "cpu") == 0) {
-		r = sdk_cpu_open(options, ret_backend, err, err_size);
-	} else {
-		snprintf(err, err_size, "no backend is called %s; there are cpu and ref", name);
-		return -EINVAL;
-	}
-	if (r >= 0)
-		(*ret_backend)->pulse = options->pulse;
-	return r;
+	if (strcmp(name, "ref") == 0)
+		return sdk_ref_open(options, ret_backend, err, err_size);
+	if (strcmp(name, "cpu") == 0)
+		return sdk_cpu_open(options, ret_backend, err, err_size);
+	snprintf(err, err_size, "no backend is called %s; there are cpu and ref", name);
+	return -EINVAL;
 }
 
 struct sdk_backend *sdk_backend_close(struct sdk_backend *backend)

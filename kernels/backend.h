@@ -20,8 +20,6 @@ struct sdk_backend_options {
 	int threads; /* 0 = as many as affinity mask and cgroup quota allow */
 	const char *
 		isa; /* cpu: no instructions above "baseline", "avx2", "avx512", "avx512_bf16"; NULL = no limit */
-	atomic_ulong *
-		pulse; /* counted up with every op: who sees it stand still may suspect a hang; NULL = no one */
 };
 
 struct sdk_backend_ops {
@@ -40,7 +38,7 @@ struct sdk_backend {
 	enum sdk_type activation; /* type of every value but ids: SDK_F32 or SDK_BF16 */
 	bool rounds; /* to less than float32 on the way: text encoders then run on a second, float32 backend */
 	int threads;
-	atomic_ulong *pulse;
+	atomic_ulong *pulse;   /* counted up with every op; NULL = nobody looks */
 	char description[128]; /* e.g. "cpu (oneDNN 2.6.3, avx512_core_bf16), bf16, 2 threads" */
 };
 

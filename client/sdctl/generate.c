@@ -217,6 +217,23 @@ static int print_warnings(const sdc_reply *reply)
 	return EXIT_OK;
 }
 
+static double seconds(const sdc_reply *reply, const char *path)
+{
+	uint64_t ms = 0;
+
+	sdc_reply_uint(reply, path, &ms);
+	return (double)ms / 1000.0;
+}
+
+/* Where the time went, for people; --json has the same as "timings". */
+static void print_timings(const sdc_reply *reply)
+{
+	complain("queue %.2f s, load %.2f s, encode %.2f s, steps %.2f s, decode %.2f s",
+		 seconds(reply, "timings.queue_ms"), seconds(reply, "timings.load_ms"),
+		 seconds(reply, "timings.encode_ms"), seconds(reply, "timings.steps_ms"),
+		 seconds(reply, "timings.decode_ms"));
+}
+
 static int submit_detached(const struct context *context, sdc_client *client,
 			   struct generation *generation)
 {
@@ -256,6 +273,8 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 	r = follow(client, job, &display.progress, &error);
 	if (r == 0) {
 		print_warnings(sdc_job_result(job));
+		if (context->verbose)
+			print_timings(sdc_job_result(job));
 		r = layers_save(context, sdc_job_result(job), &target);
 	} else {
 		error.code = r;

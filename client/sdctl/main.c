@@ -61,7 +61,8 @@ static void print_verbs(const struct verb *verbs)
 
 static int print_help(void)
 {
-	printf("usage: sdctl [--socket PATH] [--json] [--quiet] [--spawn] [--inline] VERB "
+	printf("usage: sdctl [--socket PATH] [--json] [--quiet] [--verbose] [--spawn] [--inline] "
+	       "VERB "
 	       "...\n\nPictures:\n");
 	print_verbs(generate_verbs);
 	printf("\nDaemon:\n");
@@ -83,17 +84,22 @@ const struct verb *find_verb(const struct verb *verbs, const char *name)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
-		{"quiet", no_argument, NULL, 'q'},	  {"spawn", no_argument, NULL, 'S'},
-		{"inline", no_argument, NULL, 'I'},	  {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},	  {0},
+		{"socket", required_argument, NULL, 's'},
+		{"json", no_argument, NULL, 'j'},
+		{"quiet", no_argument, NULL, 'q'},
+		{"verbose", no_argument, NULL, 'v'},
+		{"spawn", no_argument, NULL, 'S'},
+		{"inline", no_argument, NULL, 'I'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
 	};
 	struct context context = {0};
 	const struct verb *verb;
 	int option;
 
 	signal(SIGPIPE, SIG_IGN);
-	while ((option = getopt_long(argc, argv, "+hq", options, NULL)) >= 0) {
+	while ((option = getopt_long(argc, argv, "+hqv", options, NULL)) >= 0) {
 		switch (option) {
 		case 's':
 			context.socket = optarg;
@@ -103,6 +109,9 @@ int main(int argc, char **argv)
 			break;
 		case 'q':
 			context.quiet = true;
+			break;
+		case 'v':
+			context.verbose = true;
 			break;
 		case 'S':
 			context.spawn = true;

@@ -22,6 +22,7 @@ struct context {
 	const char *socket; /* NULL = the library's default */
 	bool json;	    /* machine-readable output */
 	bool quiet;	    /* no progress line, no "wrote" lines */
+	bool verbose;	    /* say where a job's time went */
 	bool spawn;	    /* start sdd when none runs */
 	bool inline_pixels; /* for forwarded sockets */
 };

@@ -11,20 +11,18 @@
 int sde_engine_new(const struct sde_engine_options *options, struct sde_engine **ret_engine,
 		   struct sde_error *ret_error)
 {
-	const struct sdk_backend_options backend = {.name = options->backend,
-						    .dtype = options->dtype,
-						    .threads = options->threads,
-						    .pulse = options->pulse};
 	struct sde_engine *engine = calloc(1, sizeof(*engine));
 	int r;
 
 	if (!engine)
 		return sde_error_set(ret_error, -ENOMEM, "no memory for an engine");
-	r = sde_runner_new(&backend, &engine->runner, ret_error);
+	r = sde_runner_new(options->backend, options->dtype, options->threads, &engine->runner,
+			   ret_error);
 	if (r < 0) {
 		free(engine);
 		return r;
 	}
+	sde_runner_set_pulse(engine->runner, options->pulse);
 	*ret_engine = engine;
 	return 0;
 }

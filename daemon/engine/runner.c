@@ -31,18 +31,20 @@ struct sde_runner {
 	const atomic_int *cancel;
 };
 
-int sde_runner_new(const struct sdk_backend_options *options, struct sde_runner **ret_runner,
-		   struct sde_error *error)
+int sde_runner_new(const char *backend, const char *dtype, int threads,
+		   struct sde_runner **ret_runner, struct sde_error *error)
 {
-	struct sdk_backend_options precise = *options;
+	const struct sdk_backend_options options = {
+		.name = backend, .dtype = dtype, .threads = threads};
+	const struct sdk_backend_options precise = {
+		.name = backend, .dtype = "f32", .threads = threads};
 	struct sde_runner *runner = calloc(1, sizeof(*runner));
 	char text[256] = "";
 	int r;
 
 	if (!runner)
 		return sde_error_set(error, -ENOMEM, "no memory for an engine");
-	precise.dtype = "f32";
-	r = sdk_backend_open(options, &runner->backend, text, sizeof(text));
+	r = sdk_backend_open(&options, &runner->backend, text, sizeof(text));
 	if (r >= 0 && runner->backend->rounds)
 		r = sdk_backend_open(&precise, &runner->precise, text, sizeof(text));
 	if (r < 0) {
@@ -74,6 +76,13 @@ struct sde_runner *sde_runner_free(struct sde_runner *runner)
 const char *sde_runner_describe(const struct sde_runner *runner)
 {
 	return runner->backend->description;
+}
+
+void sde_runner_set_pulse(struct sde_runner *runner, atomic_ulong *pulse)
+{
+	runner->backend->pulse = pulse;
+	if (runner->precise)
+		runner->precise->pulse = pulse;
 }
 
 void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel)

@@ -34,12 +34,17 @@ struct sde_program_spec {
 	bool precise; /* in float32 even where the backend rounds: cheap, and everything after depends on it */
 };
 
-/* A backend that rounds gets a float32 one beside it for precise programs. */
-int sde_runner_new(const struct sdk_backend_options *options, struct sde_runner **ret_runner,
-		   struct sde_error *error);
+/*
+ * backend: "cpu" or "ref"; dtype: "auto", "f32" or "bf16"; threads 0 = what the process may use. A backend that rounds gets a
+ * float32 one beside it for precise programs.
+ */
+int sde_runner_new(const char *backend, const char *dtype, int threads,
+		   struct sde_runner **ret_runner, struct sde_error *error);
 struct sde_runner *sde_runner_free(struct sde_runner *runner);
 const char *sde_runner_describe(const struct sde_runner *runner);
 
+/* Counted up with every op that is prepared or run: who sees it stand still may suspect a hang. Borrowed. */
+void sde_runner_set_pulse(struct sde_runner *runner, atomic_ulong *pulse);
 /* The flag polled before each run; NULL for none. Borrowed. */
 void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel);
 /* -ECANCELED when the flag is raised, else 0. */

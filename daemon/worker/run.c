@@ -235,7 +235,6 @@ static void write_facts(struct run *run, const struct sde_result *result, struct
 	sdp_writer_int(writer, "work_width", result->work_width);
 	sdp_writer_int(writer, "work_height", result->work_height);
 	sdp_writer_map_begin(writer, "timings");
-	sdp_writer_uint(writer, "load_ms", result->stage_us[SDE_STAGE_LOAD] / 1000);
 	sdp_writer_uint(writer, "encode_ms", result->stage_us[SDE_STAGE_ENCODE] / 1000);
 	sdp_writer_uint(writer, "steps_ms", result->stage_us[SDE_STAGE_STEPS] / 1000);
 	sdp_writer_uint(writer, "decode_ms", result->stage_us[SDE_STAGE_DECODE] / 1000);

@@ -14,6 +14,7 @@ import tomllib
 FIELDS = {"negative": "negative_prompt", "guidance": "guidance_scale", "preview-every": "preview"}
 DOCS = {
     "socket": "Socket of the daemon.", "json": "Output for programs.", "quiet": "No progress line.",
+    "verbose": "Say where the time went.",
     "spawn": "Start the daemon when none runs.", "inline": "Send pixels through the socket.", "help": "Print and exit.",
     "version": "Print and exit.", "output": "Where the picture goes.",
 }

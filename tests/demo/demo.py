@@ -11,6 +11,6 @@ picture = pathlib.Path(job_file).parent / job["picture"]
 out = pathlib.Path(out)
 select = ",".join(str(job["select"][key]) for key in ("x", "y", "w", "h"))
 print(f'inpainting "{job["prompt"]}" into {select} of {picture.name}')
-subprocess.run([sdctl, "--socket", socket, "inpaint", "-i", picture, "--select", select, "--seed", str(job["seed"]),
+subprocess.run([sdctl, "--socket", socket, "--verbose", "inpaint", "-i", picture, "--select", select, "--seed", str(job["seed"]),
                 "-o", out / "inpainted.png", "--sheet", out / "before-after.png", job["prompt"]], check=True)
 print(f"look at {out / 'before-after.png'} and {out / 'inpainted.png'}")

@@ -29,10 +29,7 @@ int golden_open_component(struct golden_case *c, const char *class_prefix,
 	if (sde_component_config(component, &ret->config, &error) < 0 ||
 	    sde_component_weights(component, &ret->weights, &error) < 0)
 		return golden_fail_error(c, name, &error);
-	const struct sdk_backend_options options = {
-		.name = c->options->backend, .dtype = c->options->dtype, .threads = 1};
-
-	if (sde_runner_new(&options, &ret->runner, &error) < 0)
+	if (sde_runner_new(c->options->backend, c->options->dtype, 1, &ret->runner, &error) < 0)
 		return golden_fail_error(c, c->options->backend, &error);
 	return GOLDEN_PASS;
 }

@@ -147,6 +147,28 @@ static void test_pipes(void **state)
 		0);
 }
 
+/* The first job of a daemon loads, later ones do not; the parts are said in both forms. */
+static void test_time_split(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(sdctl("unload " HARNESS_MODEL " >/dev/null"), 0);
+	for (int loaded = 0; loaded < 2; loaded++) {
+		assert_int_equal(sdctl("--json --verbose txt2img --model " HARNESS_MODEL
+				       " --steps 20 --seed 1 -o x.png x >reply.json 2>message"),
+				 0);
+		assert_int_equal(sdctl("status >/dev/null && grep -Eq 'queue [0-9.]+ s, load "
+				       "[0-9.]+ s, encode [0-9.]+ s, steps [0-9.]+ s, decode "
+				       "[0-9.]+ s' message"),
+				 0);
+		assert_int_equal(
+			sdctl("status >/dev/null && grep -q '\"load_ms\":0[,}]' reply.json"),
+			!loaded);
+		assert_int_equal(sdctl("status >/dev/null && grep -Eq "
+				       "'\"steps_ms\":[1-9][0-9]*[,}]' reply.json"),
+				 0);
+	}
+}
+
 static void test_outpaint_grows_the_canvas(void **state)
 {
 	struct picture before, after;
@@ -248,6 +270,7 @@ int main(void)
 		cmocka_unit_test(test_inpaint_leaves_the_rest_alone_and_replays),
 		cmocka_unit_test(test_mask_and_its_replay),
 		cmocka_unit_test(test_pipes),
+		cmocka_unit_test(test_time_split),
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_exit_codes),

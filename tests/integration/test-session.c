@@ -314,7 +314,7 @@ static void test_descriptors_run_out(void **state)
 
 static void test_churn(void **state)
 {
-	const int rounds = getenv("SDD_TEST_CHURN") ? atoi(getenv("SDD_TEST_CHURN")) : 2000;
+	const int rounds = 10000;
 	struct sdp_connection *witness;
 	struct daemon daemon;
 	long before = 0, after;

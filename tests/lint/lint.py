@@ -33,7 +33,7 @@ MAY_USE = {  # library header -> rooms
     r"dnnl": ("kernels/cpu/",),
     r"msgpack": ("protocol/", "client/"),
     r"systemd/": ("daemon/",),
-    r"jansson": ("daemon/", "client/sdctl/"),
+    r"jansson": ("daemon/", "client/sdctl/", "plugins/common/"),
     r"pcre2|utf8proc": ("daemon/engine/",),
     r"png|jpeglib|webp/|tiffio|lcms2": ("client/sdctl/",),
 }

@@ -1,0 +1,307 @@
+/*
+ * The plug-ins' common part with the headless host against a real daemon and worker: every action, several document
+ * types, what is left alone, stored parameters, failures.
+ */
+#include "tests/integration/harness.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "plugins/common/task.h"
+#include "plugins/none/none.h"
+
+#define WIDTH  96
+#define HEIGHT 80
+
+static struct daemon server;
+
+static int setup(void **state)
+{
+	daemon_start(&server, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	daemon_clear(&server);
+	return 0;
+}
+
+static struct sdh_settings *settings_of(const char *text)
+{
+	struct sdh_settings *settings = sdh_settings_new();
+	sdc_error error = {0};
+
+	assert_non_null(settings);
+	if (sdh_settings_parse(settings, text, &error) < 0)
+		fail_msg("%s", error.message);
+	return settings;
+}
+
+/* Run to the end; the code. The error is none->failure or *error. */
+static int generate(struct none *none, const char *text, sdc_error *error)
+{
+	const struct sdh_host host = none_host(none);
+	struct sdh_settings *settings = settings_of(text);
+	struct sdh_task *task;
+	int r;
+
+	r = sdh_task_new(&host, settings, server.socket, &task, error);
+	sdh_settings_free(settings);
+	if (r < 0)
+		return r;
+	r = sdh_task_run(task, error);
+	assert_int_equal(none->n_done, 1);
+	none->n_done = 0;
+	sdh_task_free(task);
+	return r;
+}
+
+static void must_generate(struct none *none, const char *text)
+{
+	sdc_error error = {0};
+
+	if (generate(none, text, &error) < 0) {
+		daemon_show_log(&server);
+		fail_msg("%s: %s", text, error.message);
+	}
+}
+
+static size_t pixel_size(int type)
+{
+	return type == SDC_U8 ? 4 : type == SDC_U16 ? 8 : 16;
+}
+
+/* How many pixels differ from the canvas inside and outside a rectangle. */
+static void count_changes(const struct none *none, struct sdh_rect r, int *inside, int *outside)
+{
+	const size_t size = pixel_size(none->document.type);
+	char *now = none_flatten(none);
+
+	*inside = *outside = 0;
+	for (int y = 0; y < none->document.height; y++)
+		for (int x = 0; x < none->document.width; x++) {
+			const size_t at =
+				((size_t)y * (size_t)none->document.width + (size_t)x) * size;
+			const bool in =
+				x >= r.x && y >= r.y && x < r.x + r.width && y < r.y + r.height;
+
+			if (memcmp(now + at, (const char *)none->pixels + at, size) != 0)
+				*(in ? inside : outside) += 1;
+		}
+	free(now);
+}
+
+#define QUICK " steps=2 seed=7 guidance=1"
+
+static void test_actions(void **state)
+{
+	static const struct {
+		const char *text;
+		bool select, inside, outside;
+	} rows[] = {
+		{"action=generate prompt=fox", false, true, true},
+		{"action=generate prompt=fox exact=yes", true, true, false},
+		{"action=refine prompt=fox strength=0.6", false, true, true},
+		{"action=refine prompt=fox exact=yes", true, true, false},
+		{"action=fill prompt=fox exact=yes", true, true, false},
+		{"action=expand prompt=fox exact=yes", true, true, false},
+		{"action=add prompt=fox exact=yes", true, true, false},
+		{"action=remove exact=yes", true, true, false},
+		{"action=background prompt=sea exact=yes", true, false, true},
+	};
+	static const int types[] = {SDC_U8, SDC_U16, SDC_F32};
+	const struct sdh_rect select = {32, 24, 28, 24};
+
+	SKIP_WITHOUT_WORKER();
+	for (size_t t = 0; t < 3; t++)
+		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+			struct none none;
+			char text[256];
+			int inside, outside;
+
+			if (t > 0 && i % 4 != 0) /* the type matters to the pixels alone */
+				continue;
+			none_init(&none, WIDTH, HEIGHT, types[t]);
+			if (rows[i].select)
+				none_select(&none, select.x, select.y, select.width, select.height);
+			snprintf(text, sizeof(text), "%s" QUICK, rows[i].text);
+			must_generate(&none, text);
+			assert_int_equal(none.n_layers, 1);
+			assert_int_equal(none.n_undo, 1);
+			count_changes(&none, select, &inside, &outside);
+			if ((inside > 0) != rows[i].inside || (outside > 0) != rows[i].outside)
+				fail_msg("%s, type %d: %d pixels changed inside, %d outside", text,
+					 types[t], inside, outside);
+			none_clear(&none);
+		}
+}
+
+static void test_outpaint(void **state)
+{
+	struct none none;
+
+	SKIP_WITHOUT_WORKER();
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	must_generate(&none, "action=outpaint left=16 bottom=24 prompt=field" QUICK);
+	assert_int_equal(none.n_layers, 1);
+	assert_int_equal(none.layers[0].place.x, -16);
+	assert_int_equal(none.layers[0].place.y, 0);
+	assert_int_equal(none.layers[0].place.height, HEIGHT + 24);
+	none_clear(&none);
+}
+
+/* The same seed again gives the same bytes; parameters of a layer are enough to ask for it. */
+static void test_again(void **state)
+{
+	struct sdh_settings *settings = sdh_settings_new();
+	struct none none;
+	sdc_error error = {0};
+	struct sdh_host host;
+	struct sdh_task *task;
+
+	SKIP_WITHOUT_WORKER();
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	none_select(&none, 32, 24, 28, 24);
+	must_generate(&none, "action=fill prompt=\"a \\\"red\\\" fox\" steps=2 count=3");
+	assert_int_equal(none.n_layers, 3);
+	assert_int_equal(none.n_groups, 1);
+	assert_int_equal(none.n_undo, 1);
+	assert_true(none.layers[0].visible);
+	assert_false(none.layers[1].visible);
+	assert_non_null(strstr(none.layers[1].name, "a \"red\" fox ("));
+
+	assert_int_equal(sdh_settings_from_json(settings, none.layers[1].parameters, &error), 0);
+	assert_string_equal(sdh_settings_get(settings, "prompt"), "a \"red\" fox");
+	host = none_host(&none);
+	assert_int_equal(sdh_task_new(&host, settings, server.socket, &task, &error), 0);
+	assert_int_equal(sdh_task_run(task, &error), 0);
+	sdh_task_free(task);
+	assert_int_equal(none.n_layers, 4);
+	assert_string_equal(none.layers[3].name, none.layers[1].name);
+	assert_memory_equal(none.layers[3].pixels, none.layers[1].pixels,
+			    (size_t)none.layers[1].place.width *
+				    (size_t)none.layers[1].place.height * 4);
+	sdh_settings_free(settings);
+	none_clear(&none);
+}
+
+static void test_canvas_of_odd_size(void **state)
+{
+	struct none none;
+
+	SKIP_WITHOUT_WORKER();
+	none_init(&none, 61, 43, SDC_U8);
+	must_generate(&none, "action=generate prompt=fox" QUICK);
+	assert_int_equal(none.layers[0].place.width, 61);
+	assert_int_equal(none.layers[0].place.height, 43);
+	none_clear(&none);
+}
+
+static void assert_error(const char *text, bool select, int code, const char *words)
+{
+	struct none none;
+	sdc_error error = {0};
+	int r;
+
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	if (select)
+		none_select(&none, WIDTH + 5, 3, 10, 10);
+	r = generate(&none, text, &error);
+	if (r != code || !strstr(error.message, words))
+		fail_msg("%s: code %d, “%s”", text, r, error.message);
+	assert_int_equal(none.n_layers, 0);
+	none_clear(&none);
+}
+
+static void test_errors(void **state)
+{
+	struct daemon absent = server;
+
+	SKIP_WITHOUT_WORKER();
+	assert_error("action=fill", false, SDC_E_BAD_REQUEST, "select the part");
+	assert_error("action=fill", true, SDC_E_BAD_REQUEST, "outside the canvas");
+	assert_error("action=generate model=none-such", false, SDC_E_NOT_FOUND, "none-such");
+	assert_error("action=generate style=none-such", false, SDC_E_BAD_VALUE, "photograph");
+	strcat(server.socket, "x");
+	assert_error("action=generate", false, SDC_E_CONNECT, "systemctl --user start sdd.socket");
+	server = absent;
+}
+
+/* Dispatch until the engine is at work. */
+static void await_steps(struct sdh_task *task, const struct none *none)
+{
+	while (strncmp(none->last_progress, "Step", 4) != 0) {
+		struct pollfd fd = {sdh_task_fd(task), (short)sdh_task_events(task), 0};
+
+		assert_int_equal(poll(&fd, 1, 20000), 1);
+		assert_int_equal(sdh_task_dispatch(task), 0);
+	}
+}
+
+static struct sdh_task *start_long(struct none *none)
+{
+	const struct sdh_host host = none_host(none);
+	struct sdh_settings *settings = settings_of("action=generate prompt=fox steps=1000");
+	struct sdh_task *task = NULL;
+	sdc_error error = {0};
+
+	assert_int_equal(sdh_task_new(&host, settings, server.socket, &task, &error), 0);
+	sdh_settings_free(settings);
+	await_steps(task, none);
+	return task;
+}
+
+static void test_cancel_and_loss(void **state)
+{
+	struct sdh_task *task;
+	struct none none;
+	sdc_error error;
+
+	SKIP_WITHOUT_WORKER();
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	task = start_long(&none);
+	sdh_task_cancel(task);
+	assert_int_equal(sdh_task_run(task, &error), SDC_E_CANCELLED);
+	sdh_task_free(task);
+
+	none.last_progress[0] = '\0';
+	task = start_long(&none);
+	sdh_task_free(task); /* hanging up is cancelling */
+	daemon_await_status(&server, "jobs.running", 0);
+	daemon_await_status(&server, "jobs.cancelled", 2);
+
+	none.last_progress[0] = '\0';
+	task = start_long(&none);
+	kill((pid_t)daemon_status_int(&server, "worker.pid"), SIGKILL);
+	assert_int_equal(sdh_task_run(task, &error), SDC_E_WORKER_LOST);
+	assert_non_null(strstr(error.message, "try again"));
+	sdh_task_free(task);
+
+	none.last_progress[0] = '\0';
+	task = start_long(&none);
+	kill(server.pid, SIGKILL);
+	assert_int_equal(sdh_task_run(task, &error), SDC_E_DISCONNECTED);
+	assert_non_null(strstr(error.message, "try again"));
+	sdh_task_free(task);
+	assert_int_equal(none.n_layers, 0);
+	none_clear(&none);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_actions),
+		cmocka_unit_test(test_outpaint),
+		cmocka_unit_test(test_again),
+		cmocka_unit_test(test_canvas_of_odd_size),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_cancel_and_loss), /* ends the daemon: last */
+	};
+
+	setenv("LC_ALL", "C", 1);
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -48,11 +48,13 @@ struct sdh_host {
 			      sdc_error *error);
 	/* All layers in one undo step, above the current layer, in a group when there are several. */
 	int (*add_results)(void *userdata, const struct sdh_results *results, sdc_error *error);
+	void *userdata; /* of the functions above */
+
 	/* Optional. fraction < 0: not known. The text is translated. */
-	void (*progress)(void *userdata, double fraction, const char *text);
+	void (*progress)(void *watcher, double fraction, const char *text);
 	/* Optional: a sketch of the result, RGB u8. */
-	void (*preview)(void *userdata, const sdc_image *image);
+	void (*preview)(void *watcher, const sdc_image *image);
 	/* Optional: the end of a started task; error NULL after success. The task may be freed inside. */
-	void (*done)(void *userdata, const sdc_error *error);
-	void *userdata;
+	void (*done)(void *watcher, const sdc_error *error);
+	void *watcher; /* of the three functions above */
 };

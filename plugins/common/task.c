@@ -41,7 +41,7 @@ static double now_ms(void)
 static void tell(struct sdh_task *task, double fraction, const char *text)
 {
 	if (task->host.progress)
-		task->host.progress(task->host.userdata, fraction, text);
+		task->host.progress(task->host.watcher, fraction, text);
 }
 
 static void on_progress(sdc_job *job, const sdc_progress *now, void *userdata)
@@ -72,7 +72,7 @@ static void on_preview(sdc_job *job, const sdc_image *image, void *userdata)
 	struct sdh_task *task = userdata;
 
 	if (task->host.preview)
-		task->host.preview(task->host.userdata, image);
+		task->host.preview(task->host.watcher, image);
 }
 
 static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *error, void *userdata)
@@ -201,7 +201,7 @@ static void finish(struct sdh_task *task)
 	}
 	task->timings.total_ms = now_ms() - task->begun_ms;
 	if (task->host.done)
-		task->host.done(task->host.userdata, task->error.code ? &task->error : NULL);
+		task->host.done(task->host.watcher, task->error.code ? &task->error : NULL);
 }
 
 int sdh_task_dispatch(struct sdh_task *task)

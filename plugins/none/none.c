@@ -191,7 +191,8 @@ struct sdh_host none_host(struct none *none)
 				 .progress = progress,
 				 .preview = preview,
 				 .done = done,
-				 .userdata = none};
+				 .userdata = none,
+				 .watcher = none};
 }
 
 static void lay(const struct none *none, const struct none_layer *layer, void *pixels)

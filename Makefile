@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check check-fullsize bench storm install clean
+.PHONY: all build deps deps-check demo check check-editors check-fullsize bench storm install clean
 
 all: build
 
@@ -12,7 +12,7 @@ deps:
 	@packaging/deps/install.sh build
 
 deps-check:
-	@packaging/deps/install.sh build check
+	@packaging/deps/install.sh build check editors
 
 $(BUILD)/build.ninja: | deps
 	$(MESON) setup $(BUILD) --prefix=$(PREFIX)
@@ -25,6 +25,10 @@ demo: build
 
 check: deps-check
 	@/usr/bin/python3 tests/check.py
+
+# the plug-ins in the real GIMP and Krita; a part of `make check`
+check-editors: deps-check
+	@/usr/bin/python3 tests/check.py editors
 
 # the U-Net of Stable Diffusion 1.5 at real size: some minutes, 6 GB of memory, 2 GB in $TMPDIR or /var/tmp
 check-fullsize: deps-check build

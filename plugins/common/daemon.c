@@ -24,6 +24,17 @@ struct sdh_offer {
 	char note[256]; /* of the model asked for last */
 };
 
+void sdh_translate(const char *folder)
+{
+	bindtextdomain(SDH_DOMAIN, folder);
+	bind_textdomain_codeset(SDH_DOMAIN, "UTF-8");
+}
+
+const char *sdh_text(const char *text)
+{
+	return *text ? _(text) : "";
+}
+
 void sdh_explain(sdc_error *error)
 {
 	char said[sizeof(error->message)];

@@ -5,6 +5,11 @@
 
 #include "plugins/common/settings.h"
 
+/* Where translations are; folder NULL: none are looked for. Call it once, before anything is shown. */
+SDH_API void sdh_translate(const char *folder);
+/* `text` of the plug-ins' own in the artist's language. */
+SDH_API const char *sdh_text(const char *text);
+
 /* sdc_connect with errors for people. */
 int sdh_connect(const char *socket, sdc_client **ret_client, sdc_error *error);
 /* The daemon's error in words for people, translated, with what to do about it where that is known. */

@@ -16,9 +16,10 @@ struct sdh_rect {
 
 struct sdh_document {
 	int width, height;
-	int type; /* enum sdc_type that holds the document's samples without loss */
-	struct sdh_rect
-		selection; /* bounds of what is selected, may reach beyond the canvas; width 0: nothing */
+	int type;      /* enum sdc_type that holds the document's samples without loss */
+	int mask_type; /* SDC_U8 or SDC_F32: the same for the selection */
+	/* Bounds of what is selected, may reach beyond the canvas; width 0: nothing. */
+	struct sdh_rect selection;
 	struct sdh_rect layer; /* bounds of the current layer */
 };
 

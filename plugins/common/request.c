@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "plugins/common/fail.h"
+#include "plugins/common/selection.h"
 #include "plugins/common/style.h"
 #include "plugins/common/text.h"
 
@@ -226,10 +227,11 @@ static void invert(void *pixels, size_t n, int type)
 
 static int attach_mask(sdc_request *request, const struct sdh_plan *plan,
 		       const struct sdh_host *host, const struct sdh_document *document,
-		       sdc_error *error)
+		       struct sdh_settings *settings, sdc_error *error)
 {
+	const char *stored = sdh_settings_get(settings, "selection");
 	const struct sdh_rect canvas = {0, 0, document->width, document->height};
-	const int type = document->type == SDC_U8 || plan->everything ? SDC_U8 : SDC_F32;
+	const int type = plan->everything ? (int)SDC_U8 : document->mask_type;
 	const size_t n = (size_t)document->width * (size_t)document->height;
 	sdc_pixels *mask;
 	int r = 0;
@@ -239,9 +241,19 @@ static int attach_mask(sdc_request *request, const struct sdh_plan *plan,
 		return error ? error->code : SDC_E_NO_MEMORY;
 	if (plan->everything)
 		memset(sdc_pixels_data(mask), 255, n);
+	else if (*stored)
+		sdh_selection_paint(stored, document->width, document->height, type,
+				    sdc_pixels_data(mask));
 	else
 		r = host->read_selection(host->userdata, canvas, type, sdc_pixels_data(mask),
 					 error);
+	if (r >= 0 && !plan->everything && !*stored) {
+		char *text = sdh_selection_text(sdc_pixels_data(mask), document->width,
+						document->height, type);
+
+		sdh_settings_set(settings, "selection", text, NULL);
+		free(text);
+	}
 	if (r >= 0 && plan->inverted)
 		invert(sdc_pixels_data(mask), n, type);
 	if (r >= 0)
@@ -252,7 +264,7 @@ static int attach_mask(sdc_request *request, const struct sdh_plan *plan,
 
 int sdh_request_attach(sdc_request *request, const struct sdh_plan *plan,
 		       const struct sdh_host *host, const struct sdh_document *document,
-		       sdc_error *error)
+		       struct sdh_settings *settings, sdc_error *error)
 {
 	const struct sdh_rect canvas = {0, 0, document->width, document->height};
 	sdc_pixels *image;
@@ -269,6 +281,6 @@ int sdh_request_attach(sdc_request *request, const struct sdh_plan *plan,
 		r = sdc_request_set_pixels(request, "image", image, error);
 	sdc_pixels_free(image);
 	if (r >= 0 && (plan->sends_selection || plan->everything))
-		r = attach_mask(request, plan, host, document, error);
+		r = attach_mask(request, plan, host, document, settings, error);
 	return r;
 }

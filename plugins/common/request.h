@@ -22,7 +22,10 @@ int sdh_plan_init(struct sdh_plan *ret_plan, const struct sdh_settings *settings
 /* The request with every field but the pictures. NULL on failure. */
 sdc_request *sdh_request_new(const struct sdh_plan *plan, const struct sdh_settings *settings,
 			     const struct sdh_document *document, sdc_error *error);
-/* Read the pictures from the host into the request, without a copy in between. */
+/*
+ * Read the pictures from the host into the request, without a copy in between. The selection that was used is noted in
+ * *settings; it is taken from there when the document has none.
+ */
 int sdh_request_attach(sdc_request *request, const struct sdh_plan *plan,
 		       const struct sdh_host *host, const struct sdh_document *document,
-		       sdc_error *error);
+		       struct sdh_settings *settings, sdc_error *error);

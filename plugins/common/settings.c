@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "plugins/common/fail.h"
+#include "plugins/common/selection.h"
 #include "plugins/common/text.h"
 
 #define TEXT_MAX 16384 /* the protocol's limit of a prompt */
@@ -34,7 +35,7 @@ const struct sdh_action_info sdh_actions[SDH_N_ACTIONS] = {
 			  false, false},
 };
 
-enum form { FORM_TEXT, FORM_FLAG, FORM_ACTION, FORM_CONTEXT };
+enum form { FORM_TEXT, FORM_FLAG, FORM_ACTION, FORM_CONTEXT, FORM_SELECTION };
 
 static const struct setting {
 	const char *name, *field; /* ours, the protocol's or NULL */
@@ -63,6 +64,7 @@ static const struct setting {
 	{"right", "right", FORM_TEXT},
 	{"top", "top", FORM_TEXT},
 	{"bottom", "bottom", FORM_TEXT},
+	{"selection", NULL, FORM_SELECTION},
 };
 
 enum { N_SETTINGS = sizeof(table) / sizeof(table[0]) };
@@ -175,6 +177,7 @@ static int check_field(const char *name, const char *field, const char *value, s
 static int check(size_t i, const char *value, sdc_error *error)
 {
 	const char *name = table[i].name;
+	struct sdh_rect bounds;
 
 	switch (table[i].form) {
 	case FORM_FLAG:
@@ -196,6 +199,12 @@ static int check(size_t i, const char *value, sdc_error *error)
 			       : sdh_fail(error, SDC_E_BAD_VALUE,
 					  _("context is “%.40s”: it must be auto, "
 					    "selection, image, layer or x,y,width,height."),
+					  value);
+	case FORM_SELECTION:
+		return sdh_selection_bounds(value, &bounds)
+			       ? 0
+			       : sdh_fail(error, SDC_E_BAD_VALUE,
+					  _("selection is “%.40s”: it must be x,y,width,height."),
 					  value);
 	case FORM_TEXT:
 		break;

@@ -31,7 +31,7 @@ struct sdh_action_info {
 	bool needs_selection, uses_strength;
 };
 
-extern const struct sdh_action_info sdh_actions[SDH_N_ACTIONS];
+SDH_API extern const struct sdh_action_info sdh_actions[SDH_N_ACTIONS];
 
 struct sdh_settings;
 

@@ -109,9 +109,17 @@ void sdh_settings_recall(struct sdh_settings *settings)
 /* Written beside and renamed, so that two editors at once never leave half a file. */
 void sdh_settings_remember(const struct sdh_settings *settings)
 {
-	char path[PATH_MAX], temporary[PATH_MAX + 16], *text = sdh_settings_json(settings);
-	const size_t length = text ? strlen(text) : 0;
+	char path[PATH_MAX], temporary[PATH_MAX + 16], *text = NULL;
+	struct sdh_settings *lasting = sdh_settings_copy(settings);
+	size_t length;
 	int fd;
+
+	if (lasting) {
+		sdh_settings_set(lasting, "selection", NULL, NULL); /* of one picture alone */
+		text = sdh_settings_json(lasting);
+		sdh_settings_free(lasting);
+	}
+	length = text ? strlen(text) : 0;
 
 	if (text && memory_path(path, true)) {
 		snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path);

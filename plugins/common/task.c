@@ -14,6 +14,7 @@
 #include "plugins/common/fail.h"
 #include "plugins/common/request.h"
 #include "plugins/common/results.h"
+#include "plugins/common/selection.h"
 #include "plugins/common/text.h"
 
 struct sdh_task {
@@ -100,6 +101,16 @@ static int submit(struct sdh_task *task, const sdc_request *request, const char 
 	return sdc_job_submit(task->client, request, &handlers, &task->job, error);
 }
 
+/* What is selected now goes before what a stored job had selected. */
+static void choose_selection(struct sdh_task *task)
+{
+	if (task->document.selection.width > 0)
+		sdh_settings_set(task->settings, "selection", NULL, NULL);
+	else
+		sdh_selection_bounds(sdh_settings_get(task->settings, "selection"),
+				     &task->document.selection);
+}
+
 int sdh_task_new(const struct sdh_host *host, const struct sdh_settings *settings,
 		 const char *socket, struct sdh_task **ret_task, sdc_error *ret_error)
 {
@@ -118,13 +129,16 @@ int sdh_task_new(const struct sdh_host *host, const struct sdh_settings *setting
 	if (r >= 0)
 		r = host->describe(host->userdata, &task->document, error);
 	if (r >= 0)
-		r = sdh_plan_init(&task->plan, settings, &task->document, error);
+		choose_selection(task);
+	if (r >= 0)
+		r = sdh_plan_init(&task->plan, task->settings, &task->document, error);
 	if (r >= 0) {
-		request = sdh_request_new(&task->plan, settings, &task->document, error);
+		request = sdh_request_new(&task->plan, task->settings, &task->document, error);
 		r = request ? 0 : error->code;
 	}
 	if (r >= 0)
-		r = sdh_request_attach(request, &task->plan, host, &task->document, error);
+		r = sdh_request_attach(request, &task->plan, host, &task->document, task->settings,
+				       error);
 	task->timings.read_ms = now_ms() - task->begun_ms;
 	if (r >= 0)
 		r = submit(task, request, socket, error);

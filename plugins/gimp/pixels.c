@@ -40,11 +40,6 @@ void sdg_read_mask(GeglBuffer *buffer, struct sdh_rect area, int type, void *ret
 	read_area(buffer, area, babl_format(type == SDC_U8 ? "Y u8" : "Y float"), ret_pixels);
 }
 
-void sdg_read_alpha(GeglBuffer *buffer, struct sdh_rect area, int type, void *ret_pixels)
-{
-	read_area(buffer, area, babl_format(type == SDC_U8 ? "A u8" : "A float"), ret_pixels);
-}
-
 void sdg_write_rgba(GeglBuffer *buffer, const sdc_image *image)
 {
 	const GeglRectangle all = *GEGL_RECTANGLE(0, 0, image->width, image->height);

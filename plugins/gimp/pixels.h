@@ -12,7 +12,5 @@
 void sdg_read_rgba(GeglBuffer *buffer, struct sdh_rect area, int type, void *ret_pixels);
 /* Packed single channel of SDC_U8 or SDC_F32, the buffer's values as they are; outside the buffer 0. */
 void sdg_read_mask(GeglBuffer *buffer, struct sdh_rect area, int type, void *ret_pixels);
-/* The same of a layer's alpha. */
-void sdg_read_alpha(GeglBuffer *buffer, struct sdh_rect area, int type, void *ret_pixels);
 /* A picture into the buffer's top left corner. */
 void sdg_write_rgba(GeglBuffer *buffer, const sdc_image *image);

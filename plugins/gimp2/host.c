@@ -82,6 +82,7 @@ static int describe(void *userdata, struct sdh_document *ret, sdc_error *error)
 	*ret = (struct sdh_document){.width = gimp_image_width(host->image),
 				     .height = gimp_image_height(host->image),
 				     .type = type_of(host->image)};
+	ret->mask_type = ret->type == SDC_U8 ? SDC_U8 : SDC_F32;
 	host->width = ret->width;
 	host->height = ret->height;
 	if (gimp_item_is_valid(host->drawable))
@@ -90,9 +91,25 @@ static int describe(void *userdata, struct sdh_document *ret, sdc_error *error)
 		return sdh_fail(error, SDC_E_SYSTEM, _("The selection cannot be read."));
 	if (selected)
 		ret->selection = (struct sdh_rect){x, y, right - x, bottom - y};
-	else if (host->repeated >= 0)
-		ret->selection = bounds_of(host->repeated);
 	return 0;
+}
+
+/* The layer of a duplicated image that lies where `layer` lies in its own; -1 when there is none. */
+static gint32 counterpart(gint32 copy, gint32 image, gint32 layer)
+{
+	const gint32 parent = gimp_item_get_parent(layer);
+	const gint place = gimp_image_get_item_position(image, layer);
+	gint32 found = -1;
+	gint n = 0, *items;
+
+	if (parent < 0)
+		items = gimp_image_get_layers(copy, &n);
+	else
+		items = gimp_item_get_children(counterpart(copy, image, parent), &n);
+	if (items && place >= 0 && place < n)
+		found = items[place];
+	g_free(items);
+	return found;
 }
 
 /* A copy of the image in which the layer that is made again cannot be seen; -1 on failure. */
@@ -103,7 +120,7 @@ static gint32 without_repeated(const struct sdg_host *host)
 
 	if (copy < 0)
 		return -1;
-	layer = gimp_image_get_layer_by_tattoo(copy, gimp_item_get_tattoo(host->repeated));
+	layer = counterpart(copy, host->image, host->repeated);
 	if (layer >= 0)
 		gimp_item_set_visible(layer, FALSE);
 	return copy;
@@ -133,21 +150,12 @@ static int read_selection(void *userdata, struct sdh_rect area, int type, void *
 			  sdc_error *error)
 {
 	const struct sdg_host *host = userdata;
-	const gboolean alpha = host->repeated >= 0 && gimp_selection_is_empty(host->image);
-	const gint32 from = alpha ? host->repeated : gimp_image_get_selection(host->image);
-	GeglBuffer *buffer = from >= 0 ? gimp_drawable_get_buffer(from) : NULL;
+	const gint32 selection = gimp_image_get_selection(host->image);
+	GeglBuffer *buffer = selection >= 0 ? gimp_drawable_get_buffer(selection) : NULL;
 
 	if (!buffer)
 		return sdh_fail(error, SDC_E_SYSTEM, _("The selection cannot be read."));
-	if (alpha) {
-		const struct sdh_rect bounds = bounds_of(from);
-
-		area.x -= bounds.x;
-		area.y -= bounds.y;
-		sdg_read_alpha(buffer, area, type, ret_pixels);
-	} else {
-		sdg_read_mask(buffer, area, type, ret_pixels);
-	}
+	sdg_read_mask(buffer, area, type, ret_pixels);
 	g_object_unref(buffer);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <locale.h>
 #include <string.h>
 
+#include "plugins/common/daemon.h"
 #include "plugins/common/task.h"
 #include "plugins/common/text.h"
 #include "plugins/gimp/dialog.h"
@@ -226,8 +227,7 @@ static void run(const gchar *name, gint n_params, const GimpParam *param, gint *
 	struct sdg_host host;
 
 	setlocale(LC_ALL, "");
-	bindtextdomain(SDH_DOMAIN, SDD_LOCALEDIR);
-	bind_textdomain_codeset(SDH_DOMAIN, "UTF-8");
+	sdh_translate(SDD_LOCALEDIR);
 	gegl_init(NULL, NULL);
 	sdg_host_init(&host, param[1].data.d_image, param[2].data.d_drawable);
 	*ret_values = values;

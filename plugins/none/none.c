@@ -47,6 +47,7 @@ void none_init(struct none *none, int width, int height, int type)
 	const size_t n = (size_t)width * (size_t)height;
 
 	*none = (struct none){.document = {.width = width, .height = height, .type = type}};
+	none->document.mask_type = type == SDC_U8 ? SDC_U8 : SDC_F32;
 	none->document.layer = (struct sdh_rect){0, 0, width, height};
 	none->pixels = must(calloc(n * 4, sample_size(type)));
 	for (size_t i = 0; i < n; i++) {

@@ -173,7 +173,8 @@ def repeats(gimp, folder):
         return [] if got == wanted else [f"{name} is {got} instead of {wanted}"]
     first, again = picture.read(f"{folder}/first.png"), picture.read(f"{folder}/again.png")
     different = first.samples != again.samples
-    yield "again", same("again", '"a red fox (7)"') + (["the pixels differ"] if different else [])
+    named = said.get("again", [""])[0].startswith('"a red fox (7)')
+    yield "again", ([] if named else [f"it is called {said.get('again')}"]) + (["the pixels differ"] if different else [])
     yield "vary", [] if re.fullmatch(r'"a red fox \(\d+\)"', said.get("vary", [""])[0]) and "(7)" not in said["vary"][0] \
         else [f"{said.get('vary')}"]
     yield "several", same("is-group", "1") + same("children", "3")

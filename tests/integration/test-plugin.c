@@ -176,6 +176,9 @@ static void test_again(void **state)
 
 	assert_int_equal(sdh_settings_from_json(settings, none.layers[1].parameters, &error), 0);
 	assert_string_equal(sdh_settings_get(settings, "prompt"), "a \"red\" fox");
+	free(none.selection); /* it is stored with the layer */
+	none.selection = NULL;
+	none.document.selection = (struct sdh_rect){0};
 	host = none_host(&none);
 	assert_int_equal(sdh_task_new(&host, settings, server.socket, &task, &error), 0);
 	assert_int_equal(sdh_task_run(task, &error), 0);

@@ -1,0 +1,48 @@
+"""Krita's entry point: the docker and the actions. Scripts without a window import sdd.host and sdd.library alone."""
+import os
+
+from krita import DockWidgetFactory, DockWidgetFactoryBase, Extension, Krita
+
+from .library import _
+
+
+def docker_of_active_window():
+    window = Krita.instance().activeWindow()
+    for docker in (window.dockers() if window else Krita.instance().dockers()):
+        if docker.objectName() == "sdd_docker":
+            return docker
+    return None
+
+
+class Actions(Extension):
+    """Shortcuts are in sdd.action; people change them in Krita's settings."""
+
+    def setup(self):
+        """Krita requires it."""
+
+    def createActions(self, window):  # pylint: disable=invalid-name
+        for name, label, call in (
+                ("sdd_generate", _("Generate with sdd"), lambda d: d.generate()),
+                ("sdd_cancel", _("Cancel the sdd job"), lambda d: d.cancel()),
+                ("sdd_again", _("Make this layer again with sdd"), lambda d: d.repeat(False)),
+                ("sdd_vary", _("Vary this layer with sdd"), lambda d: d.repeat(True)),
+                ("sdd_live", _("Paint live with sdd"), lambda d: d.live.box.toggle())):
+            action = window.createAction(name, label, "tools/scripts")
+            action.triggered.connect(lambda *_a, call=call: self._with_docker(call))
+
+    @staticmethod
+    def _with_docker(call):
+        docker = docker_of_active_window()
+        if docker:
+            call(docker)
+
+
+def _register():
+    from .docker import Docker
+    application = Krita.instance()
+    application.addDockWidgetFactory(DockWidgetFactory("sdd_docker", DockWidgetFactoryBase.DockRight, Docker))
+    application.addExtension(Actions(application))
+
+
+if "SDD_HEADLESS" not in os.environ:
+    _register()

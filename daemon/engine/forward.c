@@ -31,6 +31,7 @@ struct clip_build {
 	const struct sde_clip *clip;
 	const struct sde_clip_wanted *wanted;
 	int n_wanted, layers;
+	bool looked_up;
 };
 
 static int build_clip(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
@@ -42,7 +43,7 @@ static int build_clip(struct sdk_plan *plan, const void *userdata, const sdk_val
 
 	if (!hidden)
 		return -ENOMEM;
-	sde_clip_record(plan, build->clip, inputs[0], build->layers, hidden);
+	sde_clip_record(plan, build->clip, inputs[0], build->looked_up, build->layers, hidden);
 	for (int i = 0; i < build->n_wanted; i++) {
 		ret_outputs[i] = hidden[n + 1 - build->wanted[i].minus];
 		if (build->wanted[i].final_norm)
@@ -53,10 +54,36 @@ static int build_clip(struct sdk_plan *plan, const void *userdata, const sdk_val
 	return 0;
 }
 
-int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, const int32_t *ids,
-		     int batch, int tokens, const struct sde_clip_wanted *wanted, int n_wanted,
-		     float *const *ret_states, struct sde_error *error)
+/* Rows of the vocabulary and of added ones by id. */
+static float *look_up(const struct sde_clip *clip, const struct sde_clip_added *added,
+		      const int32_t *ids, size_t n, struct sde_error *error)
 {
+	const struct sdk_tensor *table = &clip->token_embedding.weight;
+	const size_t width = (size_t)clip->config.hidden_size;
+	float *rows = floats_new(n, width, 1, error);
+
+	for (size_t i = 0; rows && i < n; i++) {
+		const int32_t id = ids[i], beyond = id - clip->config.vocab_size;
+
+		if (beyond >= 0)
+			memcpy(rows + i * width, added->rows + (size_t)beyond * width,
+			       width * sizeof(float));
+		else
+			sdk_widen(table->type,
+				  (const char *)table->data +
+					  (size_t)id * width * sdk_type_size(table->type),
+				  rows + i * width, width);
+	}
+	return rows;
+}
+
+int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, const int32_t *ids,
+		     const struct sde_clip_added *added, int batch, int tokens,
+		     const struct sde_clip_wanted *wanted, int n_wanted, float *const *ret_states,
+		     struct sde_error *error)
+{
+	const int n_added = added ? added->count : 0;
+	_cleanup_free_ float *rows = NULL;
 	const int n = clip->config.num_hidden_layers, width = clip->config.hidden_size;
 	struct clip_build build = {.clip = clip, .wanted = wanted, .n_wanted = n_wanted};
 	struct sde_program_spec spec = {
@@ -84,9 +111,19 @@ int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, con
 			(spec.variant ^ (uint64_t)(wanted[i].minus * 2 + wanted[i].final_norm)) *
 			1099511628211u;
 	}
-	r = sde_clip_check_ids(clip, ids, batch, tokens, error);
+	r = sde_clip_check_ids(clip, ids, batch, tokens, n_added, error);
 	if (r < 0)
 		return r;
+	if (n_added > 0) {
+		rows = look_up(clip, added, ids, (size_t)batch * (size_t)tokens, error);
+		if (!rows)
+			return -ENOMEM;
+		build.looked_up = true;
+		spec.n_ids = 0;
+		spec.variant ^= 1;
+		return sde_runner_run(runner, &spec, (const void *const[]){rows}, ret_states,
+				      error);
+	}
 	return sde_runner_run(runner, &spec, (const void *const[]){ids}, ret_states, error);
 }
 

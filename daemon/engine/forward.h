@@ -20,11 +20,12 @@ struct sde_clip_wanted {
 };
 
 /*
- * ids (batch, tokens) -> for each wanted state (batch, tokens, hidden_size). Layers above the highest wanted are not run.
+ * ids (batch, tokens), which may mean vectors of added (NULL: none) -> for each wanted state (batch, tokens, hidden_size). Layers above the highest wanted are not run.
  */
 int sde_clip_forward(struct sde_runner *runner, const struct sde_clip *clip, const int32_t *ids,
-		     int batch, int tokens, const struct sde_clip_wanted *wanted, int n_wanted,
-		     float *const *ret_states, struct sde_error *error);
+		     const struct sde_clip_added *added, int batch, int tokens,
+		     const struct sde_clip_wanted *wanted, int n_wanted, float *const *ret_states,
+		     struct sde_error *error);
 
 /*
  * last_hidden_state -> pooler_output (batch, hidden_size), or with a projection text_embeds (batch, projection_dim).

@@ -30,7 +30,7 @@ static int cut(struct sde_job_run *run, int first, prompts cuts, size_t *ret_chu
 		for (int k = 0; r >= 0 && k < model->n_towers; k++) {
 			const struct sde_clip_tokenizer *tokenizer = model->towers[k].tokenizer;
 
-			r = sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer),
+			r = sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer), NULL,
 						texts[i], strlen(texts[i]), &cuts[i][k],
 						run->error);
 			if (r >= 0 && i >= first && cuts[i][k].count > chunks)

@@ -48,7 +48,7 @@ static void check_prompt(const struct sde_clip_tokenizer *tokenizer, const char 
 	struct sde_ids ids = {0};
 	size_t tokens = 0;
 
-	if (sde_prompt_weighted(tokenizer, 0, text, length, &weighted, &error) >= 0) {
+	if (sde_prompt_weighted(tokenizer, 0, NULL, text, length, &weighted, &error) >= 0) {
 		for (size_t i = 0; i < weighted.count; i++)
 			tokens += (size_t)weighted.chunks[i].tokens;
 		if (tokens != weighted.tokens)

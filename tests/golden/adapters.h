@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "daemon/engine/adapters/words.h"
 #include "daemon/engine/forward.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
@@ -17,8 +18,10 @@ struct golden_text {
 	int width, pooled_width;
 };
 
-/* input_ids[, input_ids_2] through the model's encoders, compared with last_hidden_state or context and text_embeds. */
-int golden_embed_ids(struct golden_case *c, struct sde_model *model, struct golden_text *ret);
+/* input_ids[, input_ids_2] through the model's encoders, which may mean words (NULL: none), compared with last_hidden_state or context
+ * and text_embeds. */
+int golden_embed_ids(struct golden_case *c, struct sde_model *model, const struct sde_words *words,
+		     struct golden_text *ret);
 
 /* sample, timestep, encoder_hidden_states, text_embeds and time_ids as far as the case has them. */
 int golden_unet_call(struct golden_case *c, struct sde_unet_call *ret_call);

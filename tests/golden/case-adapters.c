@@ -42,7 +42,8 @@ static int use_loras(struct golden_case *c, struct sde_model *model)
 							   : GOLDEN_PASS;
 }
 
-int golden_embed_ids(struct golden_case *c, struct sde_model *model, struct golden_text *ret)
+int golden_embed_ids(struct golden_case *c, struct sde_model *model, const struct sde_words *words,
+		     struct golden_text *ret)
 {
 	struct sde_prompt prompts[SDE_TOWERS_MAX];
 	struct sde_error error = {0};
@@ -61,6 +62,8 @@ int golden_embed_ids(struct golden_case *c, struct sde_model *model, struct gold
 			chunk->weights[i] = 1;
 		}
 		prompts[k] = (struct sde_prompt){.chunks = chunk, .count = 1};
+		if (words)
+			sde_words_attach(words, k, &prompts[k]);
 	}
 	ret->context = golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)ret->width);
 	ret->pooled = golden_floats((size_t)ret->pooled_width);
@@ -206,7 +209,7 @@ int golden_lora(struct golden_case *c)
 	if (r == GOLDEN_PASS)
 		r = use_loras(c, model);
 	if (r == GOLDEN_PASS)
-		r = golden_embed_ids(c, model, &text);
+		r = golden_embed_ids(c, model, NULL, &text);
 	if (r == GOLDEN_PASS)
 		r = golden_unet_call(c, &call);
 	if (r != GOLDEN_PASS)
@@ -218,4 +221,51 @@ int golden_lora(struct golden_case *c)
 	if (r == GOLDEN_PASS && golden_wants(c, "final_latents"))
 		r = golden_final_latents(c, model, &request);
 	return r;
+}
+
+/* The prompt with the word in it gives the ids that the case has. */
+static int expect_ids(struct golden_case *c, const struct sde_model *model,
+		      const struct sde_words *words)
+{
+	const char *text = golden_param_string(c, "prompt", "");
+	struct sde_error error = {0};
+
+	for (int k = 0; k < model->n_towers; k++) {
+		const struct sde_clip_tokenizer *tokenizer = model->towers[k].tokenizer;
+		const struct sde_prompt_words of = sde_words_of(words, k);
+		const struct golden_tensor *ids =
+			golden_input_i32(c, k ? "input_ids_2" : "input_ids");
+		struct sde_prompt prompt;
+
+		if (!ids || ids->count != SDE_PROMPT_LENGTH)
+			return golden_fail(c, "input ids are missing or misshapen");
+		if (sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer), &of, text,
+					strlen(text), &prompt, &error) < 0)
+			return golden_fail_error(c, "prompt", &error);
+		if (memcmp(prompt.chunks[0].ids, ids->i32, sizeof(prompt.chunks[0].ids)) != 0)
+			return golden_fail(c, "the prompt gives other ids for text encoder %d",
+					   k + 1);
+		sde_prompt_clear(&prompt);
+	}
+	return GOLDEN_PASS;
+}
+
+int golden_textual_inversion(struct golden_case *c)
+{
+	struct sde_words *words = calloc(1, sizeof(*words));
+	struct sde_error error = {0};
+	struct golden_text text;
+	struct sde_model *model;
+	int r;
+
+	if (!words)
+		abort();
+	r = golden_load_model(c, &model);
+	if (r != GOLDEN_PASS)
+		return r;
+	if (sde_words_add(words, model, golden_beside(c, golden_param_string(c, "embedding", "")),
+			  golden_param_string(c, "token", ""), &error) < 0)
+		return golden_fail_error(c, "embedding", &error);
+	r = expect_ids(c, model, words);
+	return r == GOLDEN_PASS ? golden_embed_ids(c, model, words, &text) : r;
 }

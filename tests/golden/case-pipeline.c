@@ -436,8 +436,8 @@ int golden_prompt_embed(struct golden_case *c)
 		return r;
 	tokenizer = model->towers[0].tokenizer;
 	clip = &model->towers[0].clip;
-	if (sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer), text, strlen(text),
-				&prompt, &error) < 0)
+	if (sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer), NULL, text,
+				strlen(text), &prompt, &error) < 0)
 		return golden_fail_error(c, "prompt", &error);
 	n = (int64_t)prompt.count;
 	width = clip->config.hidden_size;

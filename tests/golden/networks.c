@@ -124,8 +124,8 @@ int golden_run_clip(struct golden_case *c, const struct golden_component *compon
 		states[i] = golden_floats(ids->count * (size_t)config.hidden_size);
 	pooled =
 		golden_floats((size_t)batch * (size_t)(config.hidden_size + config.projection_dim));
-	if (sde_clip_forward(component->runner, &clip, ids->i32, batch, tokens, wanted, n, states,
-			     &error) < 0 ||
+	if (sde_clip_forward(component->runner, &clip, ids->i32, NULL, batch, tokens, wanted, n,
+			     states, &error) < 0 ||
 	    sde_clip_pool(component->runner, &clip, ids->i32, batch, tokens, states[0], pooled,
 			  &error) < 0)
 		return golden_fail_error(c, "forward", &error);

@@ -1,6 +1,7 @@
 /*
  * LoRAs on a tiny model: what does not fit is named together with what it is for; what is the same content with the same weight is
- * bound once, under whatever name, and a file that changed under its name is seen; pickles are refused.
+ * bound once, under whatever name, and a file that changed under its name is seen; pickles are refused; learnt words of prompts are
+ * found.
  */
 #include <errno.h>
 #include <math.h>
@@ -15,6 +16,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/adapters/adapted.h"
+#include "daemon/engine/adapters/words.h"
 #include "daemon/engine/model.h"
 #include "tests/unit/model-files.h"
 
@@ -191,6 +193,76 @@ static void test_few_are_kept(void **state)
 	}
 }
 
+static void not_an_embedding(const char *file, const char *part_of_message)
+{
+	struct sde_error error = {0};
+	struct sde_words words = {0};
+
+	assert_true(sde_words_add(&words, model, data_path(file), "e", &error) < 0);
+	assert_int_equal(strncmp(error.message, "embedding e: ", 13), 0);
+	if (!strstr(error.message, part_of_message))
+		fail_msg("%s: '%s' is not in it", error.message, part_of_message);
+	sde_words_clear(&words);
+}
+
+static void test_embeddings_that_do_not_fit(void **state)
+{
+	not_an_embedding("embeddings/a1111_legacy.pt", "pickle");
+	not_an_embedding("embeddings/diffusers_legacy.bin", "pickle");
+	not_an_embedding("embeddings/sdxl_clip_l_g.safetensors", "neither \"emb_params\" nor");
+	not_an_embedding("lora/kohya_linear.safetensors", "neither \"emb_params\" nor");
+}
+
+static void test_embeddings_in_prompts(void **state)
+{
+	const char *const root = data_path("");
+	const struct sde_adapter_roots roots = {&root, 1};
+	const char *const texts[] = {"a (<TOK2>:1.2), diffusers_singles, Diffusers_Single", "b"};
+	const int32_t first = model->towers[0].clip.config.vocab_size;
+	struct sde_words words = {0};
+	struct sde_error error = {0};
+	struct sde_prompt prompt;
+	struct sde_prompt_words of;
+	int found = 0;
+
+	assert_int_equal(sde_words_find(&words, model, &roots, texts, 2, &error), 0);
+	assert_int_equal(words.n_embeddings, 2);
+	assert_int_equal(words.n_rows, 4);
+	of = sde_words_of(&words, 0);
+	assert_int_equal(sde_prompt_weighted(model->towers[0].tokenizer, 0, &of, texts[0],
+					     strlen(texts[0]), &prompt, &error),
+			 0);
+	for (int i = 0; i < SDE_PROMPT_LENGTH; i++)
+		if (prompt.chunks[0].ids[i] >= first) {
+			found++;
+			/* the weight is that of the bracket; the longer word is another one */
+			assert_true(prompt.chunks[0].weights[i] == (found <= 3 ? 1.2f : 1.0f));
+		}
+	assert_int_equal(found, 4);
+	sde_prompt_clear(&prompt);
+	sde_words_clear(&words);
+}
+
+static void test_finding_by_name(void **state)
+{
+	const char *const root = data_path("");
+	const struct sde_adapter_roots roots = {&root, 1};
+	struct sde_error error = {0};
+	char *found = NULL;
+
+	assert_int_equal(sde_adapter_find(&roots, "lora", "LoRA", "dora", &found, &error), 0);
+	assert_string_equal(strrchr(found, '/'), "/dora.safetensors");
+	free(found);
+	assert_int_equal(sde_adapter_find(&roots, "lora", "LoRA", "../lora/dora", &found, &error),
+			 -EINVAL);
+	assert_int_equal(
+		sde_adapter_find(&roots, "embeddings", "embedding", "none", &found, &error),
+		-ENOENT);
+	assert_non_null(strstr(error.message, "no embedding is called 'none'; embeddings/ of the "
+					      "model folders has "));
+	assert_non_null(strstr(error.message, "sdxl_clip_l_g"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -199,6 +271,9 @@ int main(void)
 		cmocka_unit_test(test_pickles_and_numbers),
 		cmocka_unit_test(test_bound_once),
 		cmocka_unit_test(test_few_are_kept),
+		cmocka_unit_test(test_embeddings_that_do_not_fit),
+		cmocka_unit_test(test_embeddings_in_prompts),
+		cmocka_unit_test(test_finding_by_name),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -114,7 +114,7 @@ static void test_nothing_is_cut(void **state)
 		strcat(text, i % 17 == 3 ? "a cat, " : "a red house ");
 	length = strlen(text);
 	assert_int_equal(sde_clip_tokenizer_encode(tokenizer, text, length, &ids, NULL), 0);
-	assert_int_equal(sde_prompt_weighted(tokenizer, 7, text, length, &prompt, NULL), 0);
+	assert_int_equal(sde_prompt_weighted(tokenizer, 7, NULL, text, length, &prompt, NULL), 0);
 	assert_int_equal(prompt.tokens, ids.count);
 	for (size_t c = 0; c < prompt.count; c++) {
 		const struct sde_prompt_chunk *chunk = &prompt.chunks[c];
@@ -138,15 +138,16 @@ static void test_break_and_comma(void **state)
 	struct sde_prompt prompt = {0};
 	char text[512] = "";
 
-	assert_int_equal(sde_prompt_weighted(tokenizer, 0, "a BREAK (b:1.5)", 15, &prompt, NULL),
-			 0);
+	assert_int_equal(
+		sde_prompt_weighted(tokenizer, 0, NULL, "a BREAK (b:1.5)", 15, &prompt, NULL), 0);
 	assert_int_equal(prompt.count, 2);
 	assert_int_equal(prompt.tokens, 2);
 	assert_true(prompt.chunks[1].weights[1] == 1.5f && prompt.chunks[1].weights[2] == 1.0f);
 	sde_prompt_clear(&prompt);
 	for (int i = 0; i < 80; i++)
 		strcat(text, i == 70 ? "a," : "a ");
-	assert_int_equal(sde_prompt_weighted(tokenizer, 0, text, strlen(text), &prompt, NULL), 0);
+	assert_int_equal(sde_prompt_weighted(tokenizer, 0, NULL, text, strlen(text), &prompt, NULL),
+			 0);
 	assert_int_equal(prompt.chunks[0].tokens, 72);
 	sde_prompt_clear(&prompt);
 	assert_int_equal(sde_prompt_plain(tokenizer, 0, text, strlen(text), &prompt, NULL), 0);

@@ -35,6 +35,7 @@ int sde_prompt_embed(struct sde_runner *runner, const struct sde_clip *clip,
 {
 	const struct sde_clip_wanted states[2] = {*wanted, {1, true}};
 	const size_t width = (size_t)clip->config.hidden_size, row = SDE_PROMPT_LENGTH * width;
+	const struct sde_clip_added added = {prompt->added, (int)prompt->n_added};
 	_cleanup_free_ float *last = NULL;
 	int r = 0;
 
@@ -47,7 +48,7 @@ int sde_prompt_embed(struct sde_runner *runner, const struct sde_clip *clip,
 		const int32_t *ids = prompt->chunks[i].ids;
 		float *const to[2] = {ret_embeds + i * row, last};
 
-		r = sde_clip_forward(runner, clip, ids, 1, SDE_PROMPT_LENGTH, states,
+		r = sde_clip_forward(runner, clip, ids, &added, 1, SDE_PROMPT_LENGTH, states,
 				     ret_pooled ? 2 : 1, to, error);
 		if (r >= 0 && ret_pooled && i == 0)
 			r = sde_clip_pool(runner, clip, ids, 1, SDE_PROMPT_LENGTH, last, ret_pooled,

@@ -3,10 +3,12 @@
  */
 #include "daemon/engine/prompt/prompt.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct cutter {
 	struct sde_prompt prompt;
@@ -88,6 +90,41 @@ static int add_token(struct cutter *cutter, int32_t id, float weight)
 	return 0;
 }
 
+static bool is_letter(char c)
+{
+	return isalnum((unsigned char)c) || c == '_' || (c & 0x80);
+}
+
+/* The word that text begins with at `at`; NULL when none does. */
+static const struct sde_prompt_word *word_at(const struct sde_prompt_words *words, const char *text,
+					     size_t length, size_t at)
+{
+	for (size_t i = 0; i < words->count; i++) {
+		const char *word = words->items[i].word;
+		const size_t n = strlen(word);
+
+		if (n == 0 || at + n > length || strncasecmp(text + at, word, n) != 0)
+			continue;
+		if ((at > 0 && is_letter(word[0]) && is_letter(text[at - 1])) ||
+		    (at + n < length && is_letter(word[n - 1]) && is_letter(text[at + n])))
+			continue;
+		return &words->items[i];
+	}
+	return NULL;
+}
+
+static int add_word(struct cutter *cutter, const struct sde_prompt_word *word, float weight,
+		    struct sde_error *error)
+{
+	int r = 0;
+
+	if (cutter->open.tokens + word->count > SDE_PROMPT_CHUNK && cutter->open.tokens > 0)
+		r = close_chunk(cutter);
+	for (int i = 0; r >= 0 && i < word->count; i++)
+		r = add_token(cutter, word->first_id + i, weight);
+	return r < 0 ? sde_error_set(error, r, "no memory for the prompt's chunks") : 0;
+}
+
 static int add_text(struct cutter *cutter, const struct sde_clip_tokenizer *tokenizer,
 		    const char *text, size_t length, double weight, struct sde_error *error)
 {
@@ -102,6 +139,29 @@ static int add_text(struct cutter *cutter, const struct sde_clip_tokenizer *toke
 	}
 	sde_ids_clear(&ids);
 	return r;
+}
+
+/* Text with words among it. */
+static int add_text_and_words(struct cutter *cutter, const struct sde_clip_tokenizer *tokenizer,
+			      const struct sde_prompt_words *words, const char *text, size_t length,
+			      double weight, struct sde_error *error)
+{
+	size_t from = 0;
+	int r = 0;
+
+	for (size_t at = 0; r >= 0 && words && at < length;) {
+		const struct sde_prompt_word *word = word_at(words, text, length, at);
+
+		if (!word) {
+			at++;
+			continue;
+		}
+		r = add_text(cutter, tokenizer, text + from, at - from, weight, error);
+		if (r >= 0)
+			r = add_word(cutter, word, (float)weight, error);
+		from = at += strlen(word->word);
+	}
+	return r < 0 ? r : add_text(cutter, tokenizer, text + from, length - from, weight, error);
 }
 
 static int finish(struct cutter *cutter, int r, struct sde_prompt *ret_prompt,
@@ -120,8 +180,9 @@ static int finish(struct cutter *cutter, int r, struct sde_prompt *ret_prompt,
 	return 0;
 }
 
-int sde_prompt_weighted(const struct sde_clip_tokenizer *tokenizer, int32_t pad, const char *text,
-			size_t length, struct sde_prompt *ret_prompt, struct sde_error *error)
+int sde_prompt_weighted(const struct sde_clip_tokenizer *tokenizer, int32_t pad,
+			const struct sde_prompt_words *words, const char *text, size_t length,
+			struct sde_prompt *ret_prompt, struct sde_error *error)
 {
 	struct cutter cutter = cutter_new(tokenizer, pad);
 	struct sde_prompt_segments segments;
@@ -137,8 +198,8 @@ int sde_prompt_weighted(const struct sde_clip_tokenizer *tokenizer, int32_t pad,
 		if (segment->weight == SDE_PROMPT_BREAK && !strcmp(segment->text, "BREAK"))
 			r = close_chunk(&cutter);
 		else
-			r = add_text(&cutter, tokenizer, segment->text, segment->length,
-				     segment->weight, error);
+			r = add_text_and_words(&cutter, tokenizer, words, segment->text,
+					       segment->length, segment->weight, error);
 	}
 	sde_prompt_segments_clear(&segments);
 	return finish(&cutter, r, ret_prompt, error);

@@ -45,11 +45,30 @@ struct sde_prompt {
 	struct sde_prompt_chunk *chunks; /* at least one */
 	size_t count;
 	size_t tokens; /* of the text, without start, end and padding: all of them are in the chunks */
+	const float *
+		added; /* vectors of ids beyond the vocabulary (n_added, width of the text encoder); borrowed */
+	size_t n_added;
 };
 
-/* With weights and BREAK; chunks break behind a comma within the last 20 tokens if there is one. pad: id behind the end. */
-int sde_prompt_weighted(const struct sde_clip_tokenizer *tokenizer, int32_t pad, const char *text,
-			size_t length, struct sde_prompt *ret_prompt, struct sde_error *error);
+/* A word that stands for tokens of its own (textual inversion), found in any case where letters, digits and _ end. */
+struct sde_prompt_word {
+	const char *word;
+	int32_t first_id; /* it takes first_id, first_id + 1, ... */
+	int count;	  /* ids */
+};
+
+struct sde_prompt_words {
+	const struct sde_prompt_word *items; /* longer words first */
+	size_t count;
+};
+
+/*
+ * With weights and BREAK; chunks break behind a comma within the last 20 tokens if there is one. pad: id behind the end. words: NULL
+ * for none; a word's ids stay in one chunk.
+ */
+int sde_prompt_weighted(const struct sde_clip_tokenizer *tokenizer, int32_t pad,
+			const struct sde_prompt_words *words, const char *text, size_t length,
+			struct sde_prompt *ret_prompt, struct sde_error *error);
 
 /* Without any syntax: all weights 1, a new chunk every 75 tokens. */
 int sde_prompt_plain(const struct sde_clip_tokenizer *tokenizer, int32_t pad, const char *text,

@@ -111,11 +111,11 @@ static sdk_value record_layer(struct sdk_plan *plan, const struct sde_clip_confi
 	return sdk_add(plan, x, sde_record_linear(plan, h, &layer->fc2));
 }
 
-void sde_clip_record(struct sdk_plan *plan, const struct sde_clip *clip, sdk_value ids, int layers,
-		     sdk_value *ret_hidden)
+void sde_clip_record(struct sdk_plan *plan, const struct sde_clip *clip, sdk_value x,
+		     bool looked_up, int layers, sdk_value *ret_hidden)
 {
-	sdk_value x = sdk_embedding(plan, ids, &clip->token_embedding.weight);
-
+	if (!looked_up)
+		x = sdk_embedding(plan, x, &clip->token_embedding.weight);
 	ret_hidden[0] = sdk_add_rows(plan, x, &clip->position_embedding.weight);
 	for (int i = 0; i < layers; i++)
 		ret_hidden[i + 1] =
@@ -130,13 +130,13 @@ sdk_value sde_clip_record_final_norm(struct sdk_plan *plan, const struct sde_cli
 }
 
 int sde_clip_check_ids(const struct sde_clip *clip, const int32_t *ids, int batch, int tokens,
-		       struct sde_error *error)
+		       int n_added, struct sde_error *error)
 {
 	if (tokens > clip->config.max_position_embeddings)
 		return sde_error_set(error, -EINVAL, "%d tokens; the text encoder takes at most %d",
 				     tokens, clip->config.max_position_embeddings);
 	for (int i = 0; i < batch * tokens; i++)
-		if (ids[i] < 0 || ids[i] >= clip->config.vocab_size)
+		if (ids[i] < 0 || ids[i] >= clip->config.vocab_size + n_added)
 			return sde_error_set(
 				error, -EINVAL,
 				"token %d is outside the text encoder's vocabulary of %d: "
@@ -151,7 +151,7 @@ int sde_clip_pooled_position(const struct sde_clip *clip, const int32_t *ids, in
 
 	for (int i = 0; i < tokens; i++) {
 		if (clip->config.eos_token_id == 2) {
-			if (ids[i] > ids[best])
+			if (ids[i] > ids[best] && ids[i] < clip->config.vocab_size)
 				best = i;
 		} else if (ids[i] == clip->config.eos_token_id) {
 			return i;

@@ -38,21 +38,27 @@ int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
 void sde_clip_clear(struct sde_clip *clip);
 
 /*
- * Record a forward pass over ids (batch, tokens). hidden: room for num_hidden_layers + 1 values, transformers'
+ * Record a forward pass over x: ids (batch, tokens), or with looked_up their vectors (batch, 1, tokens, hidden_size). hidden: room for num_hidden_layers + 1 values, transformers'
  * hidden_states: [0] the embeddings, [i] after layer i, before the final norm. Layers after `layers`
  * (0..num_hidden_layers) are not run and their entries not written.
  */
-void sde_clip_record(struct sdk_plan *plan, const struct sde_clip *clip, sdk_value ids, int layers,
-		     sdk_value *ret_hidden);
+void sde_clip_record(struct sdk_plan *plan, const struct sde_clip *clip, sdk_value x,
+		     bool looked_up, int layers, sdk_value *ret_hidden);
 sdk_value sde_clip_record_final_norm(struct sdk_plan *plan, const struct sde_clip *clip,
 				     sdk_value hidden);
 
-/* -EINVAL for an id outside the vocabulary or for more tokens than positions. */
+/* Vectors that stand for ids beyond the vocabulary (textual inversion): id vocab_size + i is row i of (count, hidden_size). */
+struct sde_clip_added {
+	const float *rows; /* borrowed */
+	int count;
+};
+
+/* -EINVAL for an id outside the vocabulary and the n_added behind it, or for more tokens than positions. */
 int sde_clip_check_ids(const struct sde_clip *clip, const int32_t *ids, int batch, int tokens,
-		       struct sde_error *error);
+		       int n_added, struct sde_error *error);
 
 /*
- * The token that is pooled: config.eos_token_id 2 (files of 2022) means the first largest id, otherwise the first
+ * The token that is pooled: config.eos_token_id 2 (files of 2022) means the first largest id of the vocabulary, otherwise the first
  * eos_token_id, or token 0 when there is none (torch's argmax of all-false).
  */
 int sde_clip_pooled_position(const struct sde_clip *clip, const int32_t *ids, int tokens);

@@ -173,20 +173,40 @@ int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const 
 			      (float *const[]){ret_pooled}, error);
 }
 
+int sde_unet_host_values(const struct sde_unet_config *config, const sdk_value *inputs,
+			 struct sde_unet_inputs *ret_values)
+{
+	int next = 3;
+
+	*ret_values = (struct sde_unet_inputs){.sample = inputs[0],
+					       .time_sinusoid = inputs[1],
+					       .encoder_hidden_states = inputs[2]};
+	if (config->time_cond_proj_dim > 0)
+		ret_values->timestep_cond = inputs[next++];
+	if (config->text_time)
+		ret_values->added = inputs[next++];
+	return next;
+}
+
+struct unet_build {
+	const struct sde_unet *unet;
+	const struct sde_unet_control *control;
+};
+
 static int build_unet(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
 		      sdk_value *ret_outputs)
 {
-	const struct sde_unet *unet = userdata;
-	struct sde_unet_inputs values = {.sample = inputs[0],
-					 .time_sinusoid = inputs[1],
-					 .encoder_hidden_states = inputs[2]};
-	int next = 3;
+	const struct unet_build *build = userdata;
+	struct sde_unet_inputs values;
+	int next = sde_unet_host_values(&build->unet->config, inputs, &values);
 
-	if (unet->config.time_cond_proj_dim > 0)
-		values.timestep_cond = inputs[next++];
-	if (unet->config.text_time)
-		values.added = inputs[next];
-	ret_outputs[0] = sde_unet_record(plan, unet, &values);
+	if (build->control) {
+		values.n_residuals = build->control->n_residuals;
+		values.residuals = inputs + next;
+		values.n_features = build->control->n_features;
+		values.features = inputs + next + values.n_residuals;
+	}
+	ret_outputs[0] = sde_unet_record(plan, build->unet, &values);
 	return 0;
 }
 
@@ -218,57 +238,120 @@ static int make_added(const struct sde_unet_config *config, const struct sde_une
 	return 0;
 }
 
-int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
-		     const struct sde_unet_call *call, float *ret_output, struct sde_error *error)
+void sde_unet_host_clear(struct sde_unet_host *host)
 {
-	const struct sde_unet_config *config = &unet->config;
+	for (size_t i = 0; i < sizeof(host->arrays) / sizeof(host->arrays[0]); i++)
+		free(host->arrays[i]);
+}
+
+static void put_input(struct sde_unet_host *host, const void *data, struct sdk_shape shape)
+{
+	host->inputs[host->n] = data;
+	host->shapes[host->n++] = shape;
+}
+
+int sde_unet_host_init(struct sde_unet_host *host, const struct sde_unet_config *config,
+		       const struct sde_unet_call *call, struct sde_error *error)
+{
 	const size_t batch = (size_t)call->batch, pixels = (size_t)call->height * call->width;
 	const size_t first = (size_t)config->block_out_channels[0];
-	_cleanup_free_ float *sample = NULL, *sinusoid = NULL, *output = NULL, *added = NULL;
-	struct sde_program_spec spec = {
-		.name = "U-Net",
-		.module = unet,
-		.build = build_unet,
-		.userdata = unet,
-		.n_inputs = 3,
-		.n_outputs = 1,
-		.inputs = {{call->batch, call->height, call->width, config->in_channels},
-			   {call->batch, 1, 1, (int)first},
-			   {call->batch, 1, call->tokens, config->cross_attention_dim}},
-	};
-	const void *inputs[SDE_PROGRAM_INPUTS_MAX];
-	int r;
+	float *sample, *sinusoid;
+	int r = 0;
 
-	sample = floats_new(batch, pixels, (size_t)config->in_channels, error);
-	output = floats_new(batch, pixels, (size_t)config->out_channels, error);
-	sinusoid = floats_new(batch, first, 1, error);
-	if (!sample || !output || !sinusoid)
-		return -ENOMEM;
+	*host = (struct sde_unet_host){0};
+	sample = host->arrays[0] = floats_new(batch, pixels, (size_t)config->in_channels, error);
+	sinusoid = host->arrays[1] = floats_new(batch, first, 1, error);
+	if (!sample || !sinusoid)
+		r = -ENOMEM;
+	if (r >= 0 && config->time_cond_proj_dim > 0 && !call->timestep_cond)
+		r = sde_error_set(error, -EINVAL,
+				  "this U-Net needs a guidance embedding (timestep_cond)");
+	if (r >= 0 && config->text_time)
+		r = make_added(config, call, &host->arrays[2], error);
+	if (r < 0) {
+		sde_unet_host_clear(host);
+		return r;
+	}
 	sdk_nchw_to_nhwc(call->sample, sample, call->batch, config->in_channels, call->height,
 			 call->width);
 	sde_timestep_embedding(call->timesteps, batch, first, config->flip_sin_to_cos,
 			       config->freq_shift, MAX_PERIOD, sinusoid);
-	inputs[0] = sample;
-	inputs[1] = sinusoid;
-	inputs[2] = call->encoder_hidden_states;
-	if (config->time_cond_proj_dim > 0) {
-		if (!call->timestep_cond)
-			return sde_error_set(
-				error, -EINVAL,
-				"this U-Net needs a guidance embedding (timestep_cond)");
-		inputs[spec.n_inputs] = call->timestep_cond;
-		spec.inputs[spec.n_inputs++] =
-			(struct sdk_shape){call->batch, 1, 1, config->time_cond_proj_dim};
+	put_input(host, sample,
+		  (struct sdk_shape){call->batch, call->height, call->width, config->in_channels});
+	put_input(host, sinusoid, (struct sdk_shape){call->batch, 1, 1, (int)first});
+	put_input(host, call->encoder_hidden_states,
+		  (struct sdk_shape){call->batch, 1, call->tokens, config->cross_attention_dim});
+	if (config->time_cond_proj_dim > 0)
+		put_input(host, call->timestep_cond,
+			  (struct sdk_shape){call->batch, 1, 1, config->time_cond_proj_dim});
+	if (config->text_time)
+		put_input(host, host->arrays[2],
+			  (struct sdk_shape){call->batch, 1, 1,
+					     config->projection_class_embeddings_input_dim});
+	return 0;
+}
+
+static int put_control(struct sde_unet_host *host, const struct sde_unet_config *config,
+		       const struct sde_unet_call *call, struct sde_error *error)
+{
+	const struct sde_unet_control *control = call->control;
+	struct sdk_shape skips[SDE_UNET_SKIPS_MAX + 1], features[SDE_UNET_LEVELS_MAX];
+	const int n = sde_unet_skip_shapes(config, call->batch, call->height, call->width, skips);
+	const int n_features =
+		sde_unet_feature_shapes(config, call->batch, call->height, call->width, features);
+
+	if ((control->n_residuals && control->n_residuals != n) ||
+	    (control->n_features && control->n_features != n_features) ||
+	    host->n + control->n_residuals + control->n_features > SDE_PROGRAM_INPUTS_MAX)
+		return sde_error_set(error, -EINVAL,
+				     "a U-Net of %d skips and %d levels takes no %d residuals and "
+				     "%d features",
+				     n, n_features, control->n_residuals, control->n_features);
+	for (int i = 0; i < control->n_residuals; i++)
+		put_input(host, control->residuals[i], skips[i]);
+	for (int i = 0; i < control->n_features; i++)
+		put_input(host, control->features[i], features[i]);
+	return 0;
+}
+
+/* Of the programs of a U-Net: 0 and 1 are the plain ones. */
+static uint64_t variant_of(const struct sde_unet_control *control)
+{
+	return control ? 2 + (control->n_residuals > 0) + 2 * (control->n_features > 0) : 0;
+}
+
+int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
+		     const struct sde_unet_call *call, float *ret_output, struct sde_error *error)
+{
+	const struct sde_unet_config *config = &unet->config;
+	const struct unet_build build = {unet, call->control};
+	struct sde_program_spec spec = {
+		.name = "U-Net",
+		.module = unet,
+		.variant = variant_of(call->control),
+		.build = build_unet,
+		.userdata = &build,
+		.n_outputs = 1,
+	};
+	_cleanup_free_ float *output =
+		floats_new((size_t)call->batch, (size_t)call->height * call->width,
+			   (size_t)config->out_channels, error);
+	struct sde_unet_host host;
+	int r;
+
+	if (!output)
+		return -ENOMEM;
+	r = sde_unet_host_init(&host, config, call, error);
+	if (r < 0)
+		return r;
+	if (call->control)
+		r = put_control(&host, config, call, error);
+	if (r >= 0) {
+		spec.n_inputs = host.n;
+		memcpy(spec.inputs, host.shapes, sizeof(host.shapes[0]) * (size_t)host.n);
+		r = sde_runner_run(runner, &spec, host.inputs, (float *const[]){output}, error);
 	}
-	if (config->text_time) {
-		r = make_added(config, call, &added, error);
-		if (r < 0)
-			return r;
-		inputs[spec.n_inputs] = added;
-		spec.inputs[spec.n_inputs++] = (struct sdk_shape){
-			call->batch, 1, 1, config->projection_class_embeddings_input_dim};
-	}
-	r = sde_runner_run(runner, &spec, inputs, (float *const[]){output}, error);
+	sde_unet_host_clear(&host);
 	if (r < 0)
 		return r;
 	sdk_nhwc_to_nchw(output, ret_output, call->batch, call->height, call->width,

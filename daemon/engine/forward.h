@@ -38,6 +38,14 @@ int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const 
 int sde_t5_forward(struct sde_runner *runner, const struct sde_t5 *t5, const int32_t *ids,
 		   int batch, int tokens, float *ret_state, struct sde_error *error);
 
+/* What adapters feed into a U-Net beside its inputs: host arrays (n, h, w, c), channels last. Borrowed. */
+struct sde_unet_control {
+	int n_residuals; /* 0, or as many as sde_unet_skip_shapes says */
+	float *residuals[SDE_UNET_SKIPS_MAX + 1];
+	int n_features; /* 0, or a feature a down block: shape of its last skip before it shrinks */
+	float *features[SDE_UNET_LEVELS_MAX];
+};
+
 struct sde_unet_call {
 	const float *sample; /* (batch, in_channels, height, width) */
 	int batch, height, width;
@@ -48,7 +56,24 @@ struct sde_unet_call {
 	const float *text_embeds;   /* text_time: (batch, text_width) */
 	const float *time_ids;	    /* text_time: (batch, n_time_ids) */
 	int text_width, n_time_ids;
+	const struct sde_unet_control *control; /* NULL: none */
 };
+
+/* The U-Net's inputs on the host, in the order in which programs take them; shared by U-Nets and ControlNets. */
+struct sde_unet_host {
+	float *arrays[3]; /* owned: sample, sinusoid, added */
+	const void *inputs[SDE_PROGRAM_INPUTS_MAX];
+	struct sdk_shape shapes[SDE_PROGRAM_INPUTS_MAX];
+	int n;
+};
+
+/* Fill *host from a call without its control. On failure there is nothing to clear. */
+int sde_unet_host_init(struct sde_unet_host *host, const struct sde_unet_config *config,
+		       const struct sde_unet_call *call, struct sde_error *error);
+void sde_unet_host_clear(struct sde_unet_host *host);
+/* The same inputs while recording; returns how many they are. */
+int sde_unet_host_values(const struct sde_unet_config *config, const sdk_value *inputs,
+			 struct sde_unet_inputs *ret_values);
 
 /* ret_output: (batch, out_channels, height, width). -EINVAL when text_time widths do not add up. */
 int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,

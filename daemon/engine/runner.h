@@ -14,7 +14,7 @@
 struct sde_error;
 struct sde_runner;
 
-#define SDE_PROGRAM_INPUTS_MAX	8
+#define SDE_PROGRAM_INPUTS_MAX	96
 #define SDE_PROGRAM_OUTPUTS_MAX 64
 
 /* Record a forward pass from inputs to outputs; what latched in the plan need not be returned. */

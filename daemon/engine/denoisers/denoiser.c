@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/engine/adapters/guides.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/forward.h"
@@ -86,6 +87,7 @@ static int unet_forward(struct sde_runner *runner, const struct sde_denoiser *de
 				     .time_ids = call->time_ids,
 				     .n_time_ids = call->n_time_ids};
 	_cleanup_free_ float *guidance = NULL;
+	int r;
 
 	if (dim > 0) {
 		guidance = calloc((size_t)call->batch, dim * sizeof(*guidance));
@@ -98,6 +100,12 @@ static int unet_forward(struct sde_runner *runner, const struct sde_denoiser *de
 					       guidance + (size_t)i * dim);
 		}
 		unet.timestep_cond = guidance;
+	}
+	if (call->guides) {
+		r = sde_guides_step(call->guides, &unet, call->step, call->steps, &unet.control,
+				    error);
+		if (r < 0)
+			return r;
 	}
 	return sde_unet_forward(runner, &denoiser->unet, &unet, ret_output, error);
 }

@@ -16,6 +16,7 @@
 
 struct sde_denoiser;
 struct sde_error;
+struct sde_guides;
 struct sde_runner;
 struct sde_weights;
 
@@ -33,6 +34,9 @@ struct sde_denoiser_call {
 	uint64_t skipped_layers; /* SD3: bit i leaves block i out (skip layer guidance) */
 	const float
 		*guidance_scales; /* batch, for a network that is told of it (guidance_embedding) */
+	struct sde_guides
+		*guides;    /* U-Nets: pictures that guide it (adapters/guides.h), NULL = none */
+	size_t step, steps; /* of the run, for guides */
 };
 
 struct sde_denoiser_class {

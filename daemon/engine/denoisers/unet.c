@@ -63,6 +63,9 @@ static const struct sde_field stem_fields[] = {
 	SDE_FIELD(sde_unet, conv_in, "conv_in", CONV3, DIM_IN, DIM_FIRST),
 	SDE_FIELD(sde_unet, time_linear_1, "time_embedding.linear_1", LINEAR, DIM_FIRST, DIM_TIME),
 	SDE_FIELD(sde_unet, time_linear_2, "time_embedding.linear_2", LINEAR, DIM_TIME, DIM_TIME),
+};
+
+static const struct sde_field out_fields[] = {
 	SDE_FIELD(sde_unet, conv_norm_out, "conv_norm_out", NORM, DIM_FIRST, DIM_FIRST),
 	SDE_FIELD(sde_unet, conv_out, "conv_out", CONV3, DIM_FIRST, DIM_OUT),
 };
@@ -199,9 +202,10 @@ static void bind_up_block(struct sde_binder *binder, struct sde_unet *unet, size
 		SDE_BIND(binder, upsampler_fields, dims, block, "up_blocks.%zu.", u);
 }
 
-int sde_unet_bind(struct sde_unet *unet, const struct sde_unet_config *config,
-		  struct sde_weights *weights, struct sde_error *error)
+static void bind_stem(struct sde_binder *binder, const struct sde_field *fields, size_t n,
+		      struct sde_unet *unet)
 {
+	const struct sde_unet_config *config = &unet->config;
 	const int dims[] = {
 		[DIM_IN] = config->in_channels,
 		[DIM_OUT] = config->out_channels,
@@ -210,18 +214,34 @@ int sde_unet_bind(struct sde_unet *unet, const struct sde_unet_config *config,
 		[DIM_COND] = config->time_cond_proj_dim,
 		[DIM_ADDED] = config->projection_class_embeddings_input_dim,
 	};
+
+	sde_bind(binder, fields, n, dims, unet, "%s", "");
+}
+
+#define BIND_STEM(binder, fields, unet)                                                            \
+	bind_stem(binder, fields, sizeof(fields) / sizeof((fields)[0]), unet)
+
+void sde_unet_bind_encoder(struct sde_binder *binder, struct sde_unet *unet)
+{
+	BIND_STEM(binder, stem_fields, unet);
+	if (unet->config.time_cond_proj_dim > 0)
+		BIND_STEM(binder, time_cond_fields, unet);
+	if (unet->config.text_time)
+		BIND_STEM(binder, text_time_fields, unet);
+	for (size_t i = 0; i < unet->config.n_levels; i++)
+		bind_down_block(binder, unet, i);
+	bind_mid_block(binder, unet);
+}
+
+int sde_unet_bind(struct sde_unet *unet, const struct sde_unet_config *config,
+		  struct sde_weights *weights, struct sde_error *error)
+{
 	struct sde_binder binder = {.weights = weights, .error = error};
 	struct sde_unet new = {.config = *config};
 	int r;
 
-	SDE_BIND(&binder, stem_fields, dims, &new, "%s", "");
-	if (config->time_cond_proj_dim > 0)
-		SDE_BIND(&binder, time_cond_fields, dims, &new, "%s", "");
-	if (config->text_time)
-		SDE_BIND(&binder, text_time_fields, dims, &new, "%s", "");
-	for (size_t i = 0; i < config->n_levels; i++)
-		bind_down_block(&binder, &new, i);
-	bind_mid_block(&binder, &new);
+	sde_unet_bind_encoder(&binder, &new);
+	BIND_STEM(&binder, out_fields, &new);
 	for (size_t i = 0; i < config->n_levels; i++)
 		bind_up_block(&binder, &new, i);
 	r = sde_bind_finish(&binder);
@@ -263,9 +283,8 @@ sdk_value sde_unet_record_time(struct sdk_plan *plan, const struct sde_unet *une
 	return sde_record_linear(plan, h, &unet->time_linear_2);
 }
 
-/* SiLU of the time embedding and what is added to it: every residual block projects this. */
-static sdk_value record_embedding(struct sdk_plan *plan, const struct sde_unet *unet,
-				  const struct sde_unet_inputs *inputs)
+sdk_value sde_unet_record_embedding(struct sdk_plan *plan, const struct sde_unet *unet,
+				    const struct sde_unet_inputs *inputs)
 {
 	sdk_value h = sde_unet_record_time(plan, unet, inputs), added;
 
@@ -278,21 +297,55 @@ static sdk_value record_embedding(struct sdk_plan *plan, const struct sde_unet *
 	return sdk_activate(plan, h, SDK_SILU);
 }
 
-/* conv_in, and per level its resnets and a downsampler */
-#define SKIPS_MAX (1 + SDE_UNET_LEVELS_MAX * (SDE_UNET_LAYERS_MAX + 1))
+int sde_unet_skip_shapes(const struct sde_unet_config *config, int batch, int height, int width,
+			 struct sdk_shape ret_shapes[SDE_UNET_SKIPS_MAX + 1])
+{
+	struct sdk_shape shape = {batch, height, width, config->block_out_channels[0]};
+	int n = 0;
 
-sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
-			  const struct sde_unet_inputs *inputs)
+	ret_shapes[n++] = shape;
+	for (size_t level = 0; level < config->n_levels; level++) {
+		shape.c = config->block_out_channels[level];
+		for (int i = 0; i < config->layers_per_block[level]; i++)
+			ret_shapes[n++] = shape;
+		if (level + 1 == config->n_levels)
+			break;
+		shape.h = (shape.h + 1) / 2;
+		shape.w = (shape.w + 1) / 2;
+		ret_shapes[n++] = shape;
+	}
+	ret_shapes[n++] = shape;
+	return n;
+}
+
+int sde_unet_feature_shapes(const struct sde_unet_config *config, int batch, int height, int width,
+			    struct sdk_shape ret_shapes[SDE_UNET_LEVELS_MAX])
+{
+	struct sdk_shape skips[SDE_UNET_SKIPS_MAX + 1];
+	int at = 0;
+
+	sde_unet_skip_shapes(config, batch, height, width, skips);
+	for (size_t level = 0; level < config->n_levels; level++) {
+		at += config->layers_per_block[level];
+		ret_shapes[level] = skips[at++];
+	}
+	return (int)config->n_levels;
+}
+
+int sde_unet_record_encoder(struct sdk_plan *plan, const struct sde_unet *unet,
+			    const struct sde_unet_inputs *inputs, sdk_value temb,
+			    sdk_value ret_skips[SDE_UNET_SKIPS_MAX + 1])
 {
 	const struct sde_unet_config *config = &unet->config;
 	const sdk_value context = inputs->encoder_hidden_states;
-	sdk_value skips[SKIPS_MAX], temb, x;
-	size_t n_skips = 0;
+	sdk_value x;
+	int n = 0;
 
-	temb = record_embedding(plan, unet, inputs);
 	x = sde_record_conv(plan, inputs->sample, &unet->conv_in);
-	skips[n_skips++] = x;
-	for (size_t level = 0; level < config->n_levels; level++) {
+	if (inputs->has_hint)
+		x = sdk_add(plan, x, inputs->hint);
+	ret_skips[n++] = x;
+	for (int level = 0; level < (int)config->n_levels; level++) {
 		const struct sde_unet_block *block = &unet->down[level];
 
 		for (int i = 0; i < block->n_resnets; i++) {
@@ -300,28 +353,45 @@ sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 			if (block->transformers)
 				x = sde_unet_record_transformer(
 					plan, config, &block->transformers[i], x, context);
-			skips[n_skips++] = x;
+			if (i + 1 == block->n_resnets && level < inputs->n_features)
+				x = sdk_add(plan, x, inputs->features[level]);
+			ret_skips[n++] = x;
 		}
 		if (block->resample.weight.data) {
 			x = sde_record_conv_stride(plan, x, &block->resample, 2);
-			skips[n_skips++] = x;
+			ret_skips[n++] = x;
 		}
 	}
 	x = sde_unet_record_resnet(plan, config, &unet->mid.resnets[0], x, temb);
 	x = sde_unet_record_transformer(plan, config, &unet->mid.transformers[0], x, context);
-	x = sde_unet_record_resnet(plan, config, &unet->mid.resnets[1], x, temb);
+	ret_skips[n++] = sde_unet_record_resnet(plan, config, &unet->mid.resnets[1], x, temb);
+	return n;
+}
+
+sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
+			  const struct sde_unet_inputs *inputs)
+{
+	const struct sde_unet_config *config = &unet->config;
+	const sdk_value context = inputs->encoder_hidden_states;
+	const sdk_value temb = sde_unet_record_embedding(plan, unet, inputs);
+	sdk_value skips[SDE_UNET_SKIPS_MAX + 1], x;
+	int n = sde_unet_record_encoder(plan, unet, inputs, temb, skips);
+
+	for (int i = 0; i < inputs->n_residuals && i < n; i++)
+		skips[i] = sdk_add(plan, skips[i], inputs->residuals[i]);
+	x = skips[--n];
 	for (size_t u = 0; u < config->n_levels; u++) {
 		const struct sde_unet_block *block = &unet->up[u];
 
 		for (int i = 0; i < block->n_resnets; i++) {
-			x = sdk_concat(plan, x, skips[--n_skips]);
+			x = sdk_concat(plan, x, skips[--n]);
 			x = sde_unet_record_resnet(plan, config, &block->resnets[i], x, temb);
 			if (block->transformers)
 				x = sde_unet_record_transformer(
 					plan, config, &block->transformers[i], x, context);
 		}
 		if (block->resample.weight.data) {
-			x = sde_record_upsample_like(plan, x, skips[n_skips - 1]);
+			x = sde_record_upsample_like(plan, x, skips[n - 1]);
 			x = sde_record_conv(plan, x, &block->resample);
 		}
 	}

@@ -75,7 +75,41 @@ struct sde_unet_inputs {
 	sdk_value encoder_hidden_states; /* (batch, 1, tokens, cross_attention_dim) */
 	sdk_value timestep_cond;	 /* (batch, 1, 1, time_cond_proj_dim) */
 	sdk_value added;		 /* (batch, 1, 1, projection_class_embeddings_input_dim) */
+	/* from adapters; counts 0 and false: none */
+	bool has_hint;
+	sdk_value hint; /* added behind conv_in: how a ControlNet sees its picture */
+	int n_residuals;
+	const sdk_value *
+		residuals; /* added to each skip, and the last behind the middle block (ControlNet) */
+	int n_features;
+	const sdk_value *
+		features; /* added at the end of each down block, before it shrinks (T2I-Adapter) */
 };
+
+/* conv_in, and per level its resnets and a downsampler */
+#define SDE_UNET_SKIPS_MAX (1 + SDE_UNET_LEVELS_MAX * (SDE_UNET_LAYERS_MAX + 1))
+
+/* Shapes of the skips for a sample of (batch, height, width), then of the middle block; returns how many, that one included. */
+int sde_unet_skip_shapes(const struct sde_unet_config *config, int batch, int height, int width,
+			 struct sdk_shape ret_shapes[SDE_UNET_SKIPS_MAX + 1]);
+
+/* Shapes of the features: of each down block's last skip before it shrinks; returns how many. */
+int sde_unet_feature_shapes(const struct sde_unet_config *config, int batch, int height, int width,
+			    struct sdk_shape ret_shapes[SDE_UNET_LEVELS_MAX]);
+
+/*
+ * The half of a U-Net that a ControlNet has too: conv_in, time and added embeddings, the down blocks and the middle one. Binds
+ * those of *unet from its config.
+ */
+struct sde_binder;
+void sde_unet_bind_encoder(struct sde_binder *binder, struct sde_unet *unet);
+/* Record it: skips and, behind them, the middle block's output; returns how many, that one included. */
+int sde_unet_record_encoder(struct sdk_plan *plan, const struct sde_unet *unet,
+			    const struct sde_unet_inputs *inputs, sdk_value temb,
+			    sdk_value ret_skips[SDE_UNET_SKIPS_MAX + 1]);
+/* SiLU of the time embedding and what is added to it, (batch, 1, 1, time_embed_dim): every residual block projects this. */
+sdk_value sde_unet_record_embedding(struct sdk_plan *plan, const struct sde_unet *unet,
+				    const struct sde_unet_inputs *inputs);
 
 /* Record one forward pass: (batch, height, width, out_channels). Any latent size; odd ones follow the skips' sizes. */
 sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,

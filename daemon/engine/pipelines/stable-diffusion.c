@@ -30,6 +30,7 @@ struct run {
 	size_t n_timesteps;
 	float *latents, *noise, *image_latents, *mask, *masked, *input, *pair, *scratch;
 	float *step_mask, *rows, *scales; /* of each row: timestep, guidance scale */
+	struct sde_guides *guides;
 };
 
 bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale)
@@ -55,6 +56,7 @@ static void run_clear(struct run *run)
 
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		free(arrays[i]);
+	sde_guides_free(run->guides);
 	sde_scheduler_free(run->scheduler);
 }
 
@@ -295,7 +297,7 @@ static void make_input(struct run *run)
 		       (size_t)run->request->batch * row * sizeof(float));
 }
 
-static int predict(struct run *run, double timestep)
+static int predict(struct run *run, size_t i)
 {
 	const struct sde_sd_request *request = run->request;
 	const int rows = request->batch * (run->guidance ? 2 : 1);
@@ -312,12 +314,15 @@ static int predict(struct run *run, double timestep)
 		.time_ids = request->time_ids,
 		.n_time_ids = request->n_time_ids,
 		.guidance_scales = run->scales,
+		.guides = run->guides,
+		.step = i - run->begin,
+		.steps = run->n_timesteps - run->begin,
 	};
 	int r;
 
-	for (int i = 0; i < rows; i++) {
-		run->rows[i] = (float)timestep;
-		run->scales[i] = (float)request->guidance_scale;
+	for (int k = 0; k < rows; k++) {
+		run->rows[k] = (float)run->timesteps[i];
+		run->scales[k] = (float)request->guidance_scale;
 	}
 	r = sde_denoiser_forward(run->model->runner, sde_model_denoiser(run->model), &call,
 				 run->pair, run->error);
@@ -423,7 +428,7 @@ static int sample(struct run *run)
 		r = blend(run, run->begin);
 	for (size_t i = run->begin; r >= 0 && i < run->n_timesteps; i++) {
 		make_input(run);
-		r = predict(run, run->timesteps[i]);
+		r = predict(run, i);
 		if (r >= 0)
 			preview(run, i, blends);
 		if (r >= 0)
@@ -436,6 +441,22 @@ static int sample(struct run *run)
 					     run->latents);
 	}
 	return r;
+}
+
+static int start_guides(struct run *run)
+{
+	struct sde_guides_options options = run->request->guides;
+
+	if (options.count == 0)
+		return 0;
+	options.guidance = run->guidance;
+	if (run->model->denoiser.class != &sde_denoiser_unet)
+		return sde_error_set(run->error, -ENOTSUP,
+				     "models with a %s take no guiding pictures",
+				     run->model->denoiser.class->name);
+	return sde_guides_new(run->model->runner, &run->model->denoiser.unet.config, &options,
+			      run->request->batch * (run->guidance ? 2 : 1), run->h, run->w,
+			      &run->guides, run->error);
 }
 
 static int give_result(struct run *run, struct sde_sd_result *ret_result)
@@ -495,6 +516,8 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 		r = prepare_latents(&run);
 	if (r >= 0 && request->kind == SDE_SD_INPAINT)
 		r = prepare_mask(&run);
+	if (r >= 0)
+		r = start_guides(&run);
 	if (r >= 0)
 		r = sample(&run);
 	if (r >= 0)

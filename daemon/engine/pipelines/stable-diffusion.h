@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/engine/adapters/guides.h"
 #include "daemon/engine/pipelines/noise.h"
 #include "daemon/engine/scheduler.h"
 
@@ -53,6 +54,8 @@ struct sde_sd_request {
 	 */
 	const float *soft_mask;
 	struct sde_noise *noise;
+	struct sde_guides_options
+		guides; /* pictures that guide the U-Net; options.guidance is filled in */
 	/* Before the first step (step 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
 	int (*on_step)(void *userdata, int step, int total, const float *latents);
 	/*

@@ -1,0 +1,15 @@
+/*
+ * Adapters that are networks of their own come as one file, or as a folder with a config.json: opened alike.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "daemon/engine/formats/weights.h"
+
+/*
+ * path: a file, or a folder of diffusers' layout. *ret_config (ret_config NULL: not wanted) is the config.json beside the file, and
+ * stays as it is when there is none.
+ */
+int sde_adapter_open(const char *path, struct sde_weights **ret_weights, json_t **ret_config,
+		     struct sde_error *error);

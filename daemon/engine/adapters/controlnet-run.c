@@ -17,7 +17,7 @@ static int build_encoder(struct sdk_plan *plan, const void *userdata, const sdk_
 	sdk_value x = sde_record_conv(plan, inputs[0], &controlnet->cond_in);
 
 	x = sdk_activate(plan, x, SDK_SILU);
-	for (int i = 0; i < controlnet->n_cond_blocks; i++) {
+	for (int i = 0; i < SDE_CONTROLNET_BLOCKS; i++) {
 		x = sde_record_conv_stride(plan, x, &controlnet->cond_blocks[i], 1 + i % 2);
 		x = sdk_activate(plan, x, SDK_SILU);
 	}

@@ -14,84 +14,129 @@
 #include "daemon/engine/bind.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/ldm.h"
 
-#define COND_BLOCKS_MAX	  16
 #define COND_CHANNELS_MAX 4096
 
-enum { DIM_PICTURE, DIM_IN, DIM_OUT };
-
-static const struct sde_field cond_in_fields[] = {
-	SDE_FIELD(sde_controlnet, cond_in, "controlnet_cond_embedding.conv_in", CONV3, DIM_PICTURE,
-		  DIM_OUT),
-};
-
-static const struct sde_field cond_out_fields[] = {
-	SDE_FIELD(sde_controlnet, cond_out, "controlnet_cond_embedding.conv_out", CONV3, DIM_IN,
-		  DIM_OUT),
-};
+enum { DIM_IN, DIM_OUT };
 
 /* The tensor's name is the whole prefix. */
-static const struct sde_field conv_fields[] = {
-	{"", SDE_FIELD_CONV3, 0, DIM_IN, DIM_OUT},
-};
-static const struct sde_field zero_fields[] = {
-	{"", SDE_FIELD_POINTWISE, 0, DIM_OUT, DIM_OUT},
-};
+static const struct sde_field conv_fields[] = {{"", SDE_FIELD_CONV3, 0, DIM_IN, DIM_OUT}};
+static const struct sde_field zero_fields[] = {{"", SDE_FIELD_POINTWISE, 0, DIM_OUT, DIM_OUT}};
+
+/* Names of the two layouts; original: of the authors' code ("control_model."). */
+static void cond_name(bool original, int i, bool last, char *name, size_t size)
+{
+	if (original)
+		snprintf(name, size, "input_hint_block.%d", 2 * i);
+	else if (i == 0 || last)
+		snprintf(name, size, "controlnet_cond_embedding.conv_%s", i == 0 ? "in" : "out");
+	else
+		snprintf(name, size, "controlnet_cond_embedding.blocks.%d", i - 1);
+}
 
 /* Output channels of a convolution of the picture's encoder, 0 when there is none. */
 static int cond_channels(const struct sde_weights *weights, const char *name)
 {
-	const struct sde_tensor *tensor = sde_weights_find(weights, name);
+	char full[96];
+	const struct sde_tensor *tensor;
 
+	snprintf(full, sizeof(full), "%s.weight", name);
+	tensor = sde_weights_find(weights, full);
 	return tensor && tensor->rank == 4 && tensor->shape[0] > 0 &&
 			       tensor->shape[0] <= COND_CHANNELS_MAX
 		       ? (int)tensor->shape[0]
 		       : 0;
 }
 
-static void bind_cond(struct sde_binder *binder, struct sde_controlnet *controlnet)
+/* conv_in, six blocks, conv_out: every second block halves the picture, to an eighth in all. */
+static void bind_cond(struct sde_binder *binder, struct sde_controlnet *controlnet, bool original)
 {
-	const struct sde_weights *weights = binder->weights;
-	int dims[] = {[DIM_PICTURE] = 3, [DIM_IN] = 0, [DIM_OUT] = 0};
-	char name[96];
+	const int last = SDE_CONTROLNET_BLOCKS + 1;
+	int dims[] = {[DIM_IN] = 3, [DIM_OUT] = 0};
+	char name[64];
 
-	dims[DIM_OUT] = cond_channels(weights, "controlnet_cond_embedding.conv_in.weight");
-	SDE_BIND(binder, cond_in_fields, dims, controlnet, "%s", "");
-	for (int i = 0; binder->r >= 0 && i < COND_BLOCKS_MAX; i++) {
-		snprintf(name, sizeof(name), "controlnet_cond_embedding.blocks.%d.weight", i);
-		dims[DIM_IN] = dims[DIM_OUT];
-		dims[DIM_OUT] = cond_channels(weights, name);
-		if (dims[DIM_OUT] == 0)
-			break;
-		SDE_BIND(binder, conv_fields, dims, &controlnet->cond_blocks[i],
-			 "controlnet_cond_embedding.blocks.%d", i);
-		controlnet->n_cond_blocks++;
+	for (int i = 0; i <= last; i++, dims[DIM_IN] = dims[DIM_OUT]) {
+		struct sde_conv *conv = i == 0	    ? &controlnet->cond_in
+					: i == last ? &controlnet->cond_out
+						    : &controlnet->cond_blocks[i - 1];
+
+		cond_name(original, i, i == last, name, sizeof(name));
+		dims[DIM_OUT] = i == last ? controlnet->net.config.block_out_channels[0]
+					  : cond_channels(binder->weights, name);
+		SDE_BIND(binder, conv_fields, dims, conv, "%s", name);
 	}
-	if (binder->r >= 0 && 1 << controlnet->n_cond_blocks / 2 != SDE_CONTROLNET_FACTOR) {
-		binder->r = sde_error_set(binder->error, -EBADMSG,
-					  "its picture's encoder has %d blocks, not 6",
-					  controlnet->n_cond_blocks);
-		return;
-	}
-	dims[DIM_OUT] = controlnet->net.config.block_out_channels[0];
-	SDE_BIND(binder, cond_out_fields, dims, controlnet, "%s", "");
 }
 
-static void bind_zero(struct sde_binder *binder, struct sde_controlnet *controlnet)
+static void bind_zero(struct sde_binder *binder, struct sde_controlnet *controlnet, bool original)
 {
 	struct sdk_shape shapes[SDE_UNET_SKIPS_MAX + 1];
+	char name[64];
 
 	controlnet->n_zero = sde_unet_skip_shapes(&controlnet->net.config, 1, 64, 64, shapes);
 	for (int i = 0; i < controlnet->n_zero; i++) {
 		const int dims[] = {[DIM_OUT] = shapes[i].c};
 
-		if (i + 1 < controlnet->n_zero)
-			SDE_BIND(binder, zero_fields, dims, &controlnet->zero[i],
-				 "controlnet_down_blocks.%d", i);
+		if (i + 1 == controlnet->n_zero)
+			snprintf(name, sizeof(name), "%s",
+				 original ? "middle_block_out.0" : "controlnet_mid_block");
 		else
-			SDE_BIND(binder, zero_fields, dims, &controlnet->zero[i], "%s",
-				 "controlnet_mid_block");
+			snprintf(name, sizeof(name),
+				 original ? "zero_convs.%d.0" : "controlnet_down_blocks.%d", i);
+		SDE_BIND(binder, zero_fields, dims, &controlnet->zero[i], "%s", name);
 	}
+}
+
+/* A file in the original layout under diffusers' names; what a U-Net has not keeps its own. */
+static int map_original(const char *path, struct sde_weights **ret_weights, struct sde_error *error)
+{
+	struct sde_tensor_file *file;
+	struct sde_weights *weights;
+	struct sde_part part;
+	int r;
+
+	r = sde_tensor_file_open(path, &file, error);
+	if (r < 0)
+		return r;
+	part = (struct sde_part){file, "control_model."};
+	if (!sde_part_find(&part, "input_hint_block.0.weight"))
+		part.prefix = "";
+	r = sde_weights_new(path, &weights, error);
+	if (r >= 0) {
+		r = sde_weights_hold(weights, file, error);
+		if (r >= 0)
+			r = sde_map_ldm_unet(&part, weights, error);
+		if (r >= 0)
+			r = sde_weights_seal(weights, error);
+		if (r >= 0)
+			*ret_weights = weights;
+		else
+			sde_weights_free(weights);
+	}
+	sde_tensor_file_unref(file);
+	return r;
+}
+
+/* Open path, whichever layout. */
+static int open_weights(struct sde_controlnet *controlnet, const char *path, json_t **ret_config,
+			bool *ret_original, struct sde_error *error)
+{
+	struct sde_weights *mapped;
+	int r;
+
+	r = sde_adapter_open(path, &controlnet->weights, ret_config, error);
+	if (r < 0)
+		return r;
+	*ret_original = sde_weights_has_prefix(controlnet->weights, "control_model.") ||
+			sde_weights_has_prefix(controlnet->weights, "input_hint_block.");
+	if (!*ret_original)
+		return 0;
+	r = map_original(sde_weights_path(controlnet->weights), &mapped, error);
+	if (r < 0)
+		return r;
+	sde_weights_free(controlnet->weights);
+	controlnet->weights = mapped;
+	return 0;
 }
 
 /* The model's inputs are the ControlNet's: same latents, context and added conditions. */
@@ -122,9 +167,10 @@ static int load(struct sde_controlnet *controlnet, const char *path, const char 
 	struct sde_binder binder = {.error = error};
 	_cleanup_json_ json_t *json = NULL;
 	struct sde_unet_config config = *base;
+	bool original = false;
 	int r;
 
-	r = sde_adapter_open(path, &controlnet->weights, &json, error);
+	r = open_weights(controlnet, path, &json, &original, error);
 	if (r < 0)
 		return r;
 	r = sde_adapter_check_family("ControlNet", name, controlnet->weights, family, error);
@@ -138,14 +184,13 @@ static int load(struct sde_controlnet *controlnet, const char *path, const char 
 	if (r < 0)
 		return r;
 	controlnet->net.config = config;
-	controlnet->cond_blocks = calloc(COND_BLOCKS_MAX, sizeof(*controlnet->cond_blocks));
 	controlnet->zero = calloc(SDE_UNET_SKIPS_MAX + 1, sizeof(*controlnet->zero));
-	if (!controlnet->cond_blocks || !controlnet->zero)
+	if (!controlnet->zero)
 		return sde_error_set(error, -ENOMEM, "no memory");
 	binder.weights = controlnet->weights;
 	sde_unet_bind_encoder(&binder, &controlnet->net);
-	bind_cond(&binder, controlnet);
-	bind_zero(&binder, controlnet);
+	bind_cond(&binder, controlnet, original);
+	bind_zero(&binder, controlnet, original);
 	return sde_bind_finish(&binder);
 }
 
@@ -178,7 +223,6 @@ struct sde_controlnet *sde_controlnet_free(struct sde_controlnet *controlnet,
 	if (runner)
 		sde_runner_forget(runner, &controlnet->net);
 	sde_unet_clear(&controlnet->net);
-	free(controlnet->cond_blocks);
 	free(controlnet->zero);
 	sde_weights_free(controlnet->weights);
 	free(controlnet);

@@ -1,20 +1,21 @@
 /*
  * ControlNet (Zhang et al. 2023): a copy of the U-Net's first half that sees a picture (edges, a scribble, ...) and whose outputs
- * are added to the U-Net's skips. Bound by the U-Net's own tables; SD 1.x, 2.x and XL. diffusers folders and files.
+ * are added to the U-Net's skips. Bound by the U-Net's own tables; SD 1.x, 2.x and XL. diffusers folders and files, and the
+ * authors' own layout ("control_model.").
  */
 #pragma once
 
 #include "daemon/engine/forward.h"
 #include "daemon/engine/pixels/image.h"
 
+#define SDE_CONTROLNET_BLOCKS 6 /* of the picture's encoder between its first and last layer */
 #define SDE_CONTROLNET_FACTOR 8 /* the picture's pixels a latent */
 
 struct sde_controlnet {
 	struct sde_unet net; /* conv_in, embeddings, down blocks and middle block of it */
 	struct sde_conv cond_in,
 		cond_out; /* the picture's own small encoder, SiLU between all of them */
-	struct sde_conv *cond_blocks; /* owned, n_cond_blocks; every second one halves the size */
-	int n_cond_blocks;
+	struct sde_conv cond_blocks[SDE_CONTROLNET_BLOCKS]; /* every second one halves the size */
 	struct sde_linear *
 		zero; /* owned, n_zero: the 1x1 convolutions behind each skip; the last is the middle block's */
 	int n_zero;

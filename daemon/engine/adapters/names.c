@@ -7,31 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Inside a residual block, and where there is no block: {diffusers, original}. */
-static const char *const resnet_names[][2] = {
-	{"norm1", "in_layers.0"},  {"conv1", "in_layers.2"},  {"time_emb_proj", "emb_layers.1"},
-	{"norm2", "out_layers.0"}, {"conv2", "out_layers.3"}, {"conv_shortcut", "skip_connection"},
-};
-
-static const char *const stem_names[][2] = {
-	{"conv_in", "input_blocks.0.0"},
-	{"time_embedding.linear_1", "time_embed.0"},
-	{"time_embedding.linear_2", "time_embed.2"},
-	{"add_embedding.linear_1", "label_emb.0.0"},
-	{"add_embedding.linear_2", "label_emb.0.2"},
-	{"conv_norm_out", "out.0"},
-	{"conv_out", "out.2"},
-};
-
-static const char *translate(const char *const (*names)[2], size_t n, const char *name)
-{
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(names[i][0], name) == 0)
-			return names[i][1];
-	return NULL;
-}
-
-#define TRANSLATE(names, name) translate(names, sizeof(names) / sizeof((names)[0]), name)
+#include "daemon/engine/formats/ldm.h"
 
 /* Number of the input block of down level's first resnet; of the output block of up level's. */
 static int first_input_block(const struct sde_unet_config *unet, int level)
@@ -52,40 +28,49 @@ static int first_output_block(const struct sde_unet_config *unet, int level)
 	return n;
 }
 
-/* What stands at block.place: a residual block, a transformer (whose inner names are the same) */
-static int put_inner(const char *block, int number, int place, const char *kind, const char *inner,
+/* block.number.place. and what stands there calls inner: a residual block, or a transformer, whose inner names are the same. */
+static int put_inner(const char *block, int number, int place, bool resnet, const char *inner,
 		     char *ret_name, size_t size)
 {
-	if (strcmp(kind, "resnets") == 0)
-		inner = TRANSLATE(resnet_names, inner);
-	if (!inner)
+	const int used = snprintf(ret_name, size, "%s.%d.%d.", block, number, place);
+
+	if (!resnet)
+		snprintf(ret_name + used, size - (size_t)used, "%s", inner);
+	else if (!sde_rename_back(sde_ldm_resnet, inner, ret_name + used, size - (size_t)used))
 		return -ENOENT;
-	snprintf(ret_name, size, "%s.%d.%d.%s", block, number, place, inner);
 	return 0;
 }
 
-int sde_unet_ldm_name(const struct sde_unet_config *unet, const char *path, char *ret_name,
-		      size_t size)
+/* path ends with a '.' */
+static int ldm_name(const struct sde_unet_config *unet, const char *path, char *ret_name,
+		    size_t size)
 {
-	const char *stem = TRANSLATE(stem_names, path), *inner;
 	const int levels = (int)unet->n_levels;
 	char kind[16];
 	int level, i, at = 0;
 
-	if (stem) {
-		snprintf(ret_name, size, "%s", stem);
-		return 0;
+	/* before the stem, whose list has the middle transformer too */
+	if (sscanf(path, "mid_block.resnets.%d.%n", &i, &at) == 1 && at > 0) {
+		const int used = snprintf(ret_name, size, "middle_block.%d.", 2 * i);
+
+		return sde_rename_back(sde_ldm_resnet, path + at, ret_name + used,
+				       size - (size_t)used)
+			       ? 0
+			       : -ENOENT;
 	}
-	if (sscanf(path, "down_blocks.%d.downsamplers.0.con%n", &level, &at) == 1 && at > 0 &&
+	if (sde_rename_back(sde_ldm_stem, path, ret_name, size))
+		return 0;
+	at = 0;
+	if (sscanf(path, "down_blocks.%d.downsamplers.0.conv.%n", &level, &at) == 1 && at > 0 &&
 	    level >= 0 && level < levels) {
-		snprintf(ret_name, size, "input_blocks.%d.0.op",
+		snprintf(ret_name, size, "input_blocks.%d.0.op.",
 			 first_input_block(unet, level + 1) - 1);
 		return 0;
 	}
 	at = 0;
-	if (sscanf(path, "up_blocks.%d.upsamplers.0.con%n", &level, &at) == 1 && at > 0 &&
+	if (sscanf(path, "up_blocks.%d.upsamplers.0.conv.%n", &level, &at) == 1 && at > 0 &&
 	    level >= 0 && level < levels) {
-		snprintf(ret_name, size, "output_blocks.%d.%d.conv",
+		snprintf(ret_name, size, "output_blocks.%d.%d.conv.",
 			 first_output_block(unet, level + 1) - 1,
 			 unet->up_attention[level] ? 2 : 1);
 		return 0;
@@ -94,22 +79,28 @@ int sde_unet_ldm_name(const struct sde_unet_config *unet, const char *path, char
 	if (sscanf(path, "down_blocks.%d.%15[a-z].%d.%n", &level, kind, &i, &at) == 3 && at > 0 &&
 	    level >= 0 && level < levels)
 		return put_inner("input_blocks", first_input_block(unet, level) + i,
-				 strcmp(kind, "attentions") == 0, kind, path + at, ret_name, size);
+				 strcmp(kind, "attentions") == 0, strcmp(kind, "resnets") == 0,
+				 path + at, ret_name, size);
 	at = 0;
 	if (sscanf(path, "up_blocks.%d.%15[a-z].%d.%n", &level, kind, &i, &at) == 3 && at > 0 &&
 	    level >= 0 && level < levels)
 		return put_inner("output_blocks", first_output_block(unet, level) + i,
-				 strcmp(kind, "attentions") == 0, kind, path + at, ret_name, size);
-	at = 0;
-	if (sscanf(path, "mid_block.%15[a-z].%d.%n", kind, &i, &at) != 2 || at == 0)
-		return -ENOENT;
-	/* a residual block, the transformer, a residual block */
-	i = strcmp(kind, "attentions") == 0 ? 1 : 2 * i;
-	inner = i == 1 ? path + at : TRANSLATE(resnet_names, path + at);
-	if (!inner)
-		return -ENOENT;
-	snprintf(ret_name, size, "middle_block.%d.%s", i, inner);
-	return 0;
+				 strcmp(kind, "attentions") == 0, strcmp(kind, "resnets") == 0,
+				 path + at, ret_name, size);
+	return -ENOENT;
+}
+
+int sde_unet_ldm_name(const struct sde_unet_config *unet, const char *path, char *ret_name,
+		      size_t size)
+{
+	char dotted[SDE_ADAPTER_NAME_BYTES];
+	int r;
+
+	snprintf(dotted, sizeof(dotted), "%s.", path);
+	r = ldm_name(unet, dotted, ret_name, size);
+	if (r == 0)
+		ret_name[strlen(ret_name) - 1] = '\0';
+	return r;
 }
 
 static void put_kohya(char *to, const char *prefix, const char *path)

@@ -22,7 +22,7 @@ struct walk {
 	int n_in, n_out;
 };
 
-static const struct sde_rename stem[] = {
+const struct sde_rename sde_ldm_stem[] = {
 	{"time_embed.0.", "time_embedding.linear_1."},
 	{"time_embed.2.", "time_embedding.linear_2."},
 	{"time_embed.cond_proj.", "time_embedding.cond_proj."},
@@ -35,7 +35,7 @@ static const struct sde_rename stem[] = {
 	{NULL, NULL},
 };
 
-static const struct sde_rename resnet[] = {
+const struct sde_rename sde_ldm_resnet[] = {
 	{"in_layers.0.", "norm1."},
 	{"in_layers.2.", "conv1."},
 	{"emb_layers.1.", "time_emb_proj."},
@@ -80,7 +80,7 @@ static bool in_resnet(const char *block, int layer, const char *rest, char *to, 
 {
 	const int used = snprintf(to, size, "%s.resnets.%d.", block, layer);
 
-	return sde_rename(resnet, rest, to + used, size - (size_t)used);
+	return sde_rename(sde_ldm_resnet, rest, to + used, size - (size_t)used);
 }
 
 /* rest: behind "input_blocks.i.j." or "output_blocks.i.j.". */
@@ -105,7 +105,7 @@ static bool translate(const struct walk *walk, const char *name, char *to, size_
 {
 	int i, j, used = 0;
 
-	if (sde_rename(stem, name, to, size))
+	if (sde_rename(sde_ldm_stem, name, to, size))
 		return true;
 	if (sscanf(name, "input_blocks.%d.%d.%n", &i, &j, &used) == 2 && used && i > 0 &&
 	    i < walk->n_in)

@@ -51,6 +51,19 @@ bool sde_rename(const struct sde_rename *rules, const char *name, char *ret_name
 	return false;
 }
 
+bool sde_rename_back(const struct sde_rename *rules, const char *name, char *ret_name, size_t size)
+{
+	for (; rules->from; rules++) {
+		const size_t length = strlen(rules->to);
+
+		if (strncmp(name, rules->to, length) != 0)
+			continue;
+		snprintf(ret_name, size, "%s%s", rules->from, name + length);
+		return true;
+	}
+	return false;
+}
+
 static int add_same(void *userdata, const struct sde_tensor *tensor, const char *name,
 		    struct sde_error *error)
 {

@@ -42,6 +42,12 @@ struct sde_rename {
 /* to + rest by the first rule that fits, else false. */
 bool sde_rename(const struct sde_rename *rules, const char *name, char *ret_name, size_t size);
 
+/* The other way: from + rest by the first rule whose `to` fits. */
+bool sde_rename_back(const struct sde_rename *rules, const char *name, char *ret_name, size_t size);
+
+/* What the U-Net calls its tensors outside of blocks, and inside a residual block; names end with a '.'. */
+extern const struct sde_rename sde_ldm_stem[], sde_ldm_resnet[];
+
 /* For the mapping files: call each for every tensor of the part, name being behind the prefix. */
 int sde_part_each(const struct sde_part *part,
 		  int (*each)(void *userdata, const struct sde_tensor *tensor, const char *name,

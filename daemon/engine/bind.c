@@ -205,3 +205,9 @@ int sde_bind_finish(struct sde_binder *binder)
 			sde_shape_string(shape, sizeof(shape), extra->rank, extra->shape));
 	return 0;
 }
+
+void sde_bind_tensor(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int rank,
+		     const int64_t *shape, const char *name)
+{
+	take(binder, ret_tensor, rank, shape, name, "");
+}

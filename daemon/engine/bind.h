@@ -73,5 +73,9 @@ void sde_bind(struct sde_binder *binder, const struct sde_field *fields, size_t 
 #define SDE_BIND(binder, fields, dims, base, ...)                                                  \
 	sde_bind(binder, fields, sizeof(fields) / sizeof((fields)[0]), dims, base, __VA_ARGS__)
 
+/* One tensor that is no layer, by its whole name. */
+void sde_bind_tensor(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int rank,
+		     const int64_t *shape, const char *name);
+
 /* The binder's error, or -EBADMSG naming a tensor that no field took. */
 int sde_bind_finish(struct sde_binder *binder);

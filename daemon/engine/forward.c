@@ -205,6 +205,8 @@ static int build_unet(struct sdk_plan *plan, const void *userdata, const sdk_val
 		values.residuals = inputs + next;
 		values.n_features = build->control->n_features;
 		values.features = inputs + next + values.n_residuals;
+		values.has_image = build->control->n_image_tokens > 0;
+		values.image_tokens = inputs[next + values.n_residuals + values.n_features];
 	}
 	ret_outputs[0] = sde_unet_record(plan, build->unet, &values);
 	return 0;
@@ -302,7 +304,7 @@ static int put_control(struct sde_unet_host *host, const struct sde_unet_config 
 
 	if ((control->n_residuals && control->n_residuals != n) ||
 	    (control->n_features && control->n_features != n_features) ||
-	    host->n + control->n_residuals + control->n_features > SDE_PROGRAM_INPUTS_MAX)
+	    host->n + control->n_residuals + control->n_features + 1 > SDE_PROGRAM_INPUTS_MAX)
 		return sde_error_set(error, -EINVAL,
 				     "a U-Net of %d skips and %d levels takes no %d residuals and "
 				     "%d features",
@@ -311,13 +313,19 @@ static int put_control(struct sde_unet_host *host, const struct sde_unet_config 
 		put_input(host, control->residuals[i], skips[i]);
 	for (int i = 0; i < control->n_features; i++)
 		put_input(host, control->features[i], features[i]);
+	if (control->n_image_tokens > 0)
+		put_input(host, control->image_tokens,
+			  (struct sdk_shape){call->batch, 1, control->n_image_tokens,
+					     config->cross_attention_dim});
 	return 0;
 }
 
 /* Of the programs of a U-Net: 0 and 1 are the plain ones. */
 static uint64_t variant_of(const struct sde_unet_control *control)
 {
-	return control ? 2 + (control->n_residuals > 0) + 2 * (control->n_features > 0) : 0;
+	return control ? 2 + (control->n_residuals > 0) + 2 * (control->n_features > 0) +
+				 4 * (control->n_image_tokens > 0)
+		       : 0;
 }
 
 int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,

@@ -44,6 +44,9 @@ struct sde_unet_control {
 	float *residuals[SDE_UNET_SKIPS_MAX + 1];
 	int n_features; /* 0, or a feature a down block: shape of its last skip before it shrinks */
 	float *features[SDE_UNET_LEVELS_MAX];
+	const float *
+		image_tokens; /* (batch, n_image_tokens, cross_attention_dim) of an IP-Adapter that is attached */
+	int n_image_tokens;
 };
 
 struct sde_unet_call {

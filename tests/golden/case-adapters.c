@@ -38,7 +38,7 @@ static int use_loras(struct golden_case *c, struct sde_model *model)
 		uses[i] = (struct sde_lora_use){file, golden_beside(c, file ? file : ""),
 						json_number_value(json_object_get(use, "scale"))};
 	}
-	return sde_model_adapt(model, uses, n, &error) < 0 ? golden_fail_error(c, "LoRAs", &error)
+	return sde_model_adapt(model, uses, n, NULL, &error) < 0 ? golden_fail_error(c, "LoRAs", &error)
 							   : GOLDEN_PASS;
 }
 

@@ -1,12 +1,14 @@
 /*
- * Adapters that look at a picture: kinds controlnet_sd15, controlnet_sdxl and t2i_adapter_sd15 (one forward pass) and
- * controlnet_e2e_sd15 (a run).
+ * Adapters that look at a picture: kinds controlnet_sd15, controlnet_sdxl, t2i_adapter_sd15 and ip_adapter_sd15 (one
+ * forward pass) and controlnet_e2e_sd15 (a run).
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/adapters/adapted.h"
 #include "daemon/engine/adapters/controlnet.h"
+#include "daemon/engine/adapters/ip-adapter.h"
 #include "tests/golden/adapters.h"
 
 #define CONTROLS_MAX 4
@@ -228,4 +230,64 @@ int golden_t2i_adapter(struct golden_case *c)
 		call.control = NULL;
 	}
 	return GOLDEN_PASS;
+}
+
+/* Tokens of one picture for each row of the call. */
+static int use_tokens(struct golden_case *c, const struct sde_model *model,
+		      const struct sde_ip_adapter *adapter, struct sde_unet_call *call,
+		      struct sde_unet_control *control)
+{
+	const struct golden_tensor *pixels = golden_input_f32(c, "pixel_values");
+	const size_t n = (size_t)adapter->tokens * (size_t)adapter->width;
+	const int embed = adapter->encoder.config.projection_dim;
+	float *tokens = golden_floats((size_t)call->batch * n),
+	      *embeds = golden_floats((size_t)embed);
+	struct sde_error error = {0};
+
+	if (!pixels)
+		return GOLDEN_FAIL;
+	if (sde_clip_vision_forward(model->runner, &adapter->encoder, pixels->f32, embeds, &error) <
+		    0 ||
+	    sde_ip_adapter_tokens(model->runner, adapter, embeds, tokens, &error) < 0)
+		return golden_fail_error(c, "image encoder", &error);
+	golden_expect_f32(c, "image_embeds", embeds, GOLDEN_SHAPE(1, embed));
+	golden_expect_f32(c, "image_tokens", tokens,
+			  GOLDEN_SHAPE(1, adapter->tokens, adapter->width));
+	for (int b = 1; b < call->batch; b++)
+		memcpy(tokens + (size_t)b * n, tokens, n * sizeof(float));
+	control->image_tokens = tokens;
+	control->n_image_tokens = adapter->tokens;
+	call->control = control;
+	return GOLDEN_PASS;
+}
+
+int golden_ip_adapter(struct golden_case *c)
+{
+	static const struct {
+		const char *name;
+		double scale;
+	} runs[] = {{"unet_out_scale_1", 1}, {"unet_out_scale_0p6", 0.6}, {"unet_out_scale_0", 0}};
+	const char *file = golden_beside(c, golden_param_string(c, "file", ""));
+	const char *encoder = golden_beside(c, golden_param_string(c, "image_encoder", ""));
+	struct sde_unet_control control = {0};
+	struct sde_error error = {0};
+	struct sde_unet_call call;
+	struct sde_model *model;
+	int r;
+
+	r = golden_load_model(c, &model);
+	if (r == GOLDEN_PASS)
+		r = golden_unet_call(c, &call);
+	for (size_t i = 0; r == GOLDEN_PASS && i < sizeof(runs) / sizeof(runs[0]); i++) {
+		const struct sde_ip_use use = {"ip", file, encoder, runs[i].scale};
+		const struct sde_ip_adapter *adapter;
+
+		if (sde_model_adapt(model, NULL, 0, &use, &error) < 0)
+			return golden_fail_error(c, "IP-Adapter", &error);
+		adapter = sde_model_ip_adapter(model);
+		r = use_tokens(c, model, adapter, &call, &control);
+		if (r == GOLDEN_PASS)
+			r = golden_unet_expect(c, model, &call, runs[i].name);
+	}
+	return r;
 }

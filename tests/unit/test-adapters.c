@@ -65,7 +65,7 @@ static void refused(const struct file_tensor *tensors, size_t n, int code, const
 	struct sde_error error = {0};
 
 	write_safetensors(path, tensors, n, 0);
-	assert_int_equal(sde_model_adapt(model, &use, 1, &error), code);
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), code);
 	assert_string_equal(error.message, message);
 	assert_null(model->adapted);
 }
@@ -135,11 +135,11 @@ static void test_pickles_and_numbers(void **state)
 	struct sde_lora_use use = {"old", data_path("embeddings/a1111_legacy.pt"), 1};
 	struct sde_error error = {0};
 
-	assert_int_equal(sde_model_adapt(model, &use, 1, &error), -EBADMSG);
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), -EBADMSG);
 	assert_non_null(strstr(error.message, "pickle"));
 	assert_int_equal(strncmp(error.message, "LoRA old: ", 10), 0);
 	use.weight = (double)INFINITY;
-	assert_int_equal(sde_model_adapt(model, &use, 1, &error), -EINVAL);
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), -EINVAL);
 	assert_string_equal(error.message, "LoRA old: its weight must be a finite number");
 }
 
@@ -155,7 +155,7 @@ static void test_bound_once(void **state)
 	char copy[80];
 
 	write_safetensors(path, one, 2, 0);
-	assert_int_equal(sde_model_adapt(model, &use, 1, &error), 0);
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
 	first = model->adapted;
 	assert_non_null(first);
 	assert_ptr_not_equal(sde_model_denoiser(model), &model->denoiser);
@@ -164,19 +164,19 @@ static void test_bound_once(void **state)
 	snprintf(copy, sizeof(copy), "%s/b.safetensors", scratch);
 	write_safetensors(copy, one, 2, 4);
 	use = (struct sde_lora_use){"y", copy, 1};
-	assert_int_equal(sde_model_adapt(model, &use, 1, &error), 0);
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
 	assert_ptr_equal(model->adapted, first);
 	unlink(copy);
 
 	use = (struct sde_lora_use){"x", path, 0.5};
-	assert_int_equal(sde_model_adapt(model, &use, 1, &error), 0);
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
 	other = model->adapted;
 	assert_ptr_not_equal(other, first);
 	write_safetensors(path, two, 2, 0);
-	assert_int_equal(sde_model_adapt(model, &use, 1, &error), 0);
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
 	assert_ptr_not_equal(model->adapted, other);
 
-	assert_int_equal(sde_model_adapt(model, NULL, 0, &error), 0);
+	assert_int_equal(sde_model_adapt(model, NULL, 0, NULL, &error), 0);
 	assert_ptr_equal(sde_model_denoiser(model), &model->denoiser);
 }
 
@@ -188,7 +188,7 @@ static void test_few_are_kept(void **state)
 
 	for (int i = 0; i < 40; i++) {
 		use.weight = i % 8 + 1;
-		assert_int_equal(sde_model_adapt(model, &use, 1, &error), 0);
+		assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
 		assert_ptr_not_equal(sde_model_clip(model, 0), &model->towers[0].clip);
 	}
 }

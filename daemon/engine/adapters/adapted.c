@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/adapters/content.h"
+#include "daemon/engine/adapters/ip-adapter.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/runner.h"
@@ -19,6 +21,7 @@ struct sde_adapted {
 	uint64_t key;
 	uint64_t used; /* cache->clock when last chosen */
 	struct sde_loras *loras;
+	struct sde_ip_adapter *ip;    /* or NULL */
 	struct sde_denoiser denoiser; /* class NULL: none of its layers changed */
 	struct sde_clip clips[SDE_TOWERS_MAX];
 	bool has_clip[SDE_TOWERS_MAX];
@@ -39,6 +42,7 @@ static void adapted_free(struct sde_adapted *adapted, struct sde_runner *runner)
 			sde_runner_forget(runner, &adapted->clips[i]);
 			sde_clip_clear(&adapted->clips[i]);
 		}
+	sde_ip_adapter_free(adapted->ip, runner);
 	sde_loras_free(adapted->loras);
 	free(adapted);
 }
@@ -82,14 +86,40 @@ static int bind_denoiser(struct sde_adapted *adapted, const struct sde_model *mo
 	r = denoiser->class->bind_like(&adapted->denoiser, denoiser, model->denoiser_weights,
 				       error);
 	sde_weights_set_patch(model->denoiser_weights, NULL);
-	if (r >= 0 && sde_loras_patched(adapted->loras, SDE_ADAPTER_UNET) == 0)
+	if (r < 0)
+		return r;
+	if (adapted->ip)
+		sde_ip_adapter_attach(adapted->ip, &adapted->denoiser.unet);
+	else if (sde_loras_patched(adapted->loras, SDE_ADAPTER_UNET) == 0)
 		sde_denoiser_clear(&adapted->denoiser, model->runner);
-	return r;
+	return 0;
+}
+
+static int load_ip(struct sde_adapted *adapted, const struct sde_model *model,
+		   const struct sde_ip_use *ip, struct sde_error *error)
+{
+	if (model->denoiser.class != &sde_denoiser_unet)
+		return sde_error_set(error, -ENOTSUP, "models with a %s take no IP-Adapter",
+				     model->denoiser.class->name);
+	return sde_ip_adapter_load(ip->path, ip->encoder, ip->name, ip->scale,
+				   &model->denoiser.unet, &adapted->ip, error);
+}
+
+/* What an IP-Adapter adds to the key: its files by their state, its scale. */
+static uint64_t mix_ip(uint64_t key, const struct sde_ip_use *ip)
+{
+	uint64_t scale;
+
+	memcpy(&scale, &ip->scale, sizeof(scale));
+	key = sde_content_mix(key, scale);
+	key = sde_content_mix(key, sde_content_stat(ip->path));
+	return sde_content_mix(key, sde_content_stat(ip->encoder));
 }
 
 /* Takes loras. */
-static int adapted_new(const struct sde_model *model, struct sde_loras *loras, uint64_t key,
-		       struct sde_adapted **ret_adapted, struct sde_error *error)
+static int adapted_new(const struct sde_model *model, struct sde_loras *loras,
+		       const struct sde_ip_use *ip, uint64_t key, struct sde_adapted **ret_adapted,
+		       struct sde_error *error)
 {
 	struct sde_adapted *adapted = calloc(1, sizeof(*adapted));
 	int r;
@@ -100,7 +130,9 @@ static int adapted_new(const struct sde_model *model, struct sde_loras *loras, u
 	}
 	adapted->key = key;
 	adapted->loras = loras;
-	r = bind_denoiser(adapted, model, error);
+	r = ip ? load_ip(adapted, model, ip, error) : 0;
+	if (r >= 0)
+		r = bind_denoiser(adapted, model, error);
 	for (int i = 0; r >= 0 && i < model->n_towers; i++)
 		r = bind_tower(adapted, model, i, error);
 	if (r >= 0)
@@ -146,7 +178,7 @@ static struct sde_adapted **make_room(struct sde_model *model, uint64_t merged_b
 }
 
 int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, size_t n,
-		    struct sde_error *error)
+		    const struct sde_ip_use *ip, struct sde_error *error)
 {
 	struct sde_adapted_cache *cache = model->adapted_cache;
 	struct sde_adapted *adapted = NULL, **slot;
@@ -155,7 +187,7 @@ int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, si
 	int r;
 
 	model->adapted = NULL;
-	if (n == 0)
+	if (n == 0 && !ip)
 		return 0;
 	if (n > SDE_LORAS_MAX)
 		return sde_error_set(error, -EINVAL, "at most %d LoRAs at once, not %zu",
@@ -168,6 +200,8 @@ int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, si
 	if (r < 0)
 		return r;
 	key = sde_loras_content(loras);
+	if (ip)
+		key = mix_ip(key, ip);
 	cache->clock++;
 	for (int i = 0; i < KEPT_MAX; i++)
 		if (cache->kept[i] && cache->kept[i]->key == key) {
@@ -176,7 +210,7 @@ int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, si
 			model->adapted->used = cache->clock;
 			return 0;
 		}
-	r = adapted_new(model, loras, key, &adapted, error);
+	r = adapted_new(model, loras, ip, key, &adapted, error);
 	if (r < 0)
 		return r;
 	slot = make_room(model, sde_loras_merged_bytes(loras));
@@ -189,6 +223,11 @@ const struct sde_denoiser *sde_model_denoiser(const struct sde_model *model)
 {
 	return model->adapted && model->adapted->denoiser.class ? &model->adapted->denoiser
 								: &model->denoiser;
+}
+
+const struct sde_ip_adapter *sde_model_ip_adapter(const struct sde_model *model)
+{
+	return model->adapted ? model->adapted->ip : NULL;
 }
 
 const struct sde_clip *sde_model_clip(const struct sde_model *model, int tower)

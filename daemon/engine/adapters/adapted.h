@@ -10,15 +10,25 @@
 struct sde_model;
 struct sde_denoiser;
 struct sde_clip;
+struct sde_ip_adapter;
 
 #define SDE_LORAS_MAX 16 /* of one job */
 
+/* A picture as a prompt: an IP-Adapter and its image encoder. */
+struct sde_ip_use {
+	const char *name, *path, *encoder;
+	double scale;
+};
+
 /*
- * Jobs on model run with these from now on; n 0: as it is. The cache is keyed by the files' content and the weights. Errors as
+ * Jobs on model run with these from now on; n 0 and ip NULL: as it is. The cache is keyed by the files' content and the weights. Errors as
  * of sde_loras_new and sde_loras_finish; on failure the model runs as it is.
  */
 int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, size_t n,
-		    struct sde_error *error);
+		    const struct sde_ip_use *ip, struct sde_error *error);
+
+/* The IP-Adapter of the model as jobs see it now; NULL: none. */
+const struct sde_ip_adapter *sde_model_ip_adapter(const struct sde_model *model);
 
 /* What a pipeline runs: the adapted part, else the model's. */
 const struct sde_denoiser *sde_model_denoiser(const struct sde_model *model);

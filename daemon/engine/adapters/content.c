@@ -4,6 +4,7 @@
 #include "daemon/engine/adapters/content.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 uint64_t sde_content_mix(uint64_t hash, uint64_t value)
 {
@@ -38,4 +39,18 @@ uint64_t sde_weights_content(const struct sde_weights *weights)
 		hash = mix_bytes(hash, tensor->data, tensor->bytes);
 	}
 	return hash;
+}
+
+uint64_t sde_content_stat(const char *path)
+{
+	uint64_t hash = mix_bytes(0, path, strlen(path));
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return hash;
+	hash = sde_content_mix(hash, (uint64_t)st.st_dev);
+	hash = sde_content_mix(hash, (uint64_t)st.st_ino);
+	hash = sde_content_mix(hash, (uint64_t)st.st_size);
+	hash = sde_content_mix(hash, (uint64_t)st.st_mtim.tv_sec);
+	return sde_content_mix(hash, (uint64_t)st.st_mtim.tv_nsec);
 }

@@ -26,31 +26,45 @@ sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_co
 
 static sdk_value record_attention(struct sdk_plan *plan, sdk_value x, sdk_value context,
 				  const struct sde_linear *q, const struct sde_linear *k,
-				  const struct sde_linear *v, const struct sde_linear *out,
-				  int heads)
+				  const struct sde_linear *v, int heads)
 {
 	sdk_value query = sde_record_linear(plan, x, q);
 	sdk_value key = sde_record_linear(plan, context, k);
 	sdk_value value = sde_record_linear(plan, context, v);
 
-	x = sde_record_attention(plan, query, key, value, heads, false);
-	return sde_record_linear(plan, x, out);
+	return sde_record_attention(plan, query, key, value, heads, false);
+}
+
+/* To the text, and with an IP-Adapter to the picture's tokens beside it. */
+static sdk_value record_cross_attention(struct sdk_plan *plan,
+					const struct sde_unet_transformer_layer *layer, int heads,
+					sdk_value x, const struct sde_unet_inputs *inputs)
+{
+	const struct sde_ip_attention *ip = inputs->has_image ? layer->ip : NULL;
+	sdk_value h, image;
+
+	h = record_attention(plan, x, inputs->encoder_hidden_states, &layer->q2, &layer->k2,
+			     &layer->v2, heads);
+	if (ip) {
+		image = record_attention(plan, x, inputs->image_tokens, &layer->q2, &ip->to_k,
+					 &ip->to_v, heads);
+		h = sdk_add(plan, h, sdk_affine(plan, image, ip->scale, 0));
+	}
+	return sde_record_linear(plan, h, &layer->out2);
 }
 
 static sdk_value record_transformer_layer(struct sdk_plan *plan,
 					  const struct sde_unet_transformer_layer *layer, int heads,
-					  sdk_value x, sdk_value context)
+					  sdk_value x, const struct sde_unet_inputs *inputs)
 {
 	sdk_value h;
 
 	h = sde_record_layer_norm(plan, x, &layer->norm1, LAYER_NORM_EPS);
-	h = record_attention(plan, h, h, &layer->q1, &layer->k1, &layer->v1, &layer->out1, heads);
-	x = sdk_add(plan, x, h);
+	h = record_attention(plan, h, h, &layer->q1, &layer->k1, &layer->v1, heads);
+	x = sdk_add(plan, x, sde_record_linear(plan, h, &layer->out1));
 
 	h = sde_record_layer_norm(plan, x, &layer->norm2, LAYER_NORM_EPS);
-	h = record_attention(plan, h, context, &layer->q2, &layer->k2, &layer->v2, &layer->out2,
-			     heads);
-	x = sdk_add(plan, x, h);
+	x = sdk_add(plan, x, record_cross_attention(plan, layer, heads, h, inputs));
 
 	h = sde_record_layer_norm(plan, x, &layer->norm3, LAYER_NORM_EPS);
 	h = sdk_geglu(plan, sde_record_linear(plan, h, &layer->ff_in));
@@ -59,7 +73,7 @@ static sdk_value record_transformer_layer(struct sdk_plan *plan,
 
 sdk_value sde_unet_record_transformer(struct sdk_plan *plan, const struct sde_unet_config *config,
 				      const struct sde_unet_transformer *transformer, sdk_value x,
-				      sdk_value encoder_hidden_states)
+				      const struct sde_unet_inputs *inputs)
 {
 	sdk_value h;
 
@@ -70,7 +84,7 @@ sdk_value sde_unet_record_transformer(struct sdk_plan *plan, const struct sde_un
 	h = sde_record_linear(plan, h, &transformer->proj_in);
 	for (int i = 0; i < transformer->n_layers; i++)
 		h = record_transformer_layer(plan, &transformer->layers[i], transformer->heads, h,
-					     encoder_hidden_states);
+					     inputs);
 	h = sde_record_linear(plan, h, &transformer->proj_out);
 	return sdk_add(plan, x, sde_record_tokens_to_image(plan, h, x));
 }

@@ -337,7 +337,6 @@ int sde_unet_record_encoder(struct sdk_plan *plan, const struct sde_unet *unet,
 			    sdk_value ret_skips[SDE_UNET_SKIPS_MAX + 1])
 {
 	const struct sde_unet_config *config = &unet->config;
-	const sdk_value context = inputs->encoder_hidden_states;
 	sdk_value x;
 	int n = 0;
 
@@ -351,8 +350,8 @@ int sde_unet_record_encoder(struct sdk_plan *plan, const struct sde_unet *unet,
 		for (int i = 0; i < block->n_resnets; i++) {
 			x = sde_unet_record_resnet(plan, config, &block->resnets[i], x, temb);
 			if (block->transformers)
-				x = sde_unet_record_transformer(
-					plan, config, &block->transformers[i], x, context);
+				x = sde_unet_record_transformer(plan, config,
+								&block->transformers[i], x, inputs);
 			if (i + 1 == block->n_resnets && level < inputs->n_features)
 				x = sdk_add(plan, x, inputs->features[level]);
 			ret_skips[n++] = x;
@@ -363,7 +362,7 @@ int sde_unet_record_encoder(struct sdk_plan *plan, const struct sde_unet *unet,
 		}
 	}
 	x = sde_unet_record_resnet(plan, config, &unet->mid.resnets[0], x, temb);
-	x = sde_unet_record_transformer(plan, config, &unet->mid.transformers[0], x, context);
+	x = sde_unet_record_transformer(plan, config, &unet->mid.transformers[0], x, inputs);
 	ret_skips[n++] = sde_unet_record_resnet(plan, config, &unet->mid.resnets[1], x, temb);
 	return n;
 }
@@ -372,7 +371,6 @@ sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 			  const struct sde_unet_inputs *inputs)
 {
 	const struct sde_unet_config *config = &unet->config;
-	const sdk_value context = inputs->encoder_hidden_states;
 	const sdk_value temb = sde_unet_record_embedding(plan, unet, inputs);
 	sdk_value skips[SDE_UNET_SKIPS_MAX + 1], x;
 	int n = sde_unet_record_encoder(plan, unet, inputs, temb, skips);
@@ -387,8 +385,8 @@ sdk_value sde_unet_record(struct sdk_plan *plan, const struct sde_unet *unet,
 			x = sdk_concat(plan, x, skips[--n]);
 			x = sde_unet_record_resnet(plan, config, &block->resnets[i], x, temb);
 			if (block->transformers)
-				x = sde_unet_record_transformer(
-					plan, config, &block->transformers[i], x, context);
+				x = sde_unet_record_transformer(plan, config,
+								&block->transformers[i], x, inputs);
 		}
 		if (block->resample.weight.data) {
 			x = sde_record_upsample_like(plan, x, skips[n - 1]);

@@ -22,6 +22,12 @@ struct sde_unet_resnet {
 	struct sde_conv conv_shortcut; /* weight.data NULL when in == out */
 };
 
+/* An IP-Adapter's keys and values of a picture's tokens, attended to beside the text. */
+struct sde_ip_attention {
+	struct sde_linear to_k, to_v;
+	float scale;
+};
+
 /* BasicTransformerBlock: self-attention, cross-attention, GEGLU feed-forward, each pre-normed with a residual. */
 struct sde_unet_transformer_layer {
 	struct sde_norm norm1;
@@ -29,7 +35,8 @@ struct sde_unet_transformer_layer {
 	struct sde_norm norm2;
 	struct sde_linear q2, k2, v2, out2;
 	struct sde_norm norm3;
-	struct sde_linear ff_in, ff_out; /* ff_in makes value and gate */
+	struct sde_linear ff_in, ff_out;   /* ff_in makes value and gate */
+	const struct sde_ip_attention *ip; /* NULL: none; borrowed */
 };
 
 /* Transformer2DModel. */
@@ -81,6 +88,9 @@ struct sde_unet_inputs {
 	int n_residuals;
 	const sdk_value *
 		residuals; /* added to each skip, and the last behind the middle block (ControlNet) */
+	bool has_image;
+	sdk_value
+		image_tokens; /* (batch, 1, n, cross_attention_dim): layers with an IP-Adapter look at them */
 	int n_features;
 	const sdk_value *
 		features; /* added at the end of each down block, before it shrinks (T2I-Adapter) */
@@ -124,4 +134,4 @@ sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_co
 				 const struct sde_unet_resnet *resnet, sdk_value x, sdk_value temb);
 sdk_value sde_unet_record_transformer(struct sdk_plan *plan, const struct sde_unet_config *config,
 				      const struct sde_unet_transformer *transformer, sdk_value x,
-				      sdk_value encoder_hidden_states);
+				      const struct sde_unet_inputs *inputs);

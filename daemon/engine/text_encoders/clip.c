@@ -37,13 +37,23 @@ static const struct sde_field projection_fields[] = {
 		  DIM_PROJECTION),
 };
 
+void sde_clip_bind_layer(struct sde_binder *binder, const struct sde_clip_config *config,
+			 struct sde_clip_layer *layer, const char *prefix, int i)
+{
+	const int dims[] = {
+		[DIM_HIDDEN] = config->hidden_size,
+		[DIM_INTERMEDIATE] = config->intermediate_size,
+	};
+
+	SDE_BIND(binder, layer_fields, dims, layer, "%sencoder.layers.%d.", prefix, i);
+}
+
 int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
 		  struct sde_weights *weights, struct sde_error *error)
 {
 	const char *prefix = sde_weights_has_prefix(weights, "text_model.") ? "text_model." : "";
 	const int dims[] = {
 		[DIM_HIDDEN] = config->hidden_size,
-		[DIM_INTERMEDIATE] = config->intermediate_size,
 		[DIM_VOCAB] = config->vocab_size,
 		[DIM_POSITIONS] = config->max_position_embeddings,
 		[DIM_PROJECTION] = config->projection_dim,
@@ -57,8 +67,7 @@ int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
 		return sde_error_set(error, -ENOMEM, "no memory for the text encoder's layers");
 	SDE_BIND(&binder, stem_fields, dims, &new, "%s", prefix);
 	for (int i = 0; i < config->num_hidden_layers; i++)
-		SDE_BIND(&binder, layer_fields, dims, &new.layers[i], "%sencoder.layers.%d.",
-			 prefix, i);
+		sde_clip_bind_layer(&binder, config, &new.layers[i], prefix, i);
 	if (sde_weights_has_prefix(weights, "text_projection."))
 		SDE_BIND(&binder, projection_fields, dims, &new, "%s", "");
 	/* a constant 0, 1, 2, ... that older files store */
@@ -92,8 +101,8 @@ static enum sdk_activation activation_of(enum sde_clip_activation activation)
 	return SDK_QUICK_GELU;
 }
 
-static sdk_value record_layer(struct sdk_plan *plan, const struct sde_clip_config *config,
-			      const struct sde_clip_layer *layer, sdk_value x)
+sdk_value sde_clip_record_layer(struct sdk_plan *plan, const struct sde_clip_config *config,
+				const struct sde_clip_layer *layer, sdk_value x, bool causal)
 {
 	const double eps = config->layer_norm_eps;
 	sdk_value h, q, k, v;
@@ -102,7 +111,7 @@ static sdk_value record_layer(struct sdk_plan *plan, const struct sde_clip_confi
 	q = sde_record_linear(plan, h, &layer->q_proj);
 	k = sde_record_linear(plan, h, &layer->k_proj);
 	v = sde_record_linear(plan, h, &layer->v_proj);
-	h = sde_record_attention(plan, q, k, v, config->num_attention_heads, true);
+	h = sde_record_attention(plan, q, k, v, config->num_attention_heads, causal);
 	x = sdk_add(plan, x, sde_record_linear(plan, h, &layer->out_proj));
 
 	h = sde_record_layer_norm(plan, x, &layer->layer_norm2, eps);
@@ -118,8 +127,8 @@ void sde_clip_record(struct sdk_plan *plan, const struct sde_clip *clip, sdk_val
 		x = sdk_embedding(plan, x, &clip->token_embedding.weight);
 	ret_hidden[0] = sdk_add_rows(plan, x, &clip->position_embedding.weight);
 	for (int i = 0; i < layers; i++)
-		ret_hidden[i + 1] =
-			record_layer(plan, &clip->config, &clip->layers[i], ret_hidden[i]);
+		ret_hidden[i + 1] = sde_clip_record_layer(plan, &clip->config, &clip->layers[i],
+							  ret_hidden[i], true);
 }
 
 sdk_value sde_clip_record_final_norm(struct sdk_plan *plan, const struct sde_clip *clip,

@@ -37,6 +37,13 @@ int sde_clip_bind(struct sde_clip *clip, const struct sde_clip_config *config,
 		  struct sde_weights *weights, struct sde_error *error);
 void sde_clip_clear(struct sde_clip *clip);
 
+/* Layer i behind "<prefix>encoder.layers.", and its recording: CLIP's image encoder has the same layers, without the mask. */
+struct sde_binder;
+void sde_clip_bind_layer(struct sde_binder *binder, const struct sde_clip_config *config,
+			 struct sde_clip_layer *layer, const char *prefix, int i);
+sdk_value sde_clip_record_layer(struct sdk_plan *plan, const struct sde_clip_config *config,
+				const struct sde_clip_layer *layer, sdk_value x, bool causal);
+
 /*
  * Record a forward pass over x: ids (batch, tokens), or with looked_up their vectors (batch, 1, tokens, hidden_size). hidden: room for num_hidden_layers + 1 values, transformers'
  * hidden_states: [0] the embeddings, [i] after layer i, before the final norm. Layers after `layers`

@@ -140,7 +140,7 @@ static int text_once(struct bench *bench, void *userdata)
 	static const struct sde_clip_wanted last = {1, true};
 	struct text_run *run = userdata;
 
-	return sde_clip_forward(bench->runner, &run->clip, run->ids, 2, TOKENS, &last, 1,
+	return sde_clip_forward(bench->runner, &run->clip, run->ids, NULL, 2, TOKENS, &last, 1,
 				&run->states, &bench->error);
 }
 

@@ -38,8 +38,9 @@ static int use_loras(struct golden_case *c, struct sde_model *model)
 		uses[i] = (struct sde_lora_use){file, golden_beside(c, file ? file : ""),
 						json_number_value(json_object_get(use, "scale"))};
 	}
-	return sde_model_adapt(model, uses, n, NULL, &error) < 0 ? golden_fail_error(c, "LoRAs", &error)
-							   : GOLDEN_PASS;
+	return sde_model_adapt(model, uses, n, NULL, &error) < 0
+		       ? golden_fail_error(c, "LoRAs", &error)
+		       : GOLDEN_PASS;
 }
 
 int golden_embed_ids(struct golden_case *c, struct sde_model *model, const struct sde_words *words,

@@ -36,6 +36,8 @@ static _Noreturn void become_worker(const struct sdd_config *config, pid_t paren
 	snprintf(level, sizeof(level), "%" PRIu64, config->log_level);
 	for (size_t i = 0; i < sizeof(private_variables) / sizeof(private_variables[0]); i++)
 		unsetenv(private_variables[i]);
+	/* threads that spin while they wait for each other lose hundredfold when an editor wants the processor too */
+	setenv("OMP_WAIT_POLICY", "passive", 0);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);

@@ -3,6 +3,7 @@
  */
 #include <omp.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,27 +12,64 @@
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
-/* Quota of one cgroup in whole cores, rounded up; 0 = none. */
-static int quota_of(const char *directory)
+/* Quota and period as cores, rounded up; 0 = none. */
+static int whole_cores(long long quota, long long period)
 {
-	char path[4096];
-	long long quota, period;
-	FILE *file;
-	int n;
-
-	if (snprintf(path, sizeof(path), CGROUP_ROOT "%s/cpu.max", directory) >= (int)sizeof(path))
-		return 0;
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	n = fscanf(file, "%lld %lld", &quota, &period); /* "max 100000" does not match */
-	fclose(file);
-	if (n != 2 || quota <= 0 || period <= 0 || quota / period > 4096)
+	if (quota <= 0 || period <= 0 || quota / period > 4096)
 		return 0;
 	return (int)((quota + period - 1) / period);
 }
 
-/* The tightest quota on the way from our cgroup (version 2) to the root. */
+/* A number in a file of a cgroup; false where there is none ("max" is none). */
+static bool read_number(const char *directory, const char *name, long long *ret, int count)
+{
+	char path[4096];
+	FILE *file;
+	int n;
+
+	if (snprintf(path, sizeof(path), CGROUP_ROOT "%s/%s", directory, name) >= (int)sizeof(path))
+		return false;
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	n = count == 2 ? fscanf(file, "%lld %lld", &ret[0], &ret[1])
+		       : fscanf(file, "%lld", &ret[0]);
+	fclose(file);
+	return n == count;
+}
+
+/* Of one cgroup, by the files of version 2 and of version 1. */
+static int quota_of(const char *directory)
+{
+	long long quota[2];
+
+	if (read_number(directory, "cpu.max", quota, 2) ||
+	    (read_number(directory, "cpu.cfs_quota_us", &quota[0], 1) &&
+	     read_number(directory, "cpu.cfs_period_us", &quota[1], 1)))
+		return whole_cores(quota[0], quota[1]);
+	return 0;
+}
+
+/* The tightest quota from this group up to the top of its hierarchy, which is mounted at top; group is changed. */
+static int tightest_quota(const char *top, char *group)
+{
+	char directory[4096], *end;
+	int cores = 0;
+
+	while ((end = strrchr(group, '/'))) {
+		if (snprintf(directory, sizeof(directory), "%s%s", top, group) <
+		    (int)sizeof(directory)) {
+			const int quota = quota_of(directory);
+
+			if (quota > 0 && (cores == 0 || quota < cores))
+				cores = quota;
+		}
+		*end = '\0';
+	}
+	return cores;
+}
+
+/* The tightest quota of our cgroups; lines of cgroups(7) are number:controllers:/group. */
 static int cgroup_cores(void)
 {
 	char line[4000];
@@ -41,18 +79,21 @@ static int cgroup_cores(void)
 	if (!file)
 		return 0;
 	while (fgets(line, sizeof(line), file)) {
-		char *directory = line + 3, *end;
+		char *controllers = strchr(line, ':');
+		char *group = controllers ? strchr(controllers + 1, ':') : NULL;
+		int quota = 0;
 
-		if (strncmp(line, "0::", 3) != 0)
+		if (!group)
 			continue;
-		directory[strcspn(directory, "\n")] = '\0';
-		while ((end = strrchr(directory, '/'))) {
-			const int quota = quota_of(directory);
-
-			if (quota > 0 && (cores == 0 || quota < cores))
-				cores = quota;
-			*end = '\0';
-		}
+		controllers++;
+		*group++ = '\0';
+		group[strcspn(group, "\n")] = '\0';
+		if (!*controllers)
+			quota = tightest_quota("", group);
+		else if (strcmp(controllers, "cpu") == 0 || strcmp(controllers, "cpu,cpuacct") == 0)
+			quota = tightest_quota("/cpu", group);
+		if (quota > 0 && (cores == 0 || quota < cores))
+			cores = quota;
 	}
 	fclose(file);
 	return cores;

@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -102,22 +103,40 @@ int sdd_value_parse_bytes(const char *text, uint64_t *ret_bytes)
 			       ret_bytes);
 }
 
+/* A number; the two that mean "nobody in particular" to the kernel are neither users nor groups. */
+static int parse_id(const char *text, uint32_t *ret)
+{
+	uint64_t number;
+
+	if (sdd_value_parse_count(text, 0, UINT32_MAX - 1, &number) < 0 || number == 65535)
+		return -EINVAL;
+	*ret = (uint32_t)number;
+	return 0;
+}
+
 int sdd_value_parse_uid(const char *text, uid_t *ret_uid)
 {
 	const struct passwd *entry;
-	uint64_t number;
 
-	/* the two uids that mean "nobody in particular" to the kernel are not users */
-	if (sdd_value_parse_count(text, 0, UINT32_MAX - 1, &number) == 0) {
-		if (number == 65535)
-			return -EINVAL;
-		*ret_uid = (uid_t)number;
+	if (parse_id(text, ret_uid) == 0)
 		return 0;
-	}
 	entry = getpwnam(text);
 	if (!entry)
 		return -EINVAL;
 	*ret_uid = entry->pw_uid;
+	return 0;
+}
+
+int sdd_value_parse_gid(const char *text, gid_t *ret_gid)
+{
+	const struct group *entry;
+
+	if (parse_id(text, ret_gid) == 0)
+		return 0;
+	entry = getgrnam(text);
+	if (!entry)
+		return -EINVAL;
+	*ret_gid = entry->gr_gid;
 	return 0;
 }
 

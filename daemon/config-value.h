@@ -1,5 +1,5 @@
 /*
- * The value syntax of sdd.conf(5): counts, times ("5s", "10min"), sizes ("256M"), uids by number or name.
+ * The value syntax of sdd.conf(5): counts, times ("5s", "10min"), sizes ("256M"), users and groups by number or name.
  */
 #pragma once
 
@@ -13,5 +13,6 @@ int sdd_value_parse_time(const char *text, uint64_t *ret_us);
 /* A bare number is bytes; units K, M, G (powers of 1024). */
 int sdd_value_parse_bytes(const char *text, uint64_t *ret_bytes);
 int sdd_value_parse_uid(const char *text, uid_t *ret_uid);
+int sdd_value_parse_gid(const char *text, gid_t *ret_gid);
 /* "debug", "info", "notice", "warning", "err" or 0..7. */
 int sdd_value_parse_level(const char *text, uint64_t *ret_level);

@@ -26,8 +26,11 @@ const struct sdd_config_key sdd_config_keys[] = {
 	{"dtype", SDD_CONFIG_WORD, FIELD(dtype), 0, 0, "TYPE", "activations: auto, f32 or bf16"},
 	{"threads", SDD_CONFIG_COUNT, FIELD(threads), 0, 1024, "N",
 	 "compute threads; 0 = all the cores given to us"},
+	{"memory-budget", SDD_CONFIG_BYTES, FIELD(memory_budget), 0, 0, "SIZE",
+	 "memory for models; 0 = what machine and control group leave"},
 	{"allow-user", SDD_CONFIG_UID, 0, 0, 0, "USER",
 	 "another user who may connect (repeatable)"},
+	{"allow-group", SDD_CONFIG_GID, 0, 0, 0, "GROUP", "whose members may connect (repeatable)"},
 	{"log-level", SDD_CONFIG_LEVEL, FIELD(log_level), 0, 7, "LEVEL",
 	 "err, warning, notice, info or debug"},
 	{"max-connections", SDD_CONFIG_COUNT, FIELD(max_connections), 1, 100000, "N",
@@ -56,6 +59,8 @@ const struct sdd_config_key sdd_config_keys[] = {
 	 "a busy worker whose engine makes no headway is replaced after"},
 	{"worker-start-timeout", SDD_CONFIG_TIME, FIELD(worker_start_timeout_us), 1000, 0, "TIME",
 	 "a new worker must report within"},
+	{"idle-exit", SDD_CONFIG_TIME, FIELD(idle_exit_us), 0, 0, "TIME",
+	 "end after this time without clients and jobs, if a socket unit starts us; 0 = never"},
 };
 
 const size_t sdd_config_n_keys = sizeof(sdd_config_keys) / sizeof(sdd_config_keys[0]);
@@ -87,6 +92,7 @@ void sdd_config_init(struct sdd_config *config)
 		.heartbeat_timeout_us = 10 * 1000000,
 		.engine_timeout_us = 300 * 1000000ULL,
 		.worker_start_timeout_us = 30 * 1000000,
+		.idle_exit_us = 10 * 60 * 1000000ULL,
 	};
 }
 
@@ -165,6 +171,22 @@ static int add_uid(struct sdd_config *config, const char *origin, const char *va
 	return 0;
 }
 
+static int add_gid(struct sdd_config *config, const char *origin, const char *value,
+		   struct sdd_config_error *ret_error)
+{
+	gid_t gid;
+
+	if (config->n_allowed_gids == SDD_CONFIG_GIDS_MAX)
+		return sdd_config_fail(ret_error, -EINVAL, "%s: more than %d allowed groups",
+				       origin, SDD_CONFIG_GIDS_MAX);
+	if (sdd_value_parse_gid(value, &gid) < 0)
+		return sdd_config_fail(ret_error, -EINVAL,
+				       "%s: '%s' is no group of this machine; give a name or a gid",
+				       origin, value);
+	config->allowed_gids[config->n_allowed_gids++] = gid;
+	return 0;
+}
+
 static int set_text(struct sdd_config *config, const struct sdd_config_key *key, const char *origin,
 		    const char *value, struct sdd_config_error *ret_error)
 {
@@ -240,6 +262,8 @@ int sdd_config_set(struct sdd_config *config, const char *origin, const char *ke
 		return add_root(config, origin, value, ret_error);
 	case SDD_CONFIG_UID:
 		return add_uid(config, origin, value, ret_error);
+	case SDD_CONFIG_GID:
+		return add_gid(config, origin, value, ret_error);
 	case SDD_CONFIG_PATH:
 	case SDD_CONFIG_WORD:
 		return set_text(config, entry, origin, value, ret_error);
@@ -262,6 +286,10 @@ void sdd_config_dump(const struct sdd_config *config, FILE *to)
 		case SDD_CONFIG_UID:
 			for (size_t n = 0; n < config->n_allowed_uids; n++)
 				fprintf(to, "allow-user = %u\n", config->allowed_uids[n]);
+			break;
+		case SDD_CONFIG_GID:
+			for (size_t n = 0; n < config->n_allowed_gids; n++)
+				fprintf(to, "allow-group = %u\n", config->allowed_gids[n]);
 			break;
 		case SDD_CONFIG_PATH:
 		case SDD_CONFIG_WORD:

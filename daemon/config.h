@@ -14,6 +14,7 @@
 enum {
 	SDD_CONFIG_ROOTS_MAX = 32,
 	SDD_CONFIG_UIDS_MAX = 16,
+	SDD_CONFIG_GIDS_MAX = 16,
 };
 
 struct sdd_config {
@@ -24,16 +25,20 @@ struct sdd_config {
 	bool replace_roots; /* the next root drops those of less specific sources */
 	uid_t allowed_uids[SDD_CONFIG_UIDS_MAX]; /* beside the daemon's own uid and root */
 	size_t n_allowed_uids;
-	char *default_model; /* NULL = the first one found */
-	char *backend;	     /* "auto", "cpu", "ref"; passed on to the worker, which judges it */
-	char *dtype;	     /* "auto", "f32", "bf16" */
-	uint64_t threads;    /* 0 = what affinity and cgroup allow */
-	uint64_t log_level;  /* 0..7 as syslog(3) */
+	gid_t allowed_gids[SDD_CONFIG_GIDS_MAX];
+	size_t n_allowed_gids;
+	char *default_model;	/* NULL = the first one found */
+	char *backend;		/* "auto", "cpu", "ref"; passed on to the worker, which judges it */
+	char *dtype;		/* "auto", "f32", "bf16" */
+	uint64_t threads;	/* 0 = what affinity and cgroup allow */
+	uint64_t memory_budget; /* bytes; 0 = sdd_budget_read() */
+	uint64_t log_level;	/* 0..7 as syslog(3) */
 	uint64_t max_connections, max_connections_per_user;
 	uint64_t max_jobs, max_jobs_per_user, max_waiting_per_connection;
 	uint64_t result_ttl_us, result_bytes; /* for detached jobs nobody has fetched yet */
 	uint64_t hello_timeout_us, frame_timeout_us, drain_timeout_us;
 	uint64_t heartbeat_timeout_us, engine_timeout_us, worker_start_timeout_us;
+	uint64_t idle_exit_us; /* 0 = never; for a daemon that a socket unit starts */
 };
 
 struct sdd_config_error {

@@ -2,6 +2,7 @@
  * Handlers of models.* and status; see dispatch.h.
  */
 #include "daemon/dispatch.h"
+#include "daemon/budget.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 
@@ -46,6 +47,8 @@ static int request_model(struct sdd_request *request, bool unload, struct sdp_er
 	if (!model)
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
 				       "no model '%s'; models.list names what there is", name);
+	if (!unload && sdd_budget_check(server->memory_budget_bytes, model, ret_error) < 0)
+		return -EINVAL;
 	r = sdd_runner_request_model(request->session, request->msgid, model->name, unload);
 	if (r < 0)
 		return out_of_memory(ret_error);
@@ -106,6 +109,7 @@ int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
 	sdp_writer_uint(&writer, "uptime_ms", (sdd_now_us() - server->started_us) / 1000);
 	sdp_writer_uint(&writer, "rss_bytes", resident_bytes(getpid()));
 	sdp_writer_uint(&writer, "connections", server->connections.used);
+	sdp_writer_uint(&writer, "memory_budget", server->memory_budget_bytes);
 	sdp_writer_map_begin(&writer, "jobs");
 	sdp_writer_uint(&writer, "queued", server->queue.length);
 	sdp_writer_uint(&writer, "running", server->runner.job != NULL);

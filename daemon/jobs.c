@@ -2,6 +2,7 @@
  * Admission, answers and kept results; see jobs.h.
  */
 #include "daemon/jobs.h"
+#include "daemon/budget.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/runner.h"
@@ -62,6 +63,8 @@ static int complete(struct sdd_server *server, struct sdp_record *record,
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
 				       "no model is installed; put a diffusers folder into one of "
 				       "the model folders of sdd.conf(5)");
+	if (sdd_budget_check(server->memory_budget_bytes, model, ret_error) < 0)
+		return -EINVAL;
 	if (sdp_record_set_string(record, SDP_JOB_PARAMETERS_MODEL, model->name) < 0)
 		return sdp_error_set(ret_error, SDP_CODE_NO_MEMORY, "out of memory");
 	if (!sdp_record_given(record, SDP_JOB_PARAMETERS_SEED)) {

@@ -209,7 +209,7 @@ static int open_path(struct sdd_server *server, const char *path)
 		return r;
 	sdd_steal_fd(&fd);
 	/* another user can only knock if the file lets him; who he is is checked on the socket itself */
-	if (server->config->n_allowed_uids > 0)
+	if (server->config->n_allowed_uids + server->config->n_allowed_gids > 0)
 		chmod(path, 0666);
 	sdd_log(LOG_INFO, NULL, "listening on %s", path);
 	return 0;

@@ -2,7 +2,9 @@
  * Life of the daemon: set up, serve, stop; see server.h.
  */
 #include "daemon/server.h"
+#include "daemon/budget.h"
 #include "daemon/events.h"
+#include "daemon/idle.h"
 #include "daemon/jobs.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
@@ -28,6 +30,7 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
 static int on_reap(sd_event_source *source, void *userdata)
 {
 	sdd_session_reap(userdata);
+	sdd_idle_touch(userdata);
 	return 0;
 }
 
@@ -108,7 +111,8 @@ static int set_up(struct sdd_server *server, sdd_spawn_fn spawn)
 	if (server->registry.n_models == 0)
 		sdd_log(LOG_NOTICE, NULL, "no models found; looked into %s%s",
 			server->config->roots[0], server->config->n_roots > 1 ? " and more" : "");
-	return sdd_listen_open(server);
+	r = sdd_listen_open(server);
+	return r < 0 ? r : sdd_idle_start(server);
 }
 
 int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
@@ -127,6 +131,8 @@ int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
 	server->refused.limit = SDD_REFUSED_MAX;
 	server->jobs.limit = config->max_jobs;
 	server->inline_bytes.limit = SDD_INLINE_BUDGET;
+	server->memory_budget_bytes =
+		config->memory_budget ? config->memory_budget : sdd_budget_read();
 	sdd_list_init(&server->sessions);
 	sdd_list_init(&server->kept);
 	sdd_queue_init(&server->queue);
@@ -169,6 +175,7 @@ struct sdd_server *sdd_server_free(struct sdd_server *server)
 	sd_event_source_disable_unref(server->reaper);
 	sd_event_source_disable_unref(server->expiry);
 	sd_event_source_disable_unref(server->watchdog);
+	sd_event_source_disable_unref(server->idle);
 	sd_event_unref(server->event);
 	free(server);
 	return NULL;
@@ -184,7 +191,8 @@ void sdd_server_notify_status(struct sdd_server *server)
 
 int sdd_server_run(struct sdd_server *server)
 {
-	sdd_log(LOG_INFO, NULL, "sdd %s ready, %zu models", SDD_VERSION, server->registry.n_models);
+	sdd_log(LOG_INFO, NULL, "sdd %s ready, %zu models, %" PRIu64 " MiB of memory to use",
+		SDD_VERSION, server->registry.n_models, server->memory_budget_bytes >> 20);
 	/* the one message that must arrive, and the first: it may be waited for */
 	sd_notify(0, "READY=1\nSTATUS=Idle");
 	return sd_event_loop(server->event);

@@ -75,6 +75,8 @@ struct sdd_server {
 	bool stopping;
 	sd_event_source *stop_deadline;
 	sd_event_source *sigterm, *sigint, *watchdog;
+	sd_event_source *idle; /* NULL = we do not end by ourselves */
+	uint64_t memory_budget_bytes;
 };
 
 /* The configuration must outlive the server. 0 or a negative errno. */

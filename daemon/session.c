@@ -5,6 +5,7 @@
 #include "daemon/dispatch.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
+#include "daemon/peer.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 
@@ -230,28 +231,24 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 static bool admit(struct sdd_session *session, int fd)
 {
 	struct sdd_server *server = session->server;
-	const struct sdd_config *config = server->config;
 	struct ucred peer;
-	socklen_t length = sizeof(peer);
 	struct sdd_log_about whom;
-	bool allowed;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) {
+	if (sdd_peer_read(fd, &peer) < 0) {
 		sdp_error_set(&session->refusal, SDP_CODE_PERMISSION,
 			      "the system does not say who you are");
 		return false;
 	}
 	session->pid = peer.pid;
 	session->uid = peer.uid;
-	allowed = peer.uid == geteuid() || peer.uid == 0;
-	for (size_t i = 0; i < config->n_allowed_uids && !allowed; i++)
-		allowed = peer.uid == config->allowed_uids[i];
-	if (!allowed) {
+	if (!sdd_peer_is_allowed(server->config, fd, &peer)) {
 		about(session, &whom);
-		sdd_log(LOG_NOTICE, &whom, "user %u refused: not in allow-user", peer.uid);
+		sdd_log(LOG_NOTICE, &whom,
+			"user %u refused: neither in allow-user nor in a group of allow-group",
+			peer.uid);
 		sdp_error_set(&session->refusal, SDP_CODE_PERMISSION,
-			      "this daemon serves user %u; its allow-user setting would have to "
-			      "name user %u",
+			      "this daemon serves user %u; its settings allow-user or allow-group "
+			      "would have to name user %u or a group of theirs",
 			      geteuid(), peer.uid);
 		return false;
 	}

@@ -162,10 +162,11 @@ static void print_status(const sdc_reply *reply)
 	const uint64_t uptime_s = uint_at(reply, "uptime_ms") / 1000;
 
 	printf("sdd %s, pid %" PRIi64 ", up %" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ", %" PRIu64
-	       " connections, %.1f MiB\n",
+	       " connections, %.1f MiB; %" PRIu64 " MiB for models\n",
 	       string_at(reply, "version"), int_at(reply, "pid"), uptime_s / 3600,
 	       uptime_s / 60 % 60, uptime_s % 60, uint_at(reply, "connections"),
-	       (double)uint_at(reply, "rss_bytes") / 1048576.0);
+	       (double)uint_at(reply, "rss_bytes") / 1048576.0,
+	       uint_at(reply, "memory_budget") >> 20);
 	if (int_at(reply, "worker.pid") > 0)
 		printf("engine: %s, pid %" PRIi64 ", %" PRIu64 " restarts, %.1f MiB, %s\n",
 		       string_at(reply, "worker.state"), int_at(reply, "worker.pid"),

@@ -131,36 +131,72 @@ static void test_bad_options(void **state)
 	assert_int_equal(run_sdd("/tmp/unused", "--allow-user=no-such-user-here"), 78);
 }
 
-static void test_socket_activation(void **state)
+/* sdd behind a socket that somebody else holds; it starts with the first connection. */
+static void start_activated(struct daemon *daemon, const char *option)
 {
-	struct daemon daemon = {.notify_fd = -1};
-	sdc_client *client;
 	char listen[128];
 	struct stat st;
 	int null_fd;
 
-	if (access("/usr/bin/systemd-socket-activate", X_OK) < 0)
-		skip();
-	strcpy(daemon.folder, "/tmp/sdd-test-XXXXXX");
-	assert_non_null(mkdtemp(daemon.folder));
-	snprintf(daemon.socket, sizeof(daemon.socket), "%s/s", daemon.folder);
-	daemon.pid = fork();
-	if (daemon.pid == 0) {
+	*daemon = (struct daemon){.notify_fd = -1};
+	strcpy(daemon->folder, "/tmp/sdd-test-XXXXXX");
+	assert_non_null(mkdtemp(daemon->folder));
+	snprintf(daemon->socket, sizeof(daemon->socket), "%s/s", daemon->folder);
+	daemon->pid = fork();
+	if (daemon->pid == 0) {
 		null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 		dup2(null_fd, STDERR_FILENO);
-		snprintf(listen, sizeof(listen), "--listen=%s", daemon.socket);
+		snprintf(listen, sizeof(listen), "--listen=%s", daemon->socket);
 		execl("/usr/bin/systemd-socket-activate", "systemd-socket-activate", listen,
-		      getenv("SDD_TEST_SDD"), "--config=/dev/null", "--socket=/nowhere/s",
+		      getenv("SDD_TEST_SDD"), "--config=/dev/null", "--socket=/nowhere/s", option,
 		      (char *)NULL);
 		_exit(127);
 	}
-	for (int i = 0; i < 200 && stat(daemon.socket, &st) < 0; i++)
+	for (int i = 0; i < 200 && stat(daemon->socket, &st) < 0; i++)
 		sleep_ms(10);
-	client = daemon_connect(&daemon);
-	sdc_client_free(client);
+}
+
+static void assert_stays(const struct daemon *daemon, int ms)
+{
+	sleep_ms(ms);
+	assert_int_equal(waitpid(daemon->pid, NULL, WNOHANG), 0);
+}
+
+static void test_socket_activation(void **state)
+{
+	struct daemon daemon;
+	struct stat st;
+
+	start_activated(&daemon, "--idle-exit=0");
+	sdc_client_free(daemon_connect(&daemon));
+	/* told to stay, it does */
+	assert_stays(&daemon, 700);
 	assert_int_equal(daemon_stop(&daemon), 0);
 	/* the socket is systemd's: it stays */
 	assert_int_equal(stat(daemon.socket, &st), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_idle_exit(void **state)
+{
+	struct daemon daemon;
+	sdc_client *client;
+	struct stat st;
+
+	start_activated(&daemon, "--idle-exit=300ms");
+	client = daemon_connect(&daemon);
+	/* a client that only stays connected holds it */
+	assert_stays(&daemon, 1000);
+	sdc_client_free(client);
+	assert_int_equal(daemon_wait(&daemon, 5000), 0);
+	assert_int_equal(stat(daemon.socket, &st), 0);
+	daemon_clear(&daemon);
+
+	/* who made its socket itself has nobody to start it again */
+	daemon_start(&daemon, "--idle-exit=100ms", NULL);
+	sdc_client_free(daemon_connect(&daemon));
+	assert_stays(&daemon, 700);
+	assert_int_equal(daemon_stop(&daemon), 0);
 	daemon_clear(&daemon);
 }
 
@@ -173,6 +209,7 @@ int main(void)
 		cmocka_unit_test(test_one_daemon_a_path),
 		cmocka_unit_test(test_bad_options),
 		cmocka_unit_test(test_socket_activation),
+		cmocka_unit_test(test_idle_exit),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -57,6 +57,24 @@ enum sde_job_kind { SDE_TXT2IMG, SDE_IMG2IMG, SDE_INPAINT, SDE_OUTPAINT };
 enum sde_context { SDE_CONTEXT_AUTO, SDE_CONTEXT_SELECTION, SDE_CONTEXT_IMAGE, SDE_CONTEXT_RECT };
 enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, SDE_FILL_ORIGINAL };
 
+/* A LoRA of loras/ below a root, and how strong it is: 0 changes nothing. */
+struct sde_lora {
+	const char *name;
+	double weight;
+};
+
+/*
+ * A guiding picture. kind: "canny" and "scribble" make edges and lines of it first and take the ControlNet whose name holds the
+ * word; any other is the name (or a part of it) of a ControlNet, T2I-Adapter or IP-Adapter in controlnets/, which gets the
+ * picture as it is. As large as image, where the job has one.
+ */
+struct sde_control {
+	const char *kind;
+	const struct sde_image *image; /* borrowed */
+	double scale;		       /* -10..10, usually 0..1 */
+	double start, end;	       /* fractions of the steps: 0 and 1 = all of them */
+};
+
 /* One request, already shaped by the schema; numbers are checked again by sde_job_run. Strings are borrowed, UTF-8. */
 struct sde_job {
 	enum sde_job_kind kind;
@@ -86,6 +104,14 @@ struct sde_job {
 	bool color_match;
 	int left, right, top, bottom; /* outpaint: pixels to grow each side, 0.. */
 	int preview_every; /* call the preview hook after every so many steps, 0 = never */
+	/* Adapters are found below these folders (loras/, controlnets/, embeddings/) and nowhere else. Borrowed. */
+	const char *const *adapter_roots;
+	size_t n_adapter_roots;
+	const struct sde_lora *loras; /* besides those of <lora:NAME:WEIGHT> in the prompt */
+	size_t n_loras;
+	const struct sde_control *controls;
+	size_t n_controls;
+	bool guess_mode; /* ControlNets see only the prompt's half of guidance and count less in fine detail */
 };
 
 enum sde_stage {

@@ -24,8 +24,9 @@ struct sampling {
 	enum sde_sd_kind kind;
 	int width, height;
 	double strength;
-	const float *image;   /* height x width x 3 interleaved, NULL for txt2img */
-	const float *denoise; /* height x width, 0..1, inpainting only */
+	const float *image;		/* height x width x 3 interleaved, NULL for txt2img */
+	const float *denoise;		/* height x width, 0..1, inpainting only */
+	const struct sde_rect *context; /* the part of the canvas that is shown; NULL for txt2img */
 	bool exact; /* the selection has hard edges: a latent any of whose pixels is selected is repainted */
 };
 
@@ -173,6 +174,8 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 	}
 	if (sampling->kind == SDE_SD_INPAINT)
 		r = set_mask(run, sampling, &request, &mask, &cells);
+	if (r >= 0)
+		r = sde_job_guides(run, sampling->context, w, h, &request.guides);
 	if (r < 0)
 		return r;
 	sde_job_stage(run, SDE_STAGE_ENCODE);
@@ -252,6 +255,7 @@ static struct sampling sampling_of(const struct sde_job_run *run,
 		.strength = strength,
 		.image = work->image,
 		.denoise = work->denoise,
+		.context = &plan->context,
 		.exact = plan->feather == 0,
 	};
 }

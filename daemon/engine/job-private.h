@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include "daemon/engine/adapters/guides.h"
+#include "daemon/engine/adapters/words.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/geometry/plan.h"
 #include "daemon/engine/rng.h"
@@ -25,11 +27,22 @@ struct sde_job_run {
 	int latent_width, latent_height; /* of the sampling run */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;
-	struct sde_result result; /* being filled */
+	struct sde_job_adapters *adapters; /* owned; job-adapters.c */
+	struct sde_result result;	   /* being filled */
 };
 
 /* Close the running stage's time and begin the next. */
 void sde_job_stage(struct sde_job_run *run, enum sde_stage stage);
+
+/* Set the model up with the job's adapters; sde_job_adapters_clear sets it back, also after a failure. */
+int sde_job_adapt(struct sde_job_run *run);
+void sde_job_adapters_clear(struct sde_job_run *run);
+/* The prompt without its tags, and the learnt words of both prompts; borrowed. */
+const char *sde_job_prompt_text(const struct sde_job_run *run);
+const struct sde_words *sde_job_words(const struct sde_job_run *run);
+/* Guiding pictures for a run at width x height that shows this part of the canvas (NULL: all of them). Borrowed until the next. */
+int sde_job_guides(struct sde_job_run *run, const struct sde_rect *context, int width, int height,
+		   struct sde_guides_options *ret_options);
 
 /* Fill prompt_embeds, pooled, tokens and the result's counts. */
 int sde_job_encode_prompts(struct sde_job_run *run);

@@ -21,7 +21,8 @@ typedef struct sde_prompt prompts[PROMPTS][SDE_TOWERS_MAX];
 static int cut(struct sde_job_run *run, int first, prompts cuts, size_t *ret_chunks)
 {
 	const struct sde_job *job = run->job;
-	const char *texts[] = {job->negative_prompt ? job->negative_prompt : "", job->prompt};
+	const char *texts[] = {job->negative_prompt ? job->negative_prompt : "",
+			       sde_job_prompt_text(run)};
 	const struct sde_model *model = run->model;
 	size_t chunks = 0;
 	int r = 0;
@@ -29,10 +30,13 @@ static int cut(struct sde_job_run *run, int first, prompts cuts, size_t *ret_chu
 	for (int i = 0; i < PROMPTS; i++)
 		for (int k = 0; r >= 0 && k < model->n_towers; k++) {
 			const struct sde_clip_tokenizer *tokenizer = model->towers[k].tokenizer;
+			const struct sde_prompt_words words = sde_words_of(sde_job_words(run), k);
 
-			r = sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer), NULL,
-						texts[i], strlen(texts[i]), &cuts[i][k],
+			r = sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer),
+						&words, texts[i], strlen(texts[i]), &cuts[i][k],
 						run->error);
+			if (r >= 0)
+				sde_words_attach(sde_job_words(run), k, &cuts[i][k]);
 			if (r >= 0 && i >= first && cuts[i][k].count > chunks)
 				chunks = cuts[i][k].count;
 		}

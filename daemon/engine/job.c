@@ -233,7 +233,8 @@ static int prepare(struct sde_job_run *run)
 	if (!run->result.layers)
 		return sde_error_set(run->error, -ENOMEM, "no memory for a result");
 	run->result.count = job->count;
-	return sde_job_encode_prompts(run);
+	r = sde_job_adapt(run);
+	return r < 0 ? r : sde_job_encode_prompts(run);
 }
 
 int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct sde_hooks *hooks,
@@ -266,6 +267,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 		}
 	}
 	sde_job_stage(&run, SDE_STAGE_DECODE);
+	sde_job_adapters_clear(&run);
 	sde_runner_set_cancel(model->runner, NULL);
 	free(run.prompt_embeds);
 	free(run.pooled);

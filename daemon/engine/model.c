@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/engine/adapters/adapted.h"
+#include "daemon/engine/adapters/controls.h"
 #include "daemon/engine/config-keys.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
@@ -307,6 +308,7 @@ struct sde_model *sde_model_unref(struct sde_model *model)
 	if (!model || --model->references > 0)
 		return NULL;
 	sde_model_forget_adapted(model);
+	sde_controls_forget(model);
 	for (int i = 0; i < model->n_towers; i++)
 		tower_clear(&model->towers[i], model->runner);
 	sde_denoiser_clear(&model->denoiser, model->runner);

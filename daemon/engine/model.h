@@ -14,6 +14,7 @@
 
 struct sde_adapted;
 struct sde_adapted_cache;
+struct sde_controls;
 
 struct sde_engine {
 	struct sde_runner *runner;
@@ -48,6 +49,7 @@ struct sde_model {
 	struct sde_adapted *
 		adapted; /* what the running job sees (adapters/adapted.h), NULL = the model as it is */
 	struct sde_adapted_cache *adapted_cache; /* NULL until a job has LoRAs */
+	struct sde_controls *controls;		 /* NULL until a job has guiding pictures */
 };
 
 /* Pixels per latent. */

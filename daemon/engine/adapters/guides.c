@@ -15,8 +15,10 @@ struct sde_guides {
 	size_t count;
 	bool guess, guidance;
 	int batch, height, width;
-	int in_channels; /* of the U-Net: an inpainting one has more than latents */
-	float *latents;	 /* the call's sample without them, when a ControlNet is asked */
+	int in_channels;     /* of the U-Net: an inpainting one has more than latents */
+	float *latents;	     /* the call's sample without them, when a ControlNet is asked */
+	float *image_tokens; /* of the whole batch */
+	int n_image_tokens;
 	float *hints[SDE_GUIDES_MAX];			      /* of ControlNets */
 	float *features[SDE_GUIDES_MAX][SDE_UNET_LEVELS_MAX]; /* of T2I-Adapters, of one image */
 	struct sdk_shape shapes[SDE_UNET_SKIPS_MAX + 1], feature_shapes[SDE_UNET_LEVELS_MAX];
@@ -70,6 +72,25 @@ static int arrays_new(float **arrays, const struct sdk_shape *shapes, int n)
 	return 0;
 }
 
+/* A row of tokens for each image of the batch: no picture's for the negative half. */
+static int prepare_tokens(struct sde_guides *guides, const struct sde_guides_options *options,
+			  size_t width, struct sde_error *error)
+{
+	const size_t n = (size_t)options->n_image_tokens * width;
+	const int half = options->guidance ? guides->batch / 2 : 0;
+
+	if (options->n_image_tokens == 0)
+		return 0;
+	guides->image_tokens = malloc((size_t)guides->batch * n * sizeof(float));
+	if (!guides->image_tokens)
+		return no_memory(error);
+	for (int b = 0; b < guides->batch; b++)
+		memcpy(guides->image_tokens + (size_t)b * n,
+		       options->image_tokens + (b < half ? 0 : n), n * sizeof(float));
+	guides->n_image_tokens = options->n_image_tokens;
+	return 0;
+}
+
 int sde_guides_new(struct sde_runner *runner, const struct sde_unet_config *unet,
 		   const struct sde_guides_options *options, int batch, int height, int width,
 		   struct sde_guides **ret_guides, struct sde_error *error)
@@ -110,6 +131,8 @@ int sde_guides_new(struct sde_runner *runner, const struct sde_unet_config *unet
 	    arrays_new(guides->arrays.features, guides->feature_shapes, guides->n_feature_shapes) <
 		    0)
 		r = no_memory(error);
+	if (r >= 0)
+		r = prepare_tokens(guides, options, (size_t)unet->cross_attention_dim, error);
 	if (r < 0) {
 		sde_guides_free(guides);
 		return r;
@@ -214,8 +237,12 @@ int sde_guides_step(struct sde_guides *guides, const struct sde_unet_call *call,
 			step_t2i(guides, k);
 		}
 	}
+	guides->control.image_tokens = guides->image_tokens;
+	guides->control.n_image_tokens = guides->n_image_tokens;
 	*ret_control =
-		guides->control.n_residuals || guides->control.n_features ? &guides->control : NULL;
+		guides->control.n_residuals || guides->control.n_features || guides->n_image_tokens
+			? &guides->control
+			: NULL;
 	return r;
 }
 
@@ -228,6 +255,7 @@ struct sde_guides *sde_guides_free(struct sde_guides *guides)
 	for (int i = 0; i < SDE_UNET_LEVELS_MAX; i++)
 		free(guides->arrays.features[i]);
 	free(guides->latents);
+	free(guides->image_tokens);
 	for (size_t i = 0; i < SDE_GUIDES_MAX; i++) {
 		free(guides->hints[i]);
 		for (int k = 0; k < SDE_UNET_LEVELS_MAX; k++)

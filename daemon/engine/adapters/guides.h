@@ -24,6 +24,9 @@ struct sde_guides_options {
 	/* guess mode: ControlNets see the half with the prompt alone and count less in fine resolutions */
 	bool guess;
 	bool guidance; /* the batch is [negative..., positive...] */
+	/* of an attached IP-Adapter: tokens of no picture, then of the picture, n_image_tokens * context width each; borrowed */
+	const float *image_tokens;
+	int n_image_tokens;
 };
 
 struct sde_guides;

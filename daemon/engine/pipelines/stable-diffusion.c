@@ -447,7 +447,7 @@ static int start_guides(struct run *run)
 {
 	struct sde_guides_options options = run->request->guides;
 
-	if (options.count == 0)
+	if (options.count == 0 && options.n_image_tokens == 0)
 		return 0;
 	options.guidance = run->guidance;
 	if (run->model->denoiser.class != &sde_denoiser_unet)

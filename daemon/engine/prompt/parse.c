@@ -78,8 +78,7 @@ static void bracket_close(struct parser *p, struct brackets *brackets, double fa
 		p->segments.items[i].weight *= factor;
 }
 
-/* "1.3" to a number whatever the locale; false for "1.1.1" and ".". */
-static bool parse_weight(const char *text, size_t length, double *ret_weight)
+bool sde_prompt_number(const char *text, size_t length, double *ret_weight)
 {
 	static locale_t c_locale;
 	char number[64], *end;
@@ -134,7 +133,7 @@ static int take_token(struct parser *p, const char *text, const PCRE2_SIZE *boun
 		const char *number = text + bounds[4];
 		size_t digits = bounds[5] - bounds[4];
 
-		if (!parse_weight(number, digits, &weight))
+		if (!sde_prompt_number(number, digits, &weight))
 			return sde_error_set(error, -EINVAL,
 					     "prompt: '%.*s' is not a weight; write (word:1.2)",
 					     (int)(digits < 64 ? digits : 64), number);

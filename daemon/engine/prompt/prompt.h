@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,9 @@ struct sde_prompt_segments {
 int sde_prompt_parse(const char *text, size_t length, struct sde_prompt_segments *ret_segments,
 		     struct sde_error *error);
 void sde_prompt_segments_clear(struct sde_prompt_segments *segments);
+
+/* "1.3" to a number whatever the locale; false for "1.1.1" and ".". */
+bool sde_prompt_number(const char *text, size_t length, double *ret_number);
 
 struct sde_prompt_chunk {
 	int32_t ids[SDE_PROMPT_LENGTH];	  /* start, tokens, end, padding */

@@ -33,8 +33,9 @@ struct sde_engine *sde_engine_free(struct sde_engine *engine);
 const char *sde_engine_describe(const struct sde_engine *engine);
 
 struct sde_model_info {
-	const char *family; /* "sd1", "sd2", "sdxl", "sdxl-refiner" */
-	int in_channels;    /* 4, or 9 for an inpainting U-Net */
+	const char *
+		family; /* "sd1", "sd2", "sdxl", "sdxl-refiner", "sd3", "sd3.5", "flux", "flux-schnell", "flux-fill" */
+	int in_channels; /* of latents: 4 or 16; more for models that fill in (9; 96 of FLUX fill) */
 	int native_size; /* side in pixels the model was trained at (unet sample_size * vae factor) */
 	int min_side, max_side; /* work resolution the geometry engine may choose between, pixels */
 	int default_steps;	/* used when a job leaves steps at 0 */

@@ -107,6 +107,12 @@ static int set_mask(struct sde_job_run *run, const struct sampling *sampling,
 	*ret_mask = floats(run, pixels);
 	if (!*ret_cells || !*ret_mask)
 		return -ENOMEM;
+	if (concat && run->model->family->mask_form == SDE_MASK_PIXELS) {
+		for (size_t i = 0; i < pixels; i++)
+			(*ret_mask)[i] = sampling->denoise[i] >= 0.5f;
+		request->mask = *ret_mask;
+		return 0;
+	}
 	if (concat) {
 		cells_of(sampling->denoise, w, h, f, *ret_cells);
 		spread_cells(*ret_cells, w, h, f, *ret_mask);
@@ -211,7 +217,7 @@ int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer)
 	if (!picture)
 		return -ENOMEM;
 	if (sde_model_fills(run->model)) {
-		/* an inpainting U-Net paints a picture into an empty canvas */
+		/* an inpainting model paints a picture into an empty canvas */
 		grey = floats(run, pixels * 3);
 		all = floats(run, pixels);
 		if (!grey || !all)

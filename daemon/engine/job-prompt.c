@@ -1,10 +1,9 @@
 /*
- * The prompts of a job: to chunks for each text encoder of the model, as many for both prompts, then to what the denoiser is
+ * The prompts of a job: cut for each text encoder of the model, into as many chunks for both prompts, then to what the denoiser is
  * conditioned on. As in diffusers, clip_skip is for the positive prompt only.
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/engine/error.h"
 #include "daemon/engine/job-private.h"
@@ -14,47 +13,30 @@
 
 enum { NEGATIVE, POSITIVE, PROMPTS };
 
-/* chunks[i][tower] */
-typedef struct sde_prompt prompts[PROMPTS][SDE_TOWERS_MAX];
-
-/* Cut both prompts for every encoder; those from `first` on get equally many chunks. */
-static int cut(struct sde_job_run *run, int first, prompts cuts, size_t *ret_chunks)
+/* Those from `first` on get equally many chunks. */
+static int cut(struct sde_job_run *run, int first, struct sde_text *texts)
 {
 	const struct sde_job *job = run->job;
-	const char *texts[] = {job->negative_prompt ? job->negative_prompt : "",
-			       sde_job_prompt_text(run)};
-	const struct sde_model *model = run->model;
-	size_t chunks = 0;
+	const char *prompts[] = {job->negative_prompt ? job->negative_prompt : "",
+				 sde_job_prompt_text(run)};
 	int r = 0;
 
-	for (int i = 0; i < PROMPTS; i++)
-		for (int k = 0; r >= 0 && k < model->n_towers; k++) {
-			const struct sde_clip_tokenizer *tokenizer = model->towers[k].tokenizer;
-			const struct sde_prompt_words words = sde_words_of(sde_job_words(run), k);
+	for (int i = 0; r >= 0 && i < PROMPTS; i++) {
+		const char *const same[SDE_TEXTS_MAX] = {prompts[i], prompts[i], prompts[i]};
 
-			r = sde_prompt_weighted(tokenizer, sde_clip_tokenizer_pad(tokenizer),
-						&words, texts[i], strlen(texts[i]), &cuts[i][k],
-						run->error);
-			if (r >= 0)
-				sde_words_attach(sde_job_words(run), k, &cuts[i][k]);
-			if (r >= 0 && i >= first && cuts[i][k].count > chunks)
-				chunks = cuts[i][k].count;
-		}
-	for (int i = first; i < PROMPTS; i++)
-		for (int k = 0; r >= 0 && k < model->n_towers; k++) {
-			const struct sde_clip_tokenizer *tokenizer = model->towers[k].tokenizer;
-
-			r = sde_prompt_extend(&cuts[i][k], tokenizer,
-					      sde_clip_tokenizer_pad(tokenizer), chunks,
-					      run->error);
-		}
-	*ret_chunks = chunks;
+		r = sde_text_cut(run->model, same, true, sde_job_words(run), 0, &texts[i],
+				 run->error);
+	}
+	if (r >= 0)
+		r = sde_texts_even_out(run->model, texts + first, (size_t)(PROMPTS - first),
+				       run->error);
 	return r;
 }
 
-static int embed(struct sde_job_run *run, int first, const prompts cuts, size_t chunks)
+static int embed(struct sde_job_run *run, int first, const struct sde_text *texts)
 {
-	const size_t row = chunks * SDE_PROMPT_LENGTH * (size_t)sde_model_context_width(run->model);
+	const size_t rows = sde_model_context_rows(run->model, &texts[POSITIVE]);
+	const size_t row = rows * (size_t)sde_model_context_width(run->model);
 	const size_t pooled = (size_t)sde_model_pooled_width(run->model);
 	const bool zeros = run->model->zero_negative && !run->job->negative_prompt;
 	int r = 0;
@@ -62,36 +44,40 @@ static int embed(struct sde_job_run *run, int first, const prompts cuts, size_t 
 	run->prompt_embeds = calloc(PROMPTS * row, sizeof(float));
 	run->pooled = calloc(PROMPTS * pooled + 1, sizeof(float));
 	if (!run->prompt_embeds || !run->pooled)
-		return sde_error_set(run->error, -ENOMEM, "no memory for %zu prompt chunks",
-				     chunks);
+		return sde_error_set(run->error, -ENOMEM, "no memory for prompts of %zu tokens",
+				     rows);
+	run->tokens = (int)rows;
 	for (int i = first; r >= 0 && i < PROMPTS; i++)
 		if (i == POSITIVE || !zeros)
-			r = sde_model_embed(run->model, cuts[i],
+			r = sde_model_embed(run->model, &texts[i],
 					    i == POSITIVE ? run->job->clip_skip : 0,
 					    run->prompt_embeds + (size_t)(i - first) * row,
 					    run->pooled + (size_t)(i - first) * pooled, run->error);
 	return r;
 }
 
+/* Of the encoder that the context is made of. */
+static int tokens_of(const struct sde_model *model, const struct sde_text *text)
+{
+	return (int)(model->family->t5_alone ? text->t5.tokens : text->clip[0].tokens);
+}
+
 int sde_job_encode_prompts(struct sde_job_run *run)
 {
 	const int first =
 		sde_sd_uses_guidance(run->model, run->guidance_scale) ? NEGATIVE : POSITIVE;
-	prompts cuts = {{{0}}};
-	size_t chunks;
+	struct sde_text texts[PROMPTS] = {0};
 	int r;
 
-	r = cut(run, first, cuts, &chunks);
+	r = cut(run, first, texts);
 	if (r >= 0)
-		r = embed(run, first, (const struct sde_prompt(*)[SDE_TOWERS_MAX])cuts, chunks);
+		r = embed(run, first, texts);
 	if (r >= 0) {
-		run->tokens = (int)(chunks * SDE_PROMPT_LENGTH);
-		run->result.negative_tokens = (int)cuts[NEGATIVE][0].tokens;
-		run->result.prompt_tokens = (int)cuts[POSITIVE][0].tokens;
-		run->result.chunks = (int)chunks;
+		run->result.negative_tokens = tokens_of(run->model, &texts[NEGATIVE]);
+		run->result.prompt_tokens = tokens_of(run->model, &texts[POSITIVE]);
+		run->result.chunks = (int)texts[POSITIVE].clip[0].count;
 	}
 	for (int i = 0; i < PROMPTS; i++)
-		for (int k = 0; k < SDE_TOWERS_MAX; k++)
-			sde_prompt_clear(&cuts[i][k]);
+		sde_text_clear(&texts[i]);
 	return r;
 }

@@ -37,10 +37,18 @@ void sde_job_stage(struct sde_job_run *run, enum sde_stage stage)
 	run->stage_begin_us = now;
 }
 
+/* Largest side of a picture made from text. */
+static int side_max(const struct sde_model *model)
+{
+	const int most = model->denoiser.side_max * sde_model_factor(model);
+
+	return most > 0 && most < SIDE_MAX ? most : SIDE_MAX;
+}
+
 static int check(const struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
-	const int f = sde_model_factor(run->model);
+	const int grain = sde_model_grain(run->model), most = side_max(run->model);
 
 	if (job->steps < 0 || job->steps > STEPS_MAX)
 		return sde_error_set(run->error, -EINVAL, "steps must be 1 to %d, not %d",
@@ -67,12 +75,12 @@ static int check(const struct sde_job_run *run)
 	if (job->kind != SDE_TXT2IMG)
 		return job->image ? 0
 				  : sde_error_set(run->error, -EINVAL, "this job needs an image");
-	if (job->width < 0 || job->width > SIDE_MAX || job->width % f != 0 || job->height < 0 ||
-	    job->height > SIDE_MAX || job->height % f != 0)
+	if (job->width < 0 || job->width > most || job->width % grain != 0 || job->height < 0 ||
+	    job->height > most || job->height % grain != 0)
 		return sde_error_set(
 			run->error, -EINVAL,
-			"width and height must be multiples of %d up to %d, not %d x %d", f,
-			SIDE_MAX, job->width, job->height);
+			"width and height must be multiples of %d up to %d, not %d x %d", grain,
+			most, job->width, job->height);
 	return 0;
 }
 
@@ -98,8 +106,13 @@ static struct sde_inpaint_options options_of(const struct sde_job *job)
 
 static struct sde_model_range range_of(const struct sde_model *model)
 {
-	return sde_model_range((uint32_t)model->info.native_size, (uint32_t)model->info.min_side,
-			       (uint32_t)model->info.max_side);
+	struct sde_model_range range =
+		sde_model_range((uint32_t)model->info.native_size, (uint32_t)model->info.min_side,
+				(uint32_t)model->info.max_side);
+
+	if ((uint32_t)sde_model_grain(model) > range.multiple)
+		range.multiple = (uint32_t)sde_model_grain(model);
+	return range;
 }
 
 static int plan_repaint(const struct sde_job_run *run, struct sde_inpaint_plan *ret_plan)

@@ -17,12 +17,12 @@
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/scheduler.h"
 
-#define SIDE_MAX 4096 /* of the size a model was trained at */
+#define FLOW_SHIFT 3.0	/* of a flow model whose folder has no scheduler */
+#define SIDE_MAX   4096 /* of the size a model was trained at */
 
-/* class_name NULL: the config tells the class. */
-static int open_component(struct sde_model *model, const char *name, const char *class_name,
-			  json_t **ret_config, struct sde_weights **ret_weights,
-			  struct sde_error *error)
+int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,
+			     json_t **ret_config, struct sde_weights **ret_weights,
+			     struct sde_error *error)
 {
 	const struct sde_component *component;
 	int r;
@@ -40,86 +40,50 @@ static int open_component(struct sde_model *model, const char *name, const char 
 	return sde_component_weights(component, ret_weights, error);
 }
 
-/* A checkpoint file brings no vocabulary. OpenCLIP's encoders were trained with padding by token 0, which is "!". */
-static int load_tokenizer(struct sde_text_tower *tower, const struct sde_component *component,
-			  struct sde_error *error)
+/* The class of the model's denoiser: that of model_index.json, else of the folder's config.json. */
+static int find_denoiser(struct sde_model *model, const struct sde_denoiser_class **ret_class,
+			 struct sde_error *error)
 {
-	int r;
-
-	if (!component->checkpoint)
-		return sde_clip_tokenizer_load(component->path, &tower->tokenizer, error);
-	r = sde_clip_tokenizer_builtin(&tower->tokenizer, error);
-	if (r >= 0 && tower->clip.config.hidden_act != SDE_CLIP_QUICK_GELU)
-		r = sde_clip_tokenizer_set_pad(tower->tokenizer, 0);
-	return r;
-}
-
-static int load_tower(struct sde_model *model, const char *encoder, const char *tokenizer,
-		      struct sde_error *error)
-{
-	struct sde_text_tower *tower = &model->towers[model->n_towers];
+	const struct sde_component *component = sde_model_dir_find(model->dir, "unet");
+	const struct sde_denoiser_class *class;
 	_cleanup_json_ json_t *config = NULL;
-	const struct sde_component *component;
-	struct sde_clip_config clip;
-	char what[64];
+	const char *name;
 	int r;
 
-	snprintf(what, sizeof(what), "%s/config.json", encoder);
-	model->n_towers++;
-	r = sde_model_dir_require(model->dir, encoder, &component, error);
+	if (!component)
+		component = sde_model_dir_find(model->dir, "transformer");
+	r = component ? 0 : sde_model_dir_require(model->dir, "unet", &component, error);
+	if (r >= 0)
+		r = sde_component_config(component, &config, error);
 	if (r < 0)
 		return r;
-	if (component->class_name && strncmp(component->class_name, "CLIPTextModel", 13) != 0)
-		return sde_error_set(error, -ENOTSUP,
-				     "%s: '%s' is a %.60s; this engine paints with CLIPTextModel "
-				     "and CLIPTextModelWithProjection",
-				     model->dir->path, encoder, component->class_name);
-	r = open_component(model, encoder, NULL, &config, &tower->weights, error);
-	if (r >= 0)
-		r = sde_clip_config_parse(config, what, &clip, error);
-	if (r >= 0)
-		r = sde_clip_bind(&tower->clip, &clip, tower->weights, error);
-	if (r >= 0)
-		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
-	if (r >= 0)
-		r = load_tokenizer(tower, component, error);
-	return r;
+	name = component->class_name ? component->class_name
+				     : json_string_value(json_object_get(config, "_class_name"));
+	for (size_t i = 0; (class = sde_denoiser_class_at(i)); i++)
+		if (strcmp(class->folder, component->name) == 0 &&
+		    (!name || strcmp(class->name, name) == 0)) {
+			*ret_class = class;
+			return 0;
+		}
+	return sde_error_set(error, -ENOTSUP,
+			     "%s: '%s' is a %.60s; this engine computes UNet2DConditionModel, "
+			     "SD3Transformer2DModel and FluxTransformer2DModel",
+			     model->dir->path, component->name, name);
 }
 
-/* A refiner of SDXL has the second encoder alone. */
-static int load_text_encoders(struct sde_model *model, struct sde_error *error)
-{
-	const bool second = sde_model_dir_find(model->dir, "text_encoder_2");
-	int r = 0;
-
-	if (!second || sde_model_dir_find(model->dir, "text_encoder"))
-		r = load_tower(model, "text_encoder", "tokenizer", error);
-	if (r >= 0 && second)
-		r = load_tower(model, "text_encoder_2", "tokenizer_2", error);
-	return r;
-}
-
-/* The first component of a class that the engine has. */
 static int load_denoiser(struct sde_model *model, struct sde_error *error)
 {
 	_cleanup_json_ json_t *config = NULL;
-	const struct sde_denoiser_class *class = sde_denoiser_class_at(0);
+	const struct sde_denoiser_class *class = NULL;
 	char what[64];
 	int r;
 
-	if (sde_model_dir_find(model->dir, "transformer"))
-		return sde_error_set(error, -ENOTSUP,
-				     "%s: models with a transformer (SD3, FLUX) are not supported "
-				     "yet",
-				     model->dir->path);
-	for (size_t i = 0; sde_denoiser_class_at(i); i++)
-		if (sde_model_dir_find(model->dir, sde_denoiser_class_at(i)->folder)) {
-			class = sde_denoiser_class_at(i);
-			break;
-		}
+	r = find_denoiser(model, &class, error);
+	if (r < 0)
+		return r;
 	snprintf(what, sizeof(what), "%s/config.json", class->folder);
-	r = open_component(model, class->folder, class->name, &config, &model->denoiser_weights,
-			   error);
+	r = sde_model_open_component(model, class->folder, NULL, &config, &model->denoiser_weights,
+				     error);
 	if (r >= 0)
 		r = class->bind(&model->denoiser, config, what, model->denoiser_weights, error);
 	return r;
@@ -130,35 +94,74 @@ static int load_vae(struct sde_model *model, struct sde_error *error)
 	_cleanup_json_ json_t *config = NULL;
 	int r;
 
-	r = open_component(model, "vae", NULL, &config, &model->vae_weights, error);
+	r = sde_model_open_component(model, "vae", NULL, &config, &model->vae_weights, error);
 	if (r >= 0)
 		r = sde_vae_bind(&model->vae, config, "vae/config.json", model->vae_weights, error);
 	return r;
 }
 
+/* What SDXL is told besides the text: sizes, a sinusoid each. */
+static int check_sdxl(const struct sde_model *model, struct sde_error *error)
+{
+	const struct sde_unet_config *unet = &model->denoiser.unet.config;
+	const int ids = model->aesthetic ? 5 : 6, text = sde_model_pooled_width(model);
+
+	if (unet->projection_class_embeddings_input_dim !=
+	    text + ids * unet->addition_time_embed_dim)
+		return sde_error_set(error, -EINVAL,
+				     "the U-Net takes %d added channels, not the %d of the pooled "
+				     "text and %d sizes",
+				     unet->projection_class_embeddings_input_dim,
+				     text + ids * unet->addition_time_embed_dim, ids);
+	return 0;
+}
+
+/* A context with T5's rows: all encoders' states must fit its width. */
+static int check_t5(const struct sde_model *model, struct sde_error *error)
+{
+	const int context = model->denoiser.context_width;
+	int clip = 0;
+
+	for (int i = 0; i < model->n_towers; i++)
+		clip += model->towers[i].clip.config.hidden_size;
+	if (model->t5.tokenizer && model->t5.t5.config.d_model != context)
+		return sde_error_set(error, -EINVAL,
+				     "the transformer attends to %d channels, T5 gives %d", context,
+				     model->t5.t5.config.d_model);
+	if (!model->family->t5_alone && clip > context)
+		return sde_error_set(error, -EINVAL,
+				     "the transformer attends to %d channels, the CLIP encoders "
+				     "give %d",
+				     context, clip);
+	if (sde_model_pooled_width(model) != model->denoiser.pooled_width)
+		return sde_error_set(error, -EINVAL,
+				     "the transformer takes pooled text of %d channels, the text "
+				     "encoders give %d",
+				     model->denoiser.pooled_width, sde_model_pooled_width(model));
+	return 0;
+}
+
 static int check_together(struct sde_model *model, struct sde_error *error)
 {
 	const int latent = model->vae.latent_channels, in = model->denoiser.in_channels;
-	const struct sde_unet_config *unet = &model->denoiser.unet.config;
-	const int context = sde_model_context_width(model), ids = model->aesthetic ? 5 : 6;
+	const int f = model->vae.factor;
+	const int mask = model->family->mask_form == SDE_MASK_PIXELS ? f * f : 1;
+	int r = 0;
 
-	if (model->denoiser.context_width != context)
+	if (model->family->t5)
+		r = check_t5(model, error);
+	else if (model->denoiser.context_width != sde_model_context_width(model))
+		r = sde_error_set(error, -EINVAL,
+				  "the U-Net attends to %d channels, the text encoders give %d",
+				  model->denoiser.context_width, sde_model_context_width(model));
+	if (r >= 0 && sde_model_is_sdxl(model))
+		r = check_sdxl(model, error);
+	if (r < 0)
+		return r;
+	if (model->denoiser.out_channels != latent || (in != latent && in != 2 * latent + mask))
 		return sde_error_set(error, -EINVAL,
-				     "the U-Net attends to %d channels, the text encoders give %d",
-				     model->denoiser.context_width, context);
-	if (unet->text_time &&
-	    unet->projection_class_embeddings_input_dim !=
-		    sde_model_pooled_width(model) + ids * unet->addition_time_embed_dim)
-		return sde_error_set(
-			error, -EINVAL,
-			"the U-Net takes %d added channels, not the %d of the pooled "
-			"text and %d sizes",
-			unet->projection_class_embeddings_input_dim,
-			sde_model_pooled_width(model) + ids * unet->addition_time_embed_dim, ids);
-	if (model->denoiser.out_channels != latent || (in != latent && in != 2 * latent + 1))
-		return sde_error_set(error, -EINVAL,
-				     "a U-Net of %d input and %d output channels does not fit an "
-				     "autoencoder of %d latent channels",
+				     "a denoiser of %d input and %d output channels does not fit "
+				     "an autoencoder of %d latent channels",
 				     in, model->denoiser.out_channels, latent);
 	if (model->vae.in_channels != 3 || model->vae.out_channels != 3)
 		return sde_error_set(error, -EINVAL, "the autoencoder is not one of RGB pictures");
@@ -172,16 +175,18 @@ static void load_flags(struct sde_model *model)
 	const json_t *aesthetic = json_object_get(index, "requires_aesthetics_score");
 	const json_t *zeros = json_object_get(index, "force_zeros_for_empty_prompt");
 
-	if (!model->denoiser.unet.config.text_time)
+	if (!sde_model_is_sdxl(model))
 		return;
-	model->aesthetic = index ? json_is_true(aesthetic) : model->n_towers == 1;
+	model->aesthetic =
+		index ? json_is_true(aesthetic) : !sde_model_dir_find(model->dir, "text_encoder");
 	model->zero_negative = index ? !json_is_false(zeros) : !model->aesthetic;
 }
 
 /* What a person gets who asks for nothing: sdd.json beside model_index.json, else what suits most models of the family. */
 static int load_defaults(struct sde_model *model, struct sde_error *error)
 {
-	const int f = sde_model_factor(model);
+	const int f = sde_model_factor(model), grain = sde_model_grain(model);
+	const int most = model->denoiser.side_max > 0 ? model->denoiser.side_max * f : SIDE_MAX;
 	_cleanup_json_ json_t *object = NULL;
 	struct sde_config_keys keys = {.what = "sdd.json", .error = error};
 	struct sde_model_info *info = &model->info;
@@ -192,19 +197,23 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 		return r;
 	keys.object = object;
 	if (side == 0)
-		side = 64 * f;
+		side = model->family->native_size;
 	if (side > SIDE_MAX)
 		return sde_error_set(error, -EINVAL,
-				     "%s/unet/config.json: 'sample_size' is %d, must be at most %d",
-				     model->dir->path, model->denoiser.sample_size, SIDE_MAX / f);
+				     "%s/%s/config.json: 'sample_size' is %d, must be at most %d",
+				     model->dir->path, model->denoiser.class->folder,
+				     model->denoiser.sample_size, SIDE_MAX / f);
 	info->family = model->family->name;
 	info->in_channels = model->denoiser.in_channels;
-	info->native_size = sde_config_int(&keys, "native_size", side, f, SIDE_MAX);
-	if (info->native_size % f != 0)
+	info->native_size = sde_config_int(&keys, "native_size", side, grain,
+					   most < SIDE_MAX ? most : SIDE_MAX);
+	if (info->native_size % grain != 0)
 		sde_config_fail(&keys, "'native_size' is %d, must be a multiple of %d",
-				info->native_size, f);
+				info->native_size, grain);
 	info->min_side = info->native_size;
-	info->max_side = info->native_size * 3 / 2 / f * f;
+	info->max_side = info->native_size * 3 / 2 / grain * grain;
+	if (info->max_side > most)
+		info->max_side = most / grain * grain;
 	info->default_steps = sde_config_int(&keys, "steps", model->family->steps, 1, 1000);
 	info->default_guidance =
 		sde_config_real(&keys, "guidance_scale", model->family->guidance_scale, 0, 100);
@@ -213,6 +222,8 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 	info->default_sampler = model->default_sampler;
 	info->weight_bytes =
 		sde_weights_bytes(model->denoiser_weights) + sde_weights_bytes(model->vae_weights);
+	if (model->t5.weights)
+		info->weight_bytes += sde_weights_bytes(model->t5.weights);
 	for (int i = 0; i < model->n_towers; i++)
 		info->weight_bytes += sde_weights_bytes(model->towers[i].weights);
 	if (keys.r < 0)
@@ -255,20 +266,24 @@ static int load(struct sde_model *model, const char *path, struct sde_error *err
 	r = sde_model_dir_open(path, &model->dir, error);
 	if (r >= 0)
 		r = load_denoiser(model, error);
-	if (r >= 0)
-		r = load_text_encoders(model, error);
-	if (r >= 0)
-		r = load_vae(model, error);
 	if (r >= 0) {
 		load_flags(model);
 		model->family = sde_family_of(&model->denoiser, model->aesthetic);
-		r = check_together(model, error);
+		r = sde_model_load_text(model, error);
 	}
+	if (r >= 0)
+		r = load_vae(model, error);
+	if (r >= 0)
+		r = check_together(model, error);
 	if (r < 0)
 		return r;
 	scheduler = sde_model_dir_find(model->dir, "scheduler");
 	if (scheduler)
 		r = sde_component_config(scheduler, &model->scheduler_config, error);
+	else if (model->family->flow)
+		model->scheduler_config =
+			json_pack("{s:s, s:f}", "_class_name", "FlowMatchEulerDiscreteScheduler",
+				  "shift", FLOW_SHIFT);
 	if (r >= 0)
 		r = load_defaults(model, error);
 	if (r >= 0)
@@ -295,22 +310,13 @@ int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model
 	return 0;
 }
 
-static void tower_clear(struct sde_text_tower *tower, struct sde_runner *runner)
-{
-	sde_runner_forget(runner, &tower->clip);
-	sde_clip_clear(&tower->clip);
-	sde_clip_tokenizer_free(tower->tokenizer);
-	sde_weights_free(tower->weights);
-}
-
 struct sde_model *sde_model_unref(struct sde_model *model)
 {
 	if (!model || --model->references > 0)
 		return NULL;
 	sde_model_forget_adapted(model);
 	sde_controls_forget(model);
-	for (int i = 0; i < model->n_towers; i++)
-		tower_clear(&model->towers[i], model->runner);
+	sde_model_clear_text(model);
 	sde_denoiser_clear(&model->denoiser, model->runner);
 	sde_preview_clear(&model->preview, model->runner);
 	sde_vae_clear(&model->vae, model->runner);

@@ -11,6 +11,7 @@
 #include "daemon/engine/formats/model-dir.h"
 #include "daemon/engine/preview.h"
 #include "daemon/engine/tokenizer/clip.h"
+#include "daemon/engine/tokenizer/t5.h"
 
 struct sde_adapted;
 struct sde_adapted_cache;
@@ -29,6 +30,13 @@ struct sde_text_tower {
 	struct sde_clip clip;
 };
 
+/* The same with a T5; tokenizer NULL: the model has none. */
+struct sde_t5_tower {
+	struct sde_t5_tokenizer *tokenizer;
+	struct sde_weights *weights;
+	struct sde_t5 t5;
+};
+
 struct sde_model {
 	unsigned int references;
 	struct sde_runner *runner; /* the engine's */
@@ -37,6 +45,7 @@ struct sde_model {
 	struct sde_text_tower
 		towers[SDE_TOWERS_MAX]; /* in the order of their channels in the context */
 	int n_towers;
+	struct sde_t5_tower t5;
 	const struct sde_family *family;
 	struct sde_weights *denoiser_weights, *vae_weights;
 	struct sde_denoiser denoiser;
@@ -58,8 +67,31 @@ static inline int sde_model_factor(const struct sde_model *model)
 	return model->vae.factor;
 }
 
+/* Sides of pictures are multiples of it, pixels. */
+static inline int sde_model_grain(const struct sde_model *model)
+{
+	return model->vae.factor * model->denoiser.patch;
+}
+
+/* Conditioned on the pooled text and the sizes of the picture. */
+static inline bool sde_model_is_sdxl(const struct sde_model *model)
+{
+	return model->denoiser.class == &sde_denoiser_unet && model->denoiser.unet.config.text_time;
+}
+
 /* The denoiser takes more than latents: a mask and the masked picture's latents behind them. */
 static inline bool sde_model_fills(const struct sde_model *model)
 {
 	return model->denoiser.in_channels != model->vae.latent_channels;
 }
+
+/*
+ * model-text.c: the text encoders and tokenizers that the model's family has; and their end.
+ */
+int sde_model_load_text(struct sde_model *model, struct sde_error *error);
+void sde_model_clear_text(struct sde_model *model);
+
+/* The config and weights of a component, which must be of this class (NULL: the config tells); both owned by the caller. */
+int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,
+			     json_t **ret_config, struct sde_weights **ret_weights,
+			     struct sde_error *error);

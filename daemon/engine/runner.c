@@ -10,7 +10,8 @@
 
 #include "daemon/engine/error.h"
 
-#define PROGRAMS_MAX 8
+#define PROGRAMS_MAX                                                                               \
+	12 /* SD3: two of each CLIP, T5, transformer with and without a layer, autoencoder twice */
 
 struct program {
 	const void *module;

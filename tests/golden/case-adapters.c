@@ -46,7 +46,7 @@ static int use_loras(struct golden_case *c, struct sde_model *model)
 int golden_embed_ids(struct golden_case *c, struct sde_model *model, const struct sde_words *words,
 		     struct golden_text *ret)
 {
-	struct sde_prompt prompts[SDE_TOWERS_MAX];
+	struct sde_text text = {0};
 	struct sde_error error = {0};
 
 	*ret = (struct golden_text){.width = sde_model_context_width(model),
@@ -62,13 +62,13 @@ int golden_embed_ids(struct golden_case *c, struct sde_model *model, const struc
 			chunk->ids[i] = ids->i32[i];
 			chunk->weights[i] = 1;
 		}
-		prompts[k] = (struct sde_prompt){.chunks = chunk, .count = 1};
+		text.clip[k] = (struct sde_prompt){.chunks = chunk, .count = 1};
 		if (words)
-			sde_words_attach(words, k, &prompts[k]);
+			sde_words_attach(words, k, &text.clip[k]);
 	}
 	ret->context = golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)ret->width);
 	ret->pooled = golden_floats((size_t)ret->pooled_width);
-	if (sde_model_embed(model, prompts, 0, ret->context, ret->pooled, &error) < 0)
+	if (sde_model_embed(model, &text, 0, ret->context, ret->pooled, &error) < 0)
 		return golden_fail_error(c, "text encoder", &error);
 	golden_expect_f32(c, model->n_towers > 1 ? "context" : "last_hidden_state", ret->context,
 			  GOLDEN_SHAPE(1, SDE_PROMPT_LENGTH, ret->width));
@@ -132,17 +132,12 @@ static int embed_prompts(struct golden_case *c, struct sde_model *model, float *
 	struct sde_error error = {0};
 
 	for (int i = 0; i < 2; i++) {
-		const char *text = golden_param_string(c, keys[i], "");
-		struct sde_prompt prompts[SDE_TOWERS_MAX];
+		const char *prompt = golden_param_string(c, keys[i], "");
+		const char *const texts[SDE_TEXTS_MAX] = {prompt, prompt, prompt};
+		struct sde_text text;
 
-		for (int k = 0; k < model->n_towers; k++) {
-			const struct sde_clip_tokenizer *tokenizer = model->towers[k].tokenizer;
-
-			if (sde_prompt_plain(tokenizer, sde_clip_tokenizer_pad(tokenizer), text,
-					     strlen(text), &prompts[k], &error) < 0)
-				return golden_fail_error(c, "prompt", &error);
-		}
-		if (sde_model_embed(model, prompts, 0, embeds + (size_t)i * row,
+		if (sde_text_cut(model, texts, false, NULL, 0, &text, &error) < 0 ||
+		    sde_model_embed(model, &text, 0, embeds + (size_t)i * row,
 				    pooled + i * sde_model_pooled_width(model), &error) < 0)
 			return golden_fail_error(c, "prompt", &error);
 	}

@@ -68,7 +68,7 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 	const struct golden_tensor *image = golden_input_u8(c, "image");
 	const char *prompt = golden_param_string(c, "prompt", "");
 	struct sde_engine *engine;
-	struct sde_prompt chunks;
+	struct sde_text text;
 	struct sde_image pixels;
 	struct sde_model *model;
 	float *values;
@@ -95,12 +95,10 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 		golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)sde_model_context_width(model));
 	if (sde_vae_encode(model->runner, &model->vae, values, NULL, 1, height, width, *ret_latents,
 			   &inversion->error) < 0 ||
-	    sde_prompt_plain(model->towers[0].tokenizer,
-			     sde_clip_tokenizer_pad(model->towers[0].tokenizer), prompt,
-			     strlen(prompt), &chunks, &inversion->error) < 0)
+	    sde_text_cut(model, &prompt, false, NULL, 0, &text, &inversion->error) < 0)
 		return golden_fail_error(c, "encode", &inversion->error);
-	chunks.count = 1;
-	if (sde_model_embed(model, &chunks, 0, inversion->embeds, NULL, &inversion->error) < 0)
+	text.clip[0].count = 1;
+	if (sde_model_embed(model, &text, 0, inversion->embeds, NULL, &inversion->error) < 0)
 		return golden_fail_error(c, "prompt", &inversion->error);
 	return GOLDEN_PASS;
 }

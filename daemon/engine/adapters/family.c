@@ -63,9 +63,15 @@ const char *sde_adapter_family(const struct sde_weights *weights)
 
 const char *sde_family_words(const char *family)
 {
-	static const char *const words[][2] = {
-		{"sd1", SD1}, {"sd2", SD2},   {"sdxl", SDXL},
-		{"sd3", SD3}, {"flux", FLUX}, {"sdxl-refiner", "the refiner of SDXL"}};
+	static const char *const words[][2] = {{"sd1", SD1},
+					       {"sd2", SD2},
+					       {"sdxl", SDXL},
+					       {"sd3", SD3},
+					       {"sd3.5", SD3},
+					       {"flux", FLUX},
+					       {"flux-schnell", FLUX},
+					       {"flux-fill", FLUX},
+					       {"sdxl-refiner", "the refiner of SDXL"}};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcmp(words[i][0], family) == 0)

@@ -24,7 +24,9 @@ struct run {
 	struct sde_scheduler *scheduler;
 	int h, w, channels, in_channels, f;
 	size_t pixels, n, all; /* pixels = h * w */
+	int mask_channels;     /* that a filling denoiser takes, 0: it takes latents alone */
 	bool guidance;
+	double guidance_factor; /* of classifier-free guidance, when on */
 	size_t begin;
 	const double *timesteps;
 	size_t n_timesteps;
@@ -35,7 +37,7 @@ struct run {
 
 bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale)
 {
-	return guidance_scale > 1.0 && !model->denoiser.guidance_embedding;
+	return guidance_scale > 1.0 && !model->family->distilled;
 }
 
 static int floats_new(struct run *run, float **ret_values, size_t n)
@@ -63,12 +65,14 @@ static void run_clear(struct run *run)
 static int check_request(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
+	const int layers = run->model->denoiser.skippable_layers;
+	const int grain = sde_model_grain(run->model);
 
-	if (request->height < run->f || request->width < run->f || request->height % run->f != 0 ||
-	    request->width % run->f != 0)
+	if (request->height < grain || request->width < grain || request->height % grain != 0 ||
+	    request->width % grain != 0)
 		return sde_error_set(run->error, -EINVAL,
 				     "width and height must be multiples of %d, they are %d and %d",
-				     run->f, request->width, request->height);
+				     grain, request->width, request->height);
 	if (request->kind != SDE_SD_TXT2IMG &&
 	    (!(request->image || (request->image_latents && request->kind == SDE_SD_IMG2IMG)) ||
 	     request->n_images < 1 || request->batch % request->n_images != 0))
@@ -84,11 +88,14 @@ static int check_request(struct run *run)
 			request->denoising_start, request->denoising_end);
 	if (request->kind == SDE_SD_INPAINT && !request->mask && !request->soft_mask)
 		return sde_error_set(run->error, -EINVAL, "inpainting needs a mask");
-	if (run->in_channels != run->channels &&
-	    (request->kind != SDE_SD_INPAINT || run->in_channels != 2 * run->channels + 1))
+	if (run->mask_channels > 0 && (request->kind != SDE_SD_INPAINT || !request->mask))
 		return sde_error_set(run->error, -EINVAL,
-				     "a U-Net of %d input channels cannot do this kind of job",
+				     "a denoiser of %d input channels fills in masked pictures "
+				     "and does nothing else",
 				     run->in_channels);
+	if (layers < 64 && request->skipped_layers >> layers != 0)
+		return sde_error_set(run->error, -EINVAL,
+				     "this denoiser has no such layers to leave out");
 	return 0;
 }
 
@@ -113,6 +120,44 @@ static size_t begin_below(const struct run *run)
 	return run->n_timesteps - n;
 }
 
+/*
+ * The schedule of a flow model depends on its family, and with dynamic shifting on the number of image tokens: what diffusers'
+ * pipelines of SD3 and FLUX pass to the scheduler.
+ */
+static int set_timesteps(struct run *run)
+{
+	const struct sde_scheduler_config *config = sde_scheduler_get_config(run->scheduler);
+	const int patch = run->model->denoiser.patch;
+	struct sde_timesteps_request timesteps = run->request->timesteps;
+	const size_t n = (size_t)timesteps.num_inference_steps;
+	double *sigmas = NULL;
+	int r;
+
+	if (run->model->family->flow && config->use_dynamic_shifting &&
+	    config->class_id != SDE_SCHEDULER_FLOW_MATCH_HEUN) {
+		timesteps.has_mu = true;
+		timesteps.mu = sde_flux_mu(run->h / patch * (run->w / patch),
+					   config->base_image_seq_len, config->max_image_seq_len,
+					   config->base_shift, config->max_shift);
+	}
+	if (run->model->family->even_sigmas && config->class_id == SDE_SCHEDULER_FLOW_MATCH_EULER &&
+	    timesteps.num_inference_steps > 0 &&
+	    timesteps.num_inference_steps <= SDE_TRAIN_TIMESTEPS_MAX) {
+		sigmas = calloc(n, sizeof(*sigmas));
+		if (!sigmas)
+			return sde_error_set(run->error, -ENOMEM, "no memory for %zu steps", n);
+		for (size_t i = 0; i < n; i++)
+			sigmas[i] = n > 1 ? 1.0 + (double)i * ((1.0 / (double)n - 1.0) /
+							       (double)(n - 1))
+					  : 1.0;
+		timesteps.sigmas = sigmas;
+		timesteps.n_sigmas = n;
+	}
+	r = sde_scheduler_set_timesteps(run->scheduler, &timesteps, run->error);
+	free(sigmas);
+	return r;
+}
+
 static int start_scheduler(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
@@ -123,7 +168,7 @@ static int start_scheduler(struct run *run)
 	r = sde_scheduler_new(request->scheduler, &run->scheduler, run->error);
 	if (r < 0)
 		return r;
-	r = sde_scheduler_set_timesteps(run->scheduler, &request->timesteps, run->error);
+	r = set_timesteps(run);
 	if (r < 0)
 		return r;
 	run->timesteps = sde_scheduler_timesteps(run->scheduler, &run->n_timesteps);
@@ -132,7 +177,8 @@ static int start_scheduler(struct run *run)
 	} else if (request->kind != SDE_SD_TXT2IMG) {
 		if (request->timesteps.n_timesteps > 0)
 			n = (int)request->timesteps.n_timesteps;
-		r = sde_steps_img2img(n, request->strength, &range, run->error);
+		r = (run->model->family->flow ? sde_steps_img2img_flow : sde_steps_img2img)(
+			n, request->strength, &range, run->error);
 		if (r < 0)
 			return r;
 		run->begin = (size_t)range.start * (size_t)sde_scheduler_order(run->scheduler);
@@ -176,7 +222,7 @@ static int encode(struct run *run, const float *images, int n_images, float *ret
 	return r;
 }
 
-/* img2img with one generator an image encodes a picture for each; else the pictures once. */
+/* SD's img2img with one generator an image encodes a picture for each; else the pictures once. */
 static int encode_source(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
@@ -193,8 +239,8 @@ static int encode_source(struct run *run)
 				request->image_latents[i % ((size_t)request->n_images * run->n)];
 		return 0;
 	}
-	if (request->kind == SDE_SD_INPAINT || request->n_images == request->batch ||
-	    request->noise->n_rngs < 2)
+	if (request->kind == SDE_SD_INPAINT || run->model->family->flow ||
+	    request->n_images == request->batch || request->noise->n_rngs < 2)
 		return encode(run, request->image, request->n_images, run->image_latents);
 	r = floats_new(run, &copies, (size_t)request->batch * image);
 	for (int i = 0; r >= 0 && i < request->batch; i++)
@@ -214,7 +260,9 @@ static int prepare_latents(struct run *run)
 			  (request->kind == SDE_SD_INPAINT && request->strength >= 1.0);
 	int r = 0;
 
-	if (!pure || (request->kind == SDE_SD_INPAINT && run->in_channels == run->channels))
+	/* flow pipelines encode, and draw for it, even what pure noise will cover */
+	if (!pure || (request->kind == SDE_SD_INPAINT &&
+		      (run->mask_channels == 0 || run->model->family->flow)))
 		r = encode_source(run);
 	if (r >= 0 && request->denoising_start > 0) {
 		/* the picture comes out of an earlier part of the schedule, with its noise */
@@ -234,23 +282,37 @@ static int prepare_latents(struct run *run)
 	return 0;
 }
 
-/* The mask at the latent's resolution and the masked image's latents. */
+/* (height, width) -> (f * f, h, w): channel dy * f + dx is the pixel there of every latent. */
+static void spread_pixels(const struct run *run, const float *mask, float *ret_mask)
+{
+	const size_t f = (size_t)run->f, h = (size_t)run->h, w = (size_t)run->w;
+
+	for (size_t y = 0; y < h * f; y++)
+		for (size_t x = 0; x < w * f; x++)
+			ret_mask[((y % f * f + x % f) * h + y / f) * w + x / f] = *mask++;
+}
+
+/* The mask in the form that the denoiser or the blending takes, and the masked image's latents. */
 static int prepare_mask(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
 	const size_t area = run->pixels * (size_t)run->f * (size_t)run->f;
 	const int n = request->n_images;
+	const bool pixels = run->model->family->mask_form == SDE_MASK_PIXELS;
+	const size_t row = run->pixels * (size_t)(run->mask_channels > 0 ? run->mask_channels : 1);
 	float *images = NULL;
 	int r;
 
-	r = floats_new(run, &run->mask, (size_t)request->batch * run->pixels);
+	r = floats_new(run, &run->mask, (size_t)request->batch * row);
 	if (r < 0)
 		return r;
 	for (int b = 0; b < request->batch; b++) {
-		float *to = run->mask + (size_t)b * run->pixels;
+		float *to = run->mask + (size_t)b * row;
 
 		if (request->soft_mask)
 			memcpy(to, request->soft_mask, run->pixels * sizeof(float));
+		else if (run->mask_channels > 0 && pixels)
+			spread_pixels(run, request->mask + (size_t)(b % n) * area, to);
 		else
 			sde_mask_reduce(request->mask + (size_t)(b % n) * area,
 					(uint32_t)request->width, (uint32_t)request->height,
@@ -275,26 +337,62 @@ static int prepare_mask(struct run *run)
 	return r;
 }
 
-/* The U-Net's input: scaled latents [, mask, masked latents], twice with guidance. */
+/* The denoiser's input: scaled latents [, mask, masked latents], twice with guidance. */
 static void make_input(struct run *run)
 {
 	const size_t row = (size_t)run->in_channels * run->pixels;
+	const size_t mask = (size_t)run->mask_channels * run->pixels;
+	const bool behind = run->model->family->mask_form == SDE_MASK_PIXELS;
 
 	sde_scheduler_scale_model_input(run->scheduler, run->latents, run->scratch, run->all);
 	for (size_t b = 0; b < (size_t)run->request->batch; b++) {
 		float *to = run->input + b * row;
 
 		memcpy(to, run->scratch + b * run->n, run->n * sizeof(float));
-		if (run->in_channels != run->channels) {
-			memcpy(to + run->n, run->mask + b * run->pixels,
-			       run->pixels * sizeof(float));
-			memcpy(to + run->n + run->pixels, run->masked + b * run->n,
+		if (run->mask_channels > 0) {
+			memcpy(to + run->n + (behind ? run->n : 0), run->mask + b * mask,
+			       mask * sizeof(float));
+			memcpy(to + run->n + (behind ? 0 : mask), run->masked + b * run->n,
 			       run->n * sizeof(float));
 		}
 	}
 	if (run->guidance)
 		memcpy(run->input + (size_t)run->request->batch * row, run->input,
 		       (size_t)run->request->batch * row * sizeof(float));
+}
+
+/*
+ * Skip layer guidance (SD3.5): on from what the network says without some of its blocks to what it says with them, in the part
+ * of the steps where it is asked for. call: that of the guided prediction in run->pair.
+ */
+static int guide_past_layers(struct run *run, struct sde_denoiser_call call, size_t step)
+{
+	const struct sde_sd_request *request = run->request;
+	const double n = request->timesteps.num_inference_steps, i = (double)step;
+	const size_t batch = (size_t)request->batch;
+	const float scale = (float)request->skip_scale;
+	const float *positive = run->pair + run->all;
+	float *skipped;
+	int r;
+
+	if (!request->skipped_layers || !(i > n * request->skip_start) ||
+	    !(i < n * request->skip_stop))
+		return 0;
+	call.sample += batch * (size_t)run->in_channels * run->pixels;
+	call.context +=
+		batch * (size_t)request->tokens * (size_t)sde_model_context_width(run->model);
+	call.pooled += batch * (size_t)call.pooled_width;
+	call.batch = request->batch;
+	call.skipped_layers = request->skipped_layers;
+	r = floats_new(run, &skipped, run->all);
+	if (r < 0)
+		return r;
+	r = sde_denoiser_forward(run->model->runner, sde_model_denoiser(run->model), &call, skipped,
+				 run->error);
+	for (size_t k = 0; r >= 0 && k < run->all; k++)
+		run->pair[k] += scale * (positive[k] - skipped[k]);
+	free(skipped);
+	return r;
 }
 
 static int predict(struct run *run, size_t i)
@@ -328,11 +426,11 @@ static int predict(struct run *run, size_t i)
 				 run->pair, run->error);
 	if (r < 0 || !run->guidance)
 		return r;
-	sde_guidance_apply(run->pair, run->pair, run->all, (float)request->guidance_scale);
+	sde_guidance_apply(run->pair, run->pair, run->all, (float)run->guidance_factor);
 	if (request->guidance_rescale > 0)
 		sde_guidance_rescale(run->pair, run->pair + run->all, (size_t)request->batch,
 				     run->n, request->guidance_rescale);
-	return 0;
+	return guide_past_layers(run, call, i - run->begin);
 }
 
 /*
@@ -412,7 +510,7 @@ static void preview(struct run *run, size_t i, bool blends)
 static int sample(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
-	const bool blends = request->kind == SDE_SD_INPAINT && run->in_channels == run->channels;
+	const bool blends = request->kind == SDE_SD_INPAINT && run->mask_channels == 0;
 	const int total = (int)(run->n_timesteps - run->begin);
 	struct noise_call call = {run};
 	struct sde_step_args args = SDE_STEP_ARGS_INIT;
@@ -491,7 +589,10 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 	run.pixels = (size_t)run.h * (size_t)run.w;
 	run.n = run.pixels * (size_t)run.channels;
 	run.all = run.n * (size_t)request->batch;
-	run.guidance = sde_sd_uses_guidance(model, request->guidance_scale);
+	run.mask_channels = sde_model_fills(model) ? run.in_channels - 2 * run.channels : 0;
+	run.guidance_factor =
+		model->family->distilled ? request->true_cfg_scale : request->guidance_scale;
+	run.guidance = run.guidance_factor > 1.0;
 	rows = (size_t)request->batch * (run.guidance ? 2 : 1);
 	r = check_request(&run);
 	if (r >= 0)

@@ -1,6 +1,7 @@
 /*
- * The sampling loop of Stable Diffusion 1.x, 2.x and XL, with the arithmetic, order of random draws and rounding of diffusers'
- * StableDiffusion[XL]Pipeline, ...Img2ImgPipeline and ...InpaintPipeline: same seed, same picture. Everything is explicit
+ * The sampling loop of Stable Diffusion 1.x, 2.x, XL and 3, and of FLUX, with the arithmetic, order of random draws and rounding of
+ * diffusers' StableDiffusion[XL|3]Pipeline, FluxPipeline, their Img2Img and Inpaint forms and FluxFillPipeline: same seed, same
+ * picture. Latents are never packed here, FLUX's neither. Everything is explicit
  * here: embeddings, tensors, generators. What a person asks for is translated into it by job.c.
  *
  * Arrays are float32, NCHW, row-major; images in -1..1.
@@ -26,16 +27,18 @@ struct sde_sd_request {
 	struct sde_timesteps_request timesteps; /* num_inference_steps or a list */
 	int batch;				/* images in all */
 	int height, width;			/* pixels, multiples of the VAE's factor */
-	double guidance_scale;			/* > 1: classifier-free guidance */
-	double guidance_rescale;		/* 0 = off */
-	double eta;				/* DDIM */
-	double strength;			/* img2img, inpaint: > 0 .. 1 */
+	double guidance_scale; /* > 1: classifier-free guidance; distilled families: what the network is told */
+	double true_cfg_scale;	 /* distilled families: > 1: classifier-free guidance as well */
+	double guidance_rescale; /* 0 = off */
+	double eta;		 /* DDIM */
+	double strength;	 /* img2img, inpaint: > 0 .. 1 */
 	/*
 	 * (batch, tokens, cross_attention_dim); with guidance (2 * batch, ...), negative rows first. Borrowed.
 	 */
 	const float *prompt_embeds;
 	int tokens;
-	const float *pooled;   /* SDXL: rows like prompt_embeds' of the model's pooled width */
+	const float
+		*pooled; /* SDXL, SD3, FLUX: rows like prompt_embeds' of the model's pooled width */
 	const float *time_ids; /* SDXL: rows of n_time_ids */
 	int n_time_ids;
 	/*
@@ -43,6 +46,12 @@ struct sde_sd_request {
 	 * and, image to image, from denoising_start on, in place of strength and without adding noise. 0: whole.
 	 */
 	double denoising_start, denoising_end;
+	/*
+	 * SD3.5's skip layer guidance: with classifier-free guidance, add skip_scale times what leaving these blocks out (bit i: block
+	 * i) changes, at steps i of n with skip_start * n < i < skip_stop * n.
+	 */
+	uint64_t skipped_layers;
+	double skip_scale, skip_start, skip_stop;
 	const float *image; /* (n_images, 3, height, width) */
 	const float *mask;  /* (n_images, height, width), 0 or 1; 1 = repaint */
 	int n_images;	    /* divides batch */
@@ -67,7 +76,7 @@ struct sde_sd_request {
 	void *userdata;
 };
 
-/* Classifier-free guidance is on: guidance_scale > 1 and the U-Net has no guidance embedding of its own. */
+/* Classifier-free guidance is on: guidance_scale > 1, and the family is not distilled. */
 bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale);
 
 /* Owned arrays, freed by sde_sd_result_clear. */
@@ -77,7 +86,7 @@ struct sde_sd_result {
 	double *timesteps; /* those run */
 	size_t n_timesteps;
 	float *mask_latents;	     /* inpaint: (batch, 1, h, w) */
-	float *masked_image_latents; /* inpaint with a 9-channel U-Net: (batch, C, h, w) */
+	float *masked_image_latents; /* inpaint: (batch, C, h, w) */
 };
 
 /*

@@ -234,6 +234,15 @@ int sde_t5_tokenizer_encode(const struct sde_t5_tokenizer *tokenizer, const char
 	return r < 0 ? r : encode_plain(tokenizer, text + begin, length - begin, ids, error);
 }
 
+void sde_t5_tokenizer_fit(const struct sde_t5_tokenizer *tokenizer, const int32_t *ids,
+			  size_t count, size_t n, int32_t *ret_ids)
+{
+	for (size_t i = 0; i < n; i++)
+		ret_ids[i] = i < count && i + 1 < n ? ids[i] : tokenizer->pad;
+	if (n > 0)
+		ret_ids[count + 1 < n ? count : n - 1] = tokenizer->eos;
+}
+
 int sde_t5_tokenizer_row(const struct sde_t5_tokenizer *tokenizer, const char *text, size_t length,
 			 size_t n, int32_t *ret_ids, size_t *ret_tokens, struct sde_error *error)
 {
@@ -242,10 +251,7 @@ int sde_t5_tokenizer_row(const struct sde_t5_tokenizer *tokenizer, const char *t
 
 	r = sde_t5_tokenizer_encode(tokenizer, text, length, &ids, error);
 	if (r >= 0) {
-		for (size_t i = 0; i < n; i++)
-			ret_ids[i] = i < ids.count && i + 1 < n ? ids.ids[i] : tokenizer->pad;
-		if (n > 0)
-			ret_ids[ids.count + 1 < n ? ids.count : n - 1] = tokenizer->eos;
+		sde_t5_tokenizer_fit(tokenizer, ids.ids, ids.count, n, ret_ids);
 		if (ret_tokens)
 			*ret_tokens = ids.count;
 	}

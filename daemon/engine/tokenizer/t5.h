@@ -34,6 +34,10 @@ int32_t sde_t5_tokenizer_vocab_size(const struct sde_t5_tokenizer *tokenizer);
 int sde_t5_tokenizer_encode(const struct sde_t5_tokenizer *tokenizer, const char *text,
 			    size_t length, struct sde_ids *ids, struct sde_error *error);
 
+/* ids as a text encoder of n >= 1 tokens takes them: at most n - 1 of them, </s>, padding. */
+void sde_t5_tokenizer_fit(const struct sde_t5_tokenizer *tokenizer, const int32_t *ids,
+			  size_t count, size_t n, int32_t *ret_ids);
+
 /*
  * What a text encoder of n tokens runs on: at most n - 1 tokens of the text, </s>, padding. *ret_tokens (may be NULL): tokens
  * of the whole text without </s>, so that a caller can say how many were cut.

@@ -1,0 +1,125 @@
+/*
+ * The text encoders of a model: which there are, each with its tokenizer. SD has one CLIP, SDXL two (its refiner the second
+ * alone), SD3 two and a T5 that may be left out, FLUX one and a T5.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/model.h"
+#include "daemon/engine/runner.h"
+
+/* A checkpoint file brings no vocabulary. OpenCLIP's encoders were trained with padding by token 0, which is "!". */
+static int load_tokenizer(struct sde_text_tower *tower, const struct sde_component *component,
+			  struct sde_error *error)
+{
+	int r;
+
+	if (!component->checkpoint)
+		return sde_clip_tokenizer_load(component->path, &tower->tokenizer, error);
+	r = sde_clip_tokenizer_builtin(&tower->tokenizer, error);
+	if (r >= 0 && tower->clip.config.hidden_act != SDE_CLIP_QUICK_GELU)
+		r = sde_clip_tokenizer_set_pad(tower->tokenizer, 0);
+	return r;
+}
+
+static int load_tower(struct sde_model *model, const char *encoder, const char *tokenizer,
+		      struct sde_error *error)
+{
+	struct sde_text_tower *tower = &model->towers[model->n_towers];
+	_cleanup_json_ json_t *config = NULL;
+	const struct sde_component *component;
+	struct sde_clip_config clip;
+	char what[64];
+	int r;
+
+	snprintf(what, sizeof(what), "%s/config.json", encoder);
+	model->n_towers++;
+	r = sde_model_dir_require(model->dir, encoder, &component, error);
+	if (r < 0)
+		return r;
+	if (component->class_name && strncmp(component->class_name, "CLIPTextModel", 13) != 0)
+		return sde_error_set(error, -ENOTSUP,
+				     "%s: '%s' is a %.60s; this engine paints with CLIPTextModel "
+				     "and CLIPTextModelWithProjection",
+				     model->dir->path, encoder, component->class_name);
+	r = sde_model_open_component(model, encoder, NULL, &config, &tower->weights, error);
+	if (r >= 0)
+		r = sde_clip_config_parse(config, what, &clip, error);
+	if (r >= 0)
+		r = sde_clip_bind(&tower->clip, &clip, tower->weights, error);
+	if (r >= 0)
+		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
+	if (r >= 0)
+		r = load_tokenizer(tower, component, error);
+	return r;
+}
+
+static int load_t5(struct sde_model *model, const char *encoder, struct sde_error *error)
+{
+	_cleanup_json_ json_t *config = NULL;
+	const struct sde_component *component;
+	struct sde_t5_config t5;
+	char what[64], tokenizer[64];
+	int r;
+
+	snprintf(what, sizeof(what), "%s/config.json", encoder);
+	snprintf(tokenizer, sizeof(tokenizer), "tokenizer%s", encoder + strlen("text_encoder"));
+	r = sde_model_open_component(model, encoder, "T5EncoderModel", &config, &model->t5.weights,
+				     error);
+	if (r >= 0)
+		r = sde_t5_config_parse(config, what, &t5, error);
+	if (r >= 0)
+		r = sde_t5_bind(&model->t5.t5, &t5, model->t5.weights, error);
+	if (r >= 0)
+		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
+	if (r >= 0)
+		r = sde_t5_tokenizer_load(component->path, &model->t5.tokenizer, error);
+	return r;
+}
+
+static const char *const clips[SDE_TOWERS_MAX][2] = {{"text_encoder", "tokenizer"},
+						     {"text_encoder_2", "tokenizer_2"}};
+
+/* Whether the model must have CLIP encoder i. What it must have and has not is an error of loading it. */
+static bool has_tower(const struct sde_model *model, int i)
+{
+	const bool second = sde_model_dir_find(model->dir, clips[1][0]);
+
+	if (model->family->t5)
+		return strcmp(model->family->t5, clips[i][0]) != 0;
+	/* SD has the first, SDXL both, its refiner the second alone */
+	return sde_model_dir_find(model->dir, clips[i][0]) || (i == 0 && !second);
+}
+
+int sde_model_load_text(struct sde_model *model, struct sde_error *error)
+{
+	const struct sde_family *family = model->family;
+	int r = 0;
+
+	for (int i = 0; r >= 0 && i < SDE_TOWERS_MAX; i++)
+		if (has_tower(model, i))
+			r = load_tower(model, clips[i][0], clips[i][1], error);
+	if (r >= 0 && family->t5 &&
+	    (!family->t5_optional || sde_model_dir_find(model->dir, family->t5)))
+		r = load_t5(model, family->t5, error);
+	return r;
+}
+
+void sde_model_clear_text(struct sde_model *model)
+{
+	for (int i = 0; i < model->n_towers; i++) {
+		struct sde_text_tower *tower = &model->towers[i];
+
+		sde_runner_forget(model->runner, &tower->clip);
+		sde_clip_clear(&tower->clip);
+		sde_clip_tokenizer_free(tower->tokenizer);
+		sde_weights_free(tower->weights);
+	}
+	sde_runner_forget(model->runner, &model->t5.t5);
+	sde_t5_clear(&model->t5.t5);
+	sde_t5_tokenizer_free(model->t5.tokenizer);
+	sde_weights_free(model->t5.weights);
+}

@@ -32,6 +32,8 @@ struct sdc_request {
 	const struct sdp_method *method;
 	struct sdp_record *record;
 	sdc_pixels **pixels; /* by field */
+	sdc_pixels **held;   /* of items of lists, n_held */
+	size_t n_held;
 };
 
 struct call {
@@ -75,6 +77,13 @@ int sdc_fail(sdc_error *error, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* The daemon's error, or one of protocol/'s own, as the ABI's. Returns the code. */
 int sdc_fail_with(sdc_error *error, const struct sdp_error *from);
+
+/* request.c: a new item of a list of structs, and its fields with the schema's checks. 0 or an error's code. */
+int sdc_request_append(sdc_request *request, const char *field, struct sdp_record **ret_item,
+		       sdc_error *error);
+int sdc_record_put_string(struct sdp_record *record, int index, const char *value,
+			  sdc_error *error);
+int sdc_record_put_double(struct sdp_record *record, int index, double value, sdc_error *error);
 
 /* client.c */
 int sdc_client_lose(sdc_client *client, int code, const char *format, ...)

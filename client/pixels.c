@@ -120,14 +120,12 @@ static int pixels_field(const sdc_request *request, const char *field, sdc_error
 	return index;
 }
 
-SDC_API int sdc_request_set_pixels(sdc_request *request, const char *field, sdc_pixels *pixels,
-				   sdc_error *ret_error)
+/* Put a picture into a record's field, sealed; it must outlive the record. */
+static int put_pixels(struct sdp_record *record, int index, const char *field, sdc_pixels *pixels,
+		      sdc_error *ret_error)
 {
 	struct sdp_error why;
-	int index = pixels_field(request, field, ret_error);
 
-	if (index < 0)
-		return index;
 	if (!pixels->sealed) {
 		int r = sdp_buffer_seal(&pixels->buffer);
 
@@ -138,8 +136,22 @@ SDC_API int sdc_request_set_pixels(sdc_request *request, const char *field, sdc_
 	}
 	if (sdp_pixels_check(&pixels->description, field, &why) < 0)
 		return sdc_fail_with(ret_error, &why);
-	if (sdp_record_set_pixels(request->record, index, &pixels->description) < 0)
+	if (sdp_record_set_pixels(record, index, &pixels->description) < 0)
 		return sdc_fail(ret_error, SDC_E_NO_MEMORY, "out of memory");
+	return 0;
+}
+
+SDC_API int sdc_request_set_pixels(sdc_request *request, const char *field, sdc_pixels *pixels,
+				   sdc_error *ret_error)
+{
+	int index = pixels_field(request, field, ret_error);
+	int r;
+
+	if (index < 0)
+		return index;
+	r = put_pixels(request->record, index, field, pixels, ret_error);
+	if (r < 0)
+		return r;
 	sdc_pixels_ref(pixels);
 	sdc_pixels_free(request->pixels[index]);
 	request->pixels[index] = pixels;
@@ -151,8 +163,8 @@ static int take_icc(sdc_pixels *pixels, const sdc_image *image, sdc_error *error
 	return image->icc ? sdc_pixels_set_icc(pixels, image->icc, image->icc_size, error) : 0;
 }
 
-SDC_API int sdc_request_set_image(sdc_request *request, const char *field, const sdc_image *image,
-				  sdc_error *ret_error)
+/* A copy of image, owned by the caller. */
+static int copy_image(const sdc_image *image, sdc_pixels **ret_pixels, sdc_error *ret_error)
 {
 	sdc_pixels *p = sdc_pixels_new(image->width, image->height, image->channels, image->type,
 				       ret_error);
@@ -164,14 +176,54 @@ SDC_API int sdc_request_set_image(sdc_request *request, const char *field, const
 	int r = stride < row ? sdc_fail(ret_error, SDC_E_BAD_PIXELS,
 					"a stride of %zu bytes; a row has %zu", stride, row)
 			     : take_icc(p, image, ret_error);
-	if (r == 0) {
-		for (size_t y = 0; y < (size_t)image->height; y++)
-			memcpy(p->buffer.data + y * row, (const uint8_t *)image->data + y * stride,
-			       row);
-		r = sdc_request_set_pixels(request, field, p, ret_error);
+	if (r < 0) {
+		sdc_pixels_free(p);
+		return r;
 	}
+	for (size_t y = 0; y < (size_t)image->height; y++)
+		memcpy(p->buffer.data + y * row, (const uint8_t *)image->data + y * stride, row);
+	*ret_pixels = p;
+	return 0;
+}
+
+SDC_API int sdc_request_set_image(sdc_request *request, const char *field, const sdc_image *image,
+				  sdc_error *ret_error)
+{
+	sdc_pixels *p;
+	int r = copy_image(image, &p, ret_error);
+
+	if (r < 0)
+		return r;
+	r = sdc_request_set_pixels(request, field, p, ret_error);
 	sdc_pixels_free(p);
 	return r;
+}
+
+SDC_API int sdc_request_add_control(sdc_request *request, const char *kind, const sdc_image *image,
+				    double scale, double start, double end, sdc_error *ret_error)
+{
+	const double numbers[] = {scale, start, end};
+	static const int fields[] = {SDP_CONTROL_SCALE, SDP_CONTROL_START, SDP_CONTROL_END};
+	struct sdp_record *control;
+	sdc_pixels **grown, *p;
+	int r;
+
+	r = sdc_request_append(request, "controls", &control, ret_error);
+	if (r == 0)
+		r = sdc_record_put_string(control, SDP_CONTROL_KIND, kind, ret_error);
+	for (size_t i = 0; r == 0 && i < 3; i++)
+		r = sdc_record_put_double(control, fields[i], numbers[i], ret_error);
+	if (r < 0)
+		return r;
+	grown = realloc(request->held, (request->n_held + 1) * sizeof(*grown));
+	if (!grown)
+		return sdc_fail(ret_error, SDC_E_NO_MEMORY, "out of memory");
+	request->held = grown;
+	r = copy_image(image, &p, ret_error);
+	if (r < 0)
+		return r;
+	grown[request->n_held++] = p;
+	return put_pixels(control, SDP_CONTROL_IMAGE, "controls", p, ret_error);
 }
 
 SDC_API int sdc_request_set_image_fd(sdc_request *request, const char *field,

@@ -46,6 +46,9 @@ SDC_API sdc_request *sdc_request_free(sdc_request *request)
 		return NULL;
 	for (size_t i = 0; request->pixels && i < request->method->params->n_fields; i++)
 		sdc_pixels_free(request->pixels[i]);
+	for (size_t i = 0; i < request->n_held; i++)
+		sdc_pixels_free(request->held[i]);
+	free(request->held);
 	if (request->record)
 		sdp_message_free(request->record->message);
 	free(request->pixels);
@@ -77,6 +80,17 @@ static msgpack_object integer(int64_t value)
 		return (msgpack_object){.type = MSGPACK_OBJECT_NEGATIVE_INTEGER, .via.i64 = value};
 	return (msgpack_object){.type = MSGPACK_OBJECT_POSITIVE_INTEGER,
 				.via.u64 = (uint64_t)value};
+}
+
+static msgpack_object string(const char *value)
+{
+	size_t length = strlen(value);
+
+	return (msgpack_object){
+		.type = MSGPACK_OBJECT_STR,
+		/* beyond the protocol's own limit any length is refused alike */
+		.via.str = {length > SDP_CONTROL_MAX ? SDP_CONTROL_MAX : (uint32_t)length, value},
+	};
 }
 
 SDC_API int sdc_request_set_bool(sdc_request *request, const char *field, int value,
@@ -114,12 +128,7 @@ SDC_API int sdc_request_set_double(sdc_request *request, const char *field, doub
 SDC_API int sdc_request_set_string(sdc_request *request, const char *field, const char *value,
 				   sdc_error *ret_error)
 {
-	size_t length = strlen(value);
-	msgpack_object o = {
-		.type = MSGPACK_OBJECT_STR,
-		/* beyond the protocol's own limit any length is refused alike */
-		.via.str = {length > SDP_CONTROL_MAX ? SDP_CONTROL_MAX : (uint32_t)length, value},
-	};
+	msgpack_object o = string(value);
 
 	return set(request, field, &o, ret_error);
 }
@@ -192,6 +201,53 @@ SDC_API int sdc_request_set_text(sdc_request *request, const char *field, const 
 		break;
 	}
 	return sdc_request_set_string(request, field, text, ret_error);
+}
+
+int sdc_request_append(sdc_request *request, const char *field, struct sdp_record **ret_item,
+		       sdc_error *error)
+{
+	int index = sdp_struct_index(request->record->type, field, strlen(field));
+	int r = index < 0 ? -EINVAL : sdp_record_append(request->record, index, ret_item);
+
+	if (r == -EINVAL)
+		return sdc_fail(error, SDC_E_UNKNOWN_FIELD, "%s is no field of %s", field,
+				request->method->name);
+	if (r == -E2BIG)
+		return sdc_fail(error, SDC_E_BAD_VALUE, "%s: at most %zu", field,
+				request->record->type->fields[index].max_items);
+	return r < 0 ? sdc_fail(error, SDC_E_NO_MEMORY, "out of memory") : 0;
+}
+
+static int put(struct sdp_record *record, int index, const msgpack_object *value, sdc_error *error)
+{
+	struct sdp_error why;
+
+	return sdp_record_put(record, index, value, &why) < 0 ? sdc_fail_with(error, &why) : 0;
+}
+
+int sdc_record_put_string(struct sdp_record *record, int index, const char *value, sdc_error *error)
+{
+	msgpack_object o = string(value);
+
+	return put(record, index, &o, error);
+}
+
+int sdc_record_put_double(struct sdp_record *record, int index, double value, sdc_error *error)
+{
+	msgpack_object o = {.type = MSGPACK_OBJECT_FLOAT64, .via.f64 = value};
+
+	return put(record, index, &o, error);
+}
+
+SDC_API int sdc_request_add_lora(sdc_request *request, const char *name, double weight,
+				 sdc_error *ret_error)
+{
+	struct sdp_record *lora;
+	int r = sdc_request_append(request, "loras", &lora, ret_error);
+
+	if (r == 0)
+		r = sdc_record_put_string(lora, SDP_LORA_NAME, name, ret_error);
+	return r == 0 ? sdc_record_put_double(lora, SDP_LORA_WEIGHT, weight, ret_error) : r;
 }
 
 SDC_API char *sdc_request_json(const sdc_request *request)

@@ -190,6 +190,16 @@ SDC_API int sdc_request_set_image_fd(sdc_request *request, const char *field,
 				     const sdc_image *image, int fd, uint64_t offset,
 				     sdc_error *ret_error);
 
+/*
+ * Adapters of a job (API level 3). A LoRA by name (adapters.list) and weight; a guiding picture: kind is "canny", "scribble" or the
+ * name of a ControlNet, T2I-Adapter or IP-Adapter, image is copied, scale is usually 0 to 1, start and end are fractions of the
+ * steps (0 and 1: all). May be called several times.
+ */
+SDC_API int sdc_request_add_lora(sdc_request *request, const char *name, double weight,
+				 sdc_error *ret_error);
+SDC_API int sdc_request_add_control(sdc_request *request, const char *kind, const sdc_image *image,
+				    double scale, double start, double end, sdc_error *ret_error);
+
 /* ------------------------------------------------------------------ calls */
 
 /* reply NULL: it failed and error says why. Both are valid inside; sdc_reply_ref keeps a reply. Called exactly once. */

@@ -24,6 +24,7 @@ int sdd_handle_job_cancel(struct sdd_request *request, struct sdp_error *ret_err
 int sdd_handle_job_list(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_job_get(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_error);
+int sdd_handle_adapters_list(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_models_load(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_models_unload(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error);

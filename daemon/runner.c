@@ -68,6 +68,10 @@ static void send_run(struct sdd_server *server, struct sdd_job *job)
 	sdp_writer_request(&writer, next_msgid(server), "worker.run");
 	sdp_writer_record(&writer, job->record, &sdp_struct_worker_run, 0);
 	sdp_writer_uint(&writer, "job", job->id);
+	sdp_writer_list_begin(&writer, "roots");
+	for (size_t i = 0; i < server->registry.n_roots; i++)
+		sdp_writer_string(&writer, NULL, server->registry.roots[i]);
+	sdp_writer_end(&writer);
 	begin(server, SDD_RUNNER_RUNNING);
 	send_request(server, &writer);
 }

@@ -84,6 +84,8 @@ int sdp_record_new(const struct sdp_struct *type, struct sdp_record **ret_record
 /* Set one field from a parsed value, with all the checks of a strict decode. -EINVAL leaves the field as it was. */
 int sdp_record_put(struct sdp_record *record, int index, const msgpack_object *value,
 		   struct sdp_error *ret_error);
+/* A new item at the end of a list of structs. 0, -ENOMEM, or -E2BIG when the list is full. */
+int sdp_record_append(struct sdp_record *record, int index, struct sdp_record **ret_item);
 /* Describe a pixels map found in message (path names it in errors). 0, -ENOMEM or -EINVAL. */
 int sdp_pixels_decode(struct sdp_message *message, const msgpack_object *value, const char *path,
 		      struct sdp_pixels *ret_pixels, struct sdp_error *ret_error);

@@ -475,6 +475,30 @@ int sdp_record_new(const struct sdp_struct *type, struct sdp_record **ret_record
 	return r;
 }
 
+int sdp_record_append(struct sdp_record *record, int index, struct sdp_record **ret_item)
+{
+	const struct sdp_field *f = &record->type->fields[index];
+	struct sdp_value *list = &record->values[index], *items;
+	struct context c = {.message = record->message};
+	size_t n = list->list.count;
+	int r;
+
+	if (n >= f->max_items)
+		return -E2BIG;
+	items = allocate(&c, n + 1, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	if (n > 0)
+		memcpy(items, list->list.items, n * sizeof(*items));
+	r = new_record(&c, f->type_struct, &items[n].record);
+	if (r < 0)
+		return -ENOMEM;
+	items[n].given = true;
+	*list = (struct sdp_value){.given = true, .list = {items, n + 1}};
+	*ret_item = items[n].record;
+	return 0;
+}
+
 int sdp_record_put(struct sdp_record *record, int index, const msgpack_object *value,
 		   struct sdp_error *error)
 {

@@ -42,6 +42,26 @@ static int check_inpaint(struct sdp_record *r, struct sdp_error *error)
 	return 0;
 }
 
+static int check_controls(const struct sdp_record *r, struct sdp_error *error)
+{
+	for (size_t i = 0; i < sdp_record_count(r, SDP_JOB_PARAMETERS_CONTROLS); i++) {
+		const struct sdp_record *control =
+			sdp_record_item(r, SDP_JOB_PARAMETERS_CONTROLS, i)->record;
+		char field[48];
+
+		snprintf(field, sizeof(field), "controls.%zu.image", i);
+		if (!sdp_record_pixels(control, SDP_CONTROL_IMAGE))
+			return sdp_error_field(error, SDP_CODE_MISSING_FIELD, field,
+					       "%s is missing: a control is a picture", field);
+		snprintf(field, sizeof(field), "controls.%zu.end", i);
+		if (sdp_record_double(control, SDP_CONTROL_START) >=
+		    sdp_record_double(control, SDP_CONTROL_END))
+			return sdp_error_field(error, SDP_CODE_BAD_VALUE, field,
+					       "%s must lie behind start", field);
+	}
+	return 0;
+}
+
 static int check_outpaint(struct sdp_record *r, struct sdp_error *error)
 {
 	if (sdp_record_int(r, SDP_JOB_PARAMETERS_LEFT) == 0 &&
@@ -78,6 +98,8 @@ int sdp_job_check(struct sdp_record *r, struct sdp_error *error)
 		k = check_inpaint(r, error);
 	else if (kind == SDP_JOB_KIND_OUTPAINT)
 		k = check_outpaint(r, error);
+	if (k >= 0)
+		k = check_controls(r, error);
 	if (k < 0)
 		return k;
 	if (kind != SDP_JOB_KIND_TXT2IMG && !sdp_record_given(r, SDP_JOB_PARAMETERS_STRENGTH))

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/sdctl/adapters.h"
 #include "client/sdctl/layers.h"
 #include "client/sdctl/metadata.h"
 #include "client/sdctl/options.h"
@@ -23,6 +24,7 @@ struct generation {
 	bool as_layer, detach, any_side, preview_every;
 	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
+	struct guides guides;
 };
 
 static void generation_clear(struct generation *generation)
@@ -30,6 +32,7 @@ static void generation_clear(struct generation *generation)
 	sdc_request_free(generation->request);
 	picture_clear(&generation->image);
 	picture_clear(&generation->mask);
+	guides_clear(&generation->guides);
 }
 
 static int set_field(struct generation *generation, const char *option, const char *value)
@@ -77,18 +80,24 @@ static int make_mask(struct picture *picture)
 	return EXIT_OK;
 }
 
-static int attach(struct generation *generation, const char *field, const struct picture *picture)
+static sdc_image image_of(const struct picture *picture)
 {
 	const int type = picture->type == PICTURE_U8	? SDC_U8
 			 : picture->type == PICTURE_U16 ? SDC_U16
 							: SDC_F32;
-	const sdc_image image = {.width = picture->width,
-				 .height = picture->height,
-				 .channels = picture->channels,
-				 .type = type,
-				 .data = picture->data,
-				 .icc = picture->icc,
-				 .icc_size = picture->icc_size};
+
+	return (sdc_image){.width = picture->width,
+			   .height = picture->height,
+			   .channels = picture->channels,
+			   .type = type,
+			   .data = picture->data,
+			   .icc = picture->icc,
+			   .icc_size = picture->icc_size};
+}
+
+static int attach(struct generation *generation, const char *field, const struct picture *picture)
+{
+	const sdc_image image = image_of(picture);
 	sdc_error error = {0};
 
 	return sdc_request_set_image(generation->request, field, &image, &error) < 0 ? fail(&error)
@@ -96,11 +105,10 @@ static int attach(struct generation *generation, const char *field, const struct
 }
 
 /* What a picture was made from must still be the same when it is replayed, else its bytes cannot come back. */
-static int check_unchanged(const json_t *replayed, const char *field, const struct picture *picture,
+static int check_unchanged(const json_t *source, const char *field, const struct picture *picture,
 			   const char *path)
 {
-	const char *wanted =
-		json_string_value(json_object_get(json_object_get(replayed, field), "fnv1a64"));
+	const char *wanted = json_string_value(json_object_get(source, "fnv1a64"));
 	char hash[17];
 
 	if (!wanted)
@@ -129,16 +137,45 @@ static int load_one(struct generation *generation, const char *field, const char
 	}
 	r = strcmp(field, "mask") == 0 ? make_mask(picture) : EXIT_OK;
 	if (r == EXIT_OK)
-		r = check_unchanged(generation->replayed, field, picture, path);
+		r = check_unchanged(json_object_get(generation->replayed, field), field, picture,
+				    path);
 	return r == EXIT_OK ? attach(generation, field, picture) : r;
+}
+
+static int load_guides(struct generation *generation)
+{
+	const json_t *sources = json_object_get(generation->replayed, "controls");
+	char message[512];
+	int r = EXIT_OK;
+
+	for (size_t i = 0; r == EXIT_OK && i < generation->guides.n; i++) {
+		struct guide *guide = &generation->guides.items[i];
+		sdc_error error = {0};
+		sdc_image image;
+
+		if (picture_load(guide->path, &guide->picture, message, sizeof(message)) < 0) {
+			complain("%s", message);
+			return generation->replayed ? EXIT_FAILED : EXIT_USAGE;
+		}
+		r = check_unchanged(json_array_get(sources, i), "control", &guide->picture,
+				    guide->path);
+		if (r != EXIT_OK)
+			break;
+		image = image_of(&guide->picture);
+		if (sdc_request_add_control(generation->request, guide->kind, &image, guide->scale,
+					    guide->start, guide->end, &error) < 0)
+			r = fail(&error);
+	}
+	return r;
 }
 
 static int load_pictures(struct generation *generation)
 {
-	const int r = load_one(generation, "image", generation->image_path, &generation->image);
+	int r = load_one(generation, "image", generation->image_path, &generation->image);
 
-	return r == EXIT_OK ? load_one(generation, "mask", generation->mask_path, &generation->mask)
-			    : r;
+	if (r == EXIT_OK)
+		r = load_one(generation, "mask", generation->mask_path, &generation->mask);
+	return r == EXIT_OK ? load_guides(generation) : r;
 }
 
 static volatile sig_atomic_t interrupts;
@@ -262,7 +299,8 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 		.base = generation->image.data ? &generation->image : NULL,
 		.base_path = generation->image_path,
 		.mask = generation->mask.data ? &generation->mask : NULL,
-		.mask_path = generation->mask_path};
+		.mask_path = generation->mask_path,
+		.guides = &generation->guides};
 	sdc_error error = {0};
 	sdc_job *job;
 	int r;
@@ -320,6 +358,12 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 		switch (option) {
 		case OPTION_FIELD:
 			r = set_field(generation, options[index].name, optarg);
+			break;
+		case OPTION_CONTROL:
+			r = adapters_parse_control(optarg, &generation->guides);
+			break;
+		case OPTION_LORA:
+			r = adapters_add_lora(generation->request, optarg);
 			break;
 		case OPTION_DETACH:
 			generation->detach = true;
@@ -415,7 +459,8 @@ static int replay_fields(struct generation *generation, const json_t *entry)
 
 	json_object_foreach ((json_t *)request, key, value) {
 		if (strcmp(key, "kind") == 0 || strcmp(key, "seed") == 0 ||
-		    strcmp(key, "count") == 0)
+		    strcmp(key, "count") == 0 || strcmp(key, "loras") == 0 ||
+		    strcmp(key, "controls") == 0)
 			continue;
 		spell(value, text, sizeof(text));
 		if (r == EXIT_OK && text[0])
@@ -450,6 +495,8 @@ static int replay_entry(const struct context *context, struct generation *genera
 	if (!generation->mask_path)
 		generation->mask_path = mask;
 	r = replay_fields(generation, entry);
+	if (r == EXIT_OK)
+		r = adapters_replay(generation->request, entry, &generation->guides);
 	return r == EXIT_OK ? run(context, generation) : r;
 }
 

@@ -83,6 +83,15 @@ static json_t *replay_entry(const struct layers_target *target, json_t *request,
 		json_object_set_new(entry, "image", source_entry(target->base, target->base_path));
 	if (entry && target->mask)
 		json_object_set_new(entry, "mask", source_entry(target->mask, target->mask_path));
+	if (entry && target->guides && target->guides->n > 0) {
+		json_t *sources = json_array();
+
+		for (size_t i = 0; i < target->guides->n; i++)
+			json_array_append_new(sources,
+					      source_entry(&target->guides->items[i].picture,
+							   target->guides->items[i].path));
+		json_object_set_new(entry, "controls", sources);
+	}
 	return entry;
 }
 

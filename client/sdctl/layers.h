@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "client/sdctl/adapters.h"
 #include "client/sdctl/picture.h"
 #include "client/sdctl/sdctl.h"
 
@@ -14,6 +15,7 @@ struct layers_target {
 	const char *base_path;	    /* for the replay entry; NULL without a source */
 	const struct picture *mask; /* or NULL */
 	const char *mask_path;
+	const struct guides *guides; /* or NULL */
 };
 
 /*

@@ -14,6 +14,33 @@ static const char *text_of(const json_t *request, const char *key)
 	return text ? text : "";
 }
 
+/* As if they had been typed into the prompt: other programs know no list. */
+static void write_loras(const json_t *loras, FILE *out)
+{
+	for (size_t i = 0; i < json_array_size(loras); i++) {
+		const json_t *lora = json_array_get(loras, i);
+
+		fprintf(out, " <lora:%s:%g>", text_of(lora, "name"),
+			json_number_value(json_object_get(lora, "weight")));
+	}
+}
+
+/* In the words of A1111's ControlNet extension. */
+static void write_controls(const json_t *controls, FILE *out)
+{
+	for (size_t i = 0; i < json_array_size(controls); i++) {
+		const json_t *control = json_array_get(controls, i);
+
+		fprintf(out,
+			", ControlNet %zu: \"Module: %s, Weight: %g, Guidance Start: %g, Guidance "
+			"End: %g\"",
+			i, text_of(control, "kind"),
+			json_number_value(json_object_get(control, "scale")),
+			json_number_value(json_object_get(control, "start")),
+			json_number_value(json_object_get(control, "end")));
+	}
+}
+
 char *metadata_a1111(const json_t *request, uint64_t seed, const struct picture *picture)
 {
 	const char *negative = text_of(request, "negative_prompt");
@@ -26,7 +53,9 @@ char *metadata_a1111(const json_t *request, uint64_t seed, const struct picture 
 	out = open_memstream(&text, &size);
 	if (!out)
 		return NULL;
-	fprintf(out, "%s\n", text_of(request, "prompt"));
+	fprintf(out, "%s", text_of(request, "prompt"));
+	write_loras(json_object_get(request, "loras"), out);
+	fputc('\n', out);
 	if (*negative)
 		fprintf(out, "Negative prompt: %s\n", negative);
 	fprintf(out, "Steps: %lld, Sampler: %s, CFG scale: %g, Seed: %" PRIu64,
@@ -39,6 +68,7 @@ char *metadata_a1111(const json_t *request, uint64_t seed, const struct picture 
 		fprintf(out, ", Denoising strength: %g", json_number_value(strength));
 	if (json_integer_value(clip_skip) > 0) /* A1111 counts one more than diffusers */
 		fprintf(out, ", Clip skip: %lld", (long long)json_integer_value(clip_skip) + 1);
+	write_controls(json_object_get(request, "controls"), out);
 	fprintf(out, ", Version: sdd %s", SDD_VERSION);
 	if (fclose(out) != 0) {
 		free(text);

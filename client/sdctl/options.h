@@ -10,7 +10,15 @@
 #include "client/sdctl/sdctl.h"
 
 /* What getopt_long returns for an option without a letter. */
-enum { OPTION_FIELD = 256, OPTION_DETACH, OPTION_LAYER, OPTION_PREVIEW, OPTION_SHEET };
+enum {
+	OPTION_FIELD = 256,
+	OPTION_CONTROL,
+	OPTION_DETACH,
+	OPTION_LAYER,
+	OPTION_LORA,
+	OPTION_PREVIEW,
+	OPTION_SHEET
+};
 
 #define OPTIONS_MAX    40
 #define OPTION_LETTERS "i:m:o:h"

@@ -202,6 +202,25 @@ static int show(const struct context *context, const char *method,
 	return r;
 }
 
+static void print_adapters(const sdc_reply *reply)
+{
+	static const char *const kinds[] = {"loras", "controlnets", "embeddings"};
+	char path[32];
+
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+		for (size_t i = 0; i < sdc_reply_count(reply, kinds[k]); i++) {
+			snprintf(path, sizeof(path), "%s.%zu", kinds[k], i);
+			printf("%-12s %s\n", kinds[k], string_at(reply, path));
+		}
+}
+
+static int run_adapters(const struct context *context, int argc, char **argv)
+{
+	const int r = plain_arguments(find_verb(query_verbs, "adapters"), argc, argv, 0, 0);
+
+	return r >= 0 ? r : show(context, "adapters.list", print_adapters);
+}
+
 static int run_models(const struct context *context, int argc, char **argv)
 {
 	const int r = plain_arguments(find_verb(query_verbs, "models"), argc, argv, 0, 0);
@@ -379,6 +398,7 @@ static int run_watch(const struct context *context, int argc, char **argv)
 
 const struct verb query_verbs[] = {
 	{"models", run_models, "", "list the models the daemon can use"},
+	{"adapters", run_adapters, "", "list LoRAs, ControlNets and embeddings"},
 	{"load", run_model_state, "[MODEL]", "load a model ahead of its first job"},
 	{"unload", run_model_state, "[MODEL]", "take a model out of memory"},
 	{"jobs", run_jobs, "", "list your jobs"},

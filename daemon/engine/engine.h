@@ -58,6 +58,9 @@ enum sde_job_kind { SDE_TXT2IMG, SDE_IMG2IMG, SDE_INPAINT, SDE_OUTPAINT };
 enum sde_context { SDE_CONTEXT_AUTO, SDE_CONTEXT_SELECTION, SDE_CONTEXT_IMAGE, SDE_CONTEXT_RECT };
 enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, SDE_FILL_ORIGINAL };
 
+#define SDE_LORAS_MAX	 16 /* of a job's list and its prompt together */
+#define SDE_CONTROLS_MAX 8
+
 /* A LoRA of loras/ below a root, and how strong it is: 0 changes nothing. */
 struct sde_lora {
 	const char *name;

@@ -25,6 +25,11 @@ void sdd_worker_translate_error(const struct sde_error *from, bool loading, stru
 		code = SDP_CODE_BAD_VALUE;
 	else if (from->code == -ENOTSUP)
 		code = SDP_CODE_UNSUPPORTED;
+	/* an adapter's file: the model's own were read when it was loaded */
+	else if (from->code == -ENOENT)
+		code = SDP_CODE_NOT_FOUND;
+	else if (from->code == -EBADMSG)
+		code = SDP_CODE_MODEL_ERROR;
 	sdp_error_set(to, code, "%s",
 		      from->message[0] ? from->message : strerrordesc_np(-from->code));
 }

@@ -11,6 +11,7 @@
 
 /* With the job's number: which waiting message a newer preview replaces; progress has the number alone. */
 #define COALESCE_PREVIEW (UINT64_C(1) << 63)
+#define ROOTS_MAX	 64
 
 struct run {
 	struct sdd_worker *worker;
@@ -18,6 +19,12 @@ struct run {
 	struct sdp_mapping image_mapping, mask_mapping;
 	struct sde_image image, mask;
 	struct sde_job job;
+	/* the job's adapters */
+	const char *roots[ROOTS_MAX];
+	struct sde_lora loras[SDE_LORAS_MAX];
+	struct sde_control controls[SDE_CONTROLS_MAX];
+	struct sde_image guides[SDE_CONTROLS_MAX];
+	struct sdp_mapping guide_mappings[SDE_CONTROLS_MAX];
 };
 
 /* The enums have the same order on the wire and in the engine; a changed one must not pass silently. */
@@ -91,6 +98,48 @@ static void fill_geometry(const struct sdp_record *record, struct sde_job *job)
 	}
 }
 
+/* Names and pictures; what does not fit the arrays was refused by the schema. */
+static int fill_adapters(struct run *run, struct sdp_error *ret_error)
+{
+	const struct sdp_record *record = run->task->record;
+	struct sde_job *job = &run->job;
+	int r;
+
+	for (size_t i = 0; i < sdp_record_count(record, SDP_WORKER_RUN_ROOTS) && i < ROOTS_MAX; i++)
+		run->roots[job->n_adapter_roots++] =
+			sdp_record_item(record, SDP_WORKER_RUN_ROOTS, i)->string.text;
+	for (size_t i = 0;
+	     i < sdp_record_count(record, SDP_JOB_PARAMETERS_LORAS) && i < SDE_LORAS_MAX; i++) {
+		const struct sdp_record *lora =
+			sdp_record_item(record, SDP_JOB_PARAMETERS_LORAS, i)->record;
+
+		run->loras[job->n_loras++] =
+			(struct sde_lora){sdp_record_string(lora, SDP_LORA_NAME),
+					  sdp_record_double(lora, SDP_LORA_WEIGHT)};
+	}
+	for (size_t i = 0;
+	     i < sdp_record_count(record, SDP_JOB_PARAMETERS_CONTROLS) && i < SDE_CONTROLS_MAX;
+	     i++) {
+		const struct sdp_record *control =
+			sdp_record_item(record, SDP_JOB_PARAMETERS_CONTROLS, i)->record;
+
+		r = map_picture(sdp_record_pixels(control, SDP_CONTROL_IMAGE), "controls",
+				&run->guide_mappings[i], &run->guides[i], ret_error);
+		if (r < 0)
+			return r;
+		run->controls[job->n_controls++] = (struct sde_control){
+			sdp_record_string(control, SDP_CONTROL_KIND), &run->guides[i],
+			sdp_record_double(control, SDP_CONTROL_SCALE),
+			sdp_record_double(control, SDP_CONTROL_START),
+			sdp_record_double(control, SDP_CONTROL_END)};
+	}
+	job->adapter_roots = run->roots;
+	job->loras = run->loras;
+	job->controls = run->controls;
+	job->guess_mode = sdp_record_bool(record, SDP_JOB_PARAMETERS_GUESS_MODE);
+	return 0;
+}
+
 static int fill_job(struct run *run, struct sdp_error *ret_error)
 {
 	const struct sdp_record *record = run->task->record;
@@ -127,7 +176,7 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 			return r;
 		job->mask = &run->mask;
 	}
-	return 0;
+	return fill_adapters(run, ret_error);
 }
 
 static void post_progress(struct run *run, enum sde_stage stage, int step, int total)
@@ -313,5 +362,7 @@ void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
 	sdd_fault_point("send");
 	sdp_mapping_clear(&run.image_mapping);
 	sdp_mapping_clear(&run.mask_mapping);
+	for (size_t i = 0; i < SDE_CONTROLS_MAX; i++)
+		sdp_mapping_clear(&run.guide_mappings[i]);
 	sdd_worker_post(worker, &writer, 0);
 }

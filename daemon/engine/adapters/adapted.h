@@ -6,13 +6,12 @@
 #pragma once
 
 #include "daemon/engine/adapters/loras.h"
+#include "daemon/engine/engine.h"
 
 struct sde_model;
 struct sde_denoiser;
 struct sde_clip;
 struct sde_ip_adapter;
-
-#define SDE_LORAS_MAX 16 /* of one job */
 
 /* A picture as a prompt: an IP-Adapter and its image encoder. */
 struct sde_ip_use {

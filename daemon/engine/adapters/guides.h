@@ -6,8 +6,9 @@
 
 #include "daemon/engine/adapters/controlnet.h"
 #include "daemon/engine/adapters/t2i-adapter.h"
+#include "daemon/engine/engine.h"
 
-#define SDE_GUIDES_MAX 8
+#define SDE_GUIDES_MAX SDE_CONTROLS_MAX
 
 /* One picture and who looks at it; borrowed. */
 struct sde_guide {

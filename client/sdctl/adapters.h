@@ -1,0 +1,33 @@
+/*
+ * What --lora and --control say, for the verbs that make pictures and for their replay.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include "client/sdctl/picture.h"
+#include "client/sdctl/sdctl.h"
+
+#define GUIDES_MAX 8
+
+/* A guiding picture as asked for. */
+struct guide {
+	char *kind, *path; /* owned */
+	double scale, start, end;
+	struct picture picture; /* once loaded */
+};
+
+struct guides {
+	struct guide items[GUIDES_MAX];
+	size_t n;
+};
+
+/* --lora NAME[:WEIGHT] into the request. EXIT_OK or EXIT_USAGE, told. */
+int adapters_add_lora(sdc_request *request, const char *text);
+/* --control KIND=IMAGE[:SCALE[:START:END]]: remembered, not loaded yet. */
+int adapters_parse_control(const char *text, struct guides *guides);
+/* The loras and controls of a request that is replayed; entry: what the picture carries (paths of the guides). */
+int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides);
+void guides_clear(struct guides *guides);

@@ -1,5 +1,5 @@
 /*
- * Adapters on a whole model: kinds lora_sd15 and lora_sdxl. Paths of adapters are relative to the case's folder.
+ * Adapters on a whole model: kinds lora_sd15, lora_sdxl, lora_sd3, lora_flux and textual_inversion_*. Paths of adapters are relative to the case's folder.
  */
 #include "tests/golden/adapters.h"
 
@@ -22,12 +22,10 @@ char *golden_beside(const struct golden_case *c, const char *path)
 }
 
 /* params.loras: [{"file", "scale"}] */
-static int use_loras(struct golden_case *c, struct sde_model *model)
+static int read_loras(struct golden_case *c, struct sde_lora_use *ret_uses, size_t *ret_n)
 {
-	struct sde_lora_use uses[SDE_LORAS_MAX];
 	const json_t *loras = golden_param(c, "loras");
 	const size_t n = json_array_size(loras);
-	struct sde_error error = {0};
 
 	if (n > SDE_LORAS_MAX)
 		return golden_fail(c, "malformed case: %zu LoRAs", n);
@@ -35,9 +33,24 @@ static int use_loras(struct golden_case *c, struct sde_model *model)
 		const json_t *use = json_array_get(loras, i);
 		const char *file = json_string_value(json_object_get(use, "file"));
 
-		uses[i] = (struct sde_lora_use){file, golden_beside(c, file ? file : ""),
-						json_number_value(json_object_get(use, "scale"))};
+		ret_uses[i] =
+			(struct sde_lora_use){file, golden_beside(c, file ? file : ""),
+					      json_number_value(json_object_get(use, "scale"))};
 	}
+	*ret_n = n;
+	return GOLDEN_PASS;
+}
+
+static int use_loras(struct golden_case *c, struct sde_model *model)
+{
+	struct sde_lora_use uses[SDE_LORAS_MAX];
+	struct sde_error error = {0};
+	size_t n;
+	int r;
+
+	r = read_loras(c, uses, &n);
+	if (r != GOLDEN_PASS)
+		return r;
 	return sde_model_adapt(model, uses, n, NULL, &error) < 0
 		       ? golden_fail_error(c, "LoRAs", &error)
 		       : GOLDEN_PASS;
@@ -264,4 +277,118 @@ int golden_textual_inversion(struct golden_case *c)
 		return golden_fail_error(c, "embedding", &error);
 	r = expect_ids(c, model, words);
 	return r == GOLDEN_PASS ? golden_embed_ids(c, model, words, &text) : r;
+}
+
+/* The transformer alone, bound with the case's LoRAs. */
+static int open_transformer(struct golden_case *c, const struct sde_denoiser_class *class,
+			    const char *family, struct golden_component *component,
+			    struct sde_denoiser *denoiser)
+{
+	struct sde_lora_use uses[SDE_LORAS_MAX];
+	struct sde_loras *loras;
+	struct sde_error error = {0};
+	size_t n;
+	int r;
+
+	json_object_set_new(c->params, "component", json_string("transformer"));
+	r = golden_open_component(c, class->name, component);
+	if (r == GOLDEN_PASS)
+		r = read_loras(c, uses, &n);
+	if (r != GOLDEN_PASS)
+		return r;
+	if (sde_loras_new(uses, n, family, &loras, &error) < 0)
+		return golden_fail_error(c, "LoRAs", &error);
+	sde_weights_set_patch(component->weights,
+			      sde_loras_patch(loras, SDE_ADAPTER_TRANSFORMER, NULL));
+	if (class->bind(denoiser, component->config, "config.json", component->weights, &error) <
+		    0 ||
+	    sde_loras_finish(loras, &error) < 0)
+		return golden_fail_error(c, "LoRAs", &error);
+	return GOLDEN_PASS;
+}
+
+static int set_call(struct golden_case *c, float time_scale, struct sde_denoiser_call *ret_call)
+{
+	const struct golden_tensor *context = golden_input_f32(c, "encoder_hidden_states");
+	const struct golden_tensor *pooled = golden_input_f32(c, "pooled_projections");
+	const struct golden_tensor *timestep = golden_input_f32(c, "timestep");
+	const struct golden_tensor *guidance = golden_find(c, "guidance");
+	float *times;
+
+	if (!context || context->rank != 3 || !pooled || pooled->rank != 2 || !timestep)
+		return golden_fail(c, "an input is missing or misshapen");
+	times = golden_floats(timestep->count);
+	for (size_t i = 0; i < timestep->count; i++)
+		times[i] = timestep->f32[i] * time_scale;
+	*ret_call = (struct sde_denoiser_call){
+		.batch = (int)context->shape[0],
+		.context = context->f32,
+		.tokens = (int)context->shape[1],
+		.pooled = pooled->f32,
+		.pooled_width = (int)pooled->shape[1],
+		.timesteps = times,
+		.guidance_scales = guidance ? guidance->f32 : NULL,
+	};
+	return GOLDEN_PASS;
+}
+
+int golden_lora_sd3(struct golden_case *c)
+{
+	const struct golden_tensor *sample = golden_input_f32(c, "hidden_states");
+	struct golden_component component;
+	struct sde_denoiser_call call;
+	struct sde_denoiser denoiser;
+	struct sde_error error = {0};
+	float *out;
+	int r;
+
+	if (!sample || sample->rank != 4)
+		return golden_fail(c, "hidden_states is misshapen");
+	r = open_transformer(c, &sde_denoiser_sd3, "sd3", &component, &denoiser);
+	if (r == GOLDEN_PASS)
+		r = set_call(c, 1, &call);
+	if (r != GOLDEN_PASS)
+		return r;
+	call.sample = sample->f32;
+	call.height = (int)sample->shape[2];
+	call.width = (int)sample->shape[3];
+	out = golden_floats(sample->count);
+	if (sde_denoiser_forward(component.runner, &denoiser, &call, out, &error) < 0)
+		return golden_fail_error(c, "forward", &error);
+	golden_expect_f32(c, "transformer_out", out, 4, sample->shape);
+	return GOLDEN_PASS;
+}
+
+/* Image positions to the size of the latents: the last token's row and column. */
+int golden_lora_flux(struct golden_case *c)
+{
+	const struct golden_tensor *tokens = golden_input_f32(c, "hidden_states");
+	const struct golden_tensor *ids = golden_input_f32(c, "img_ids");
+	struct golden_component component;
+	struct sde_denoiser_call call;
+	struct sde_denoiser denoiser;
+	struct sde_error error = {0};
+	float *latents, *out, *packed;
+	int r;
+
+	if (!tokens || tokens->rank != 3 || !ids || ids->rank != 2)
+		return golden_fail(c, "hidden_states or img_ids is misshapen");
+	r = open_transformer(c, &sde_denoiser_flux, "flux", &component, &denoiser);
+	if (r == GOLDEN_PASS)
+		r = set_call(c, 1000, &call);
+	if (r != GOLDEN_PASS)
+		return r;
+	call.height = SDE_FLUX_PACK * ((int)ids->f32[ids->count - 2] + 1);
+	call.width = SDE_FLUX_PACK * ((int)ids->f32[ids->count - 1] + 1);
+	latents = golden_floats(tokens->count);
+	out = golden_floats(tokens->count);
+	packed = golden_floats(tokens->count);
+	sde_flux_unpack(tokens->f32, latents, call.batch, denoiser.in_channels, call.height,
+			call.width);
+	call.sample = latents;
+	if (sde_denoiser_forward(component.runner, &denoiser, &call, out, &error) < 0)
+		return golden_fail_error(c, "forward", &error);
+	sde_flux_pack(out, packed, call.batch, denoiser.out_channels, call.height, call.width);
+	golden_expect_f32(c, "transformer_out", packed, 3, tokens->shape);
+	return GOLDEN_PASS;
 }

@@ -75,13 +75,12 @@ static int bind_denoiser(struct sde_adapted *adapted, const struct sde_model *mo
 			 struct sde_error *error)
 {
 	const struct sde_denoiser *denoiser = &model->denoiser;
+	const bool unet = denoiser->class == &sde_denoiser_unet;
+	const enum sde_adapter_part part = unet ? SDE_ADAPTER_UNET : SDE_ADAPTER_TRANSFORMER;
 	struct sde_patch *patch =
-		sde_loras_patch(adapted->loras, SDE_ADAPTER_UNET, &denoiser->unet.config);
+		sde_loras_patch(adapted->loras, part, unet ? &denoiser->unet.config : NULL);
 	int r;
 
-	if (!denoiser->class->bind_like)
-		return sde_error_set(error, -ENOTSUP, "models with a %s take no LoRAs yet",
-				     denoiser->class->name);
 	sde_weights_set_patch(model->denoiser_weights, patch);
 	r = denoiser->class->bind_like(&adapted->denoiser, denoiser, model->denoiser_weights,
 				       error);
@@ -90,7 +89,7 @@ static int bind_denoiser(struct sde_adapted *adapted, const struct sde_model *mo
 		return r;
 	if (adapted->ip)
 		sde_ip_adapter_attach(adapted->ip, &adapted->denoiser.unet);
-	else if (sde_loras_patched(adapted->loras, SDE_ADAPTER_UNET) == 0)
+	else if (sde_loras_patched(adapted->loras, part) == 0)
 		sde_denoiser_clear(&adapted->denoiser, model->runner);
 	return 0;
 }

@@ -23,8 +23,9 @@ struct sde_delta {
 	const struct sde_tensor *parts[SDE_DELTA_PARTS_MAX]; /* as kind names them, NULL = absent */
 	const struct sde_tensor
 		*dora_scale; /* magnitudes of the changed weight's rows or columns, or NULL */
-	int rank;	     /* 0: alpha has no meaning */
-	double scale;	     /* alpha / rank, or 1 */
+	int first_row; /* of a file's fused layer: where the layer's outputs begin; low rank only */
+	int rank;      /* 0: alpha has no meaning */
+	double scale;  /* alpha / rank, or 1 */
 };
 
 struct sde_delta_kind {

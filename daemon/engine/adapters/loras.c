@@ -14,8 +14,6 @@
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 
-#define PARTS 3
-
 struct file {
 	char *name;
 	struct sde_weights *weights;
@@ -54,7 +52,7 @@ struct sde_loras {
 	struct file *files;
 	size_t n_files;
 	struct change *changes;
-	struct part parts[PARTS];
+	struct part parts[SDE_ADAPTER_PARTS];
 	uint64_t merged_bytes;
 };
 
@@ -92,7 +90,9 @@ static int fill_up(const struct sdk_tensor *tensor, float *out)
 			return -ENOMEM;
 		for (size_t o = 0; o < (size_t)change->shape.out; o++)
 			for (size_t k = 0; k < rank; k++)
-				out[o * all + at + k] = (float)(scale * up[o * rank + k]);
+				out[o * all + at + k] =
+					(float)(scale *
+						up[((size_t)term->delta.first_row + o) * rank + k]);
 		free(up);
 		at += rank;
 	}
@@ -176,7 +176,7 @@ static int take_bias(struct change *change, const struct file *file, const char 
 	char full[SDE_ADAPTER_NAME_BYTES + 8];
 	const struct sde_tensor *diff;
 
-	snprintf(full, sizeof(full), "%s.diff_b", name);
+	snprintf(full, sizeof(full), "%.*s.diff_b", SDE_ADAPTER_NAME_BYTES - 1, name);
 	diff = sde_weights_find(file->weights, full);
 	if (!diff)
 		return 0;
@@ -190,18 +190,40 @@ static int take_bias(struct change *change, const struct file *file, const char 
 	return 0;
 }
 
+/* What file says about the layer under this name: 1 with *ret_delta, 0 when nothing. */
+static int find_delta(const struct file *file, const struct sde_adapter_name *name,
+		      const struct sde_delta_shape *shape, struct sde_delta *ret_delta,
+		      struct sde_error *error)
+{
+	struct sde_delta_shape theirs = *shape;
+	int r;
+
+	if (name->rows > 0)
+		theirs.out = name->rows;
+	r = sde_delta_find(file->weights, name->text, &theirs, ret_delta, error);
+	if (r <= 0 || name->rows == 0)
+		return r;
+	if (ret_delta->kind != &sde_delta_low_rank || ret_delta->dora_scale)
+		return sde_error_set(
+			error, -ENOTSUP, "a %s%s of a fused layer ('%.160s') is not supported",
+			ret_delta->dora_scale ? "DoRA " : "", ret_delta->kind->name, name->text);
+	ret_delta->first_row = name->first_row;
+	return 1;
+}
+
 static int take_file(struct change *change, const struct part *part, const struct file *file,
 		     const char *path, struct sde_error *error)
 {
-	char names[SDE_ADAPTER_NAMES_MAX][SDE_ADAPTER_NAME_BYTES];
-	const size_t n = sde_adapter_names(part->part, part->unet, path, names);
+	struct sde_adapter_name names[SDE_ADAPTER_NAMES_MAX];
+	const size_t n = sde_adapter_names(part->part, part->unet, path, change->shape.in,
+					   change->shape.out, names);
 
 	for (size_t i = 0; i < n; i++) {
 		struct sde_delta delta;
 		int r;
 
-		r = sde_delta_find(file->weights, names[i], &change->shape, &delta, error);
-		if (r >= 0 && take_bias(change, file, names[i], error) < 0)
+		r = find_delta(file, &names[i], &change->shape, &delta, error);
+		if (r >= 0 && take_bias(change, file, names[i].text, error) < 0)
 			r = -EBADMSG;
 		if (r < 0) {
 			sde_error_prefix(error, "LoRA %s: %s", file->name, path);

@@ -103,7 +103,7 @@ int sde_unet_ldm_name(const struct sde_unet_config *unet, const char *path, char
 	return r;
 }
 
-static void put_kohya(char *to, const char *prefix, const char *path)
+void sde_adapter_kohya_name(char to[SDE_ADAPTER_NAME_BYTES], const char *prefix, const char *path)
 {
 	const size_t n = strlen(prefix);
 
@@ -128,20 +128,20 @@ static size_t put_processor(char *to, const char *path)
 }
 
 static size_t unet_names(const struct sde_unet_config *unet, const char *path,
-			 char (*names)[SDE_ADAPTER_NAME_BYTES])
+			 struct sde_adapter_name *names)
 {
 	char ldm[SDE_ADAPTER_NAME_BYTES / 2];
 	size_t n = 0;
 
-	put_kohya(names[n++], "lora_unet_", path);
-	snprintf(names[n++], SDE_ADAPTER_NAME_BYTES, "unet.%s", path);
+	sde_adapter_kohya_name(names[n++].text, "lora_unet_", path);
+	snprintf(names[n++].text, SDE_ADAPTER_NAME_BYTES, "unet.%s", path);
 	if (sde_unet_ldm_name(unet, path, ldm, sizeof(ldm)) == 0)
-		put_kohya(names[n++], "lora_unet_", ldm);
-	return n + put_processor(names[n], path);
+		sde_adapter_kohya_name(names[n++].text, "lora_unet_", ldm);
+	return n + put_processor(names[n].text, path);
 }
 
 static size_t text_names(const char *const *prefixes, const char *dotted, const char *path,
-			 char (*names)[SDE_ADAPTER_NAME_BYTES])
+			 struct sde_adapter_name *names)
 {
 	char whole[SDE_ADAPTER_NAME_BYTES / 2];
 	size_t n = 0;
@@ -150,17 +150,20 @@ static size_t text_names(const char *const *prefixes, const char *dotted, const 
 	snprintf(whole, sizeof(whole), "%s%s", strncmp(path, "text_", 5) == 0 ? "" : "text_model.",
 		 path);
 	for (; *prefixes; prefixes++)
-		put_kohya(names[n++], *prefixes, whole);
-	snprintf(names[n++], SDE_ADAPTER_NAME_BYTES, "%s.%s", dotted, whole);
+		sde_adapter_kohya_name(names[n++].text, *prefixes, whole);
+	snprintf(names[n++].text, SDE_ADAPTER_NAME_BYTES, "%s.%s", dotted, whole);
 	return n;
 }
 
 size_t sde_adapter_names(enum sde_adapter_part part, const struct sde_unet_config *unet,
-			 const char *path, char (*ret_names)[SDE_ADAPTER_NAME_BYTES])
+			 const char *path, int in, int out,
+			 struct sde_adapter_name ret_names[SDE_ADAPTER_NAMES_MAX])
 {
 	static const char *const first[] = {"lora_te_", "lora_te1_", NULL};
 	static const char *const second[] = {"lora_te2_", NULL};
 
+	for (size_t i = 0; i < SDE_ADAPTER_NAMES_MAX; i++)
+		ret_names[i] = (struct sde_adapter_name){.rows = 0};
 	switch (part) {
 	case SDE_ADAPTER_UNET:
 		return unet_names(unet, path, ret_names);
@@ -168,6 +171,10 @@ size_t sde_adapter_names(enum sde_adapter_part part, const struct sde_unet_confi
 		return text_names(first, "text_encoder", path, ret_names);
 	case SDE_ADAPTER_TEXT_2:
 		return text_names(second, "text_encoder_2", path, ret_names);
+	case SDE_ADAPTER_TRANSFORMER:
+		return sde_transformer_names(path, in, out, ret_names);
+	case SDE_ADAPTER_PARTS:
+		break;
 	}
 	return 0;
 }

@@ -49,7 +49,7 @@ struct sde_denoiser_class {
 		    struct sde_weights *weights, struct sde_error *error);
 	/*
 	 * Bind *denoiser once more like another of this class, from the same weights: for a patch set on them (bind.h), which
-	 * sees every layer. NULL: this architecture takes no adapters.
+	 * sees every layer.
 	 */
 	int (*bind_like)(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
 			 struct sde_weights *weights, struct sde_error *error);

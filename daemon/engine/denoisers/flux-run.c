@@ -165,6 +165,17 @@ static int flux_bind(struct sde_denoiser *denoiser, const json_t *config, const 
 	return 0;
 }
 
+static int flux_bind_like(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
+			  struct sde_weights *weights, struct sde_error *error)
+{
+	struct sde_denoiser bound = *other;
+	int r = sde_flux_bind(&bound.flux, &other->flux.config, weights, error);
+
+	if (r >= 0)
+		*denoiser = bound;
+	return r;
+}
+
 static void flux_clear(struct sde_denoiser *denoiser)
 {
 	sde_flux_clear(&denoiser->flux);
@@ -174,6 +185,7 @@ const struct sde_denoiser_class sde_denoiser_flux = {
 	.folder = "transformer",
 	.name = "FluxTransformer2DModel",
 	.bind = flux_bind,
+	.bind_like = flux_bind_like,
 	.clear = flux_clear,
 	.forward = flux_forward,
 };

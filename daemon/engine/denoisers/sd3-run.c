@@ -143,6 +143,17 @@ static int sd3_bind(struct sde_denoiser *denoiser, const json_t *config, const c
 	return 0;
 }
 
+static int sd3_bind_like(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
+			 struct sde_weights *weights, struct sde_error *error)
+{
+	struct sde_denoiser bound = *other;
+	int r = sde_sd3_bind(&bound.sd3, &other->sd3.config, weights, error);
+
+	if (r >= 0)
+		*denoiser = bound;
+	return r;
+}
+
 static void sd3_clear(struct sde_denoiser *denoiser)
 {
 	sde_sd3_clear(&denoiser->sd3);
@@ -152,6 +163,7 @@ const struct sde_denoiser_class sde_denoiser_sd3 = {
 	.folder = "transformer",
 	.name = "SD3Transformer2DModel",
 	.bind = sd3_bind,
+	.bind_like = sd3_bind_like,
 	.clear = sd3_clear,
 	.forward = sd3_forward,
 };

@@ -1,7 +1,8 @@
 /*
  * How long one network of real size takes, and what it holds in memory: sdd-bench write MANIFEST FILE makes a synthetic checkpoint
  * (tests/golden/synthetic.h), sdd-bench [--dtype T] [--threads N] [--runs N] [--size PIXELS] WHAT FILE runs one of its networks and
- * prints a line of JSON. WHAT: unet (one step with guidance, a batch of 2), text (CLIP, 2 prompts), decode, encode. run.py compares.
+ * prints a line of JSON. WHAT: unet (one step with guidance, a batch of 2), lora (the change to
+ * one and back), text (CLIP, 2 prompts), decode, encode. run.py compares.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,21 +13,13 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "daemon/engine/forward.h"
 #include "daemon/engine/formats/checkpoint.h"
+#include "tests/bench/bench.h"
 #include "tests/golden/synthetic.h"
 
 #define TOKENS 77
 
-struct bench {
-	struct sde_runner *runner;
-	json_t *config;
-	struct sde_weights *weights;
-	int size, runs;
-	struct sde_error error;
-};
-
-static double now(void)
+double bench_now(void)
 {
 	struct timespec t;
 
@@ -56,7 +49,7 @@ static double peak_mib(void)
 	return (double)usage.ru_maxrss / 1024;
 }
 
-static int fail(const struct bench *bench)
+int bench_fail(const struct bench *bench)
 {
 	fprintf(stderr, "sdd-bench: %s\n", bench->error.message);
 	return 1;
@@ -66,16 +59,16 @@ static int fail(const struct bench *bench)
 static int measure(struct bench *bench, const char *what, int (*call)(struct bench *, void *),
 		   void *userdata)
 {
-	double start = now(), first, best = 1e9, seconds;
+	double start = bench_now(), first, best = 1e9, seconds;
 
 	if (call(bench, userdata) < 0)
-		return fail(bench);
-	first = now() - start;
+		return bench_fail(bench);
+	first = bench_now() - start;
 	for (int i = 0; i < bench->runs; i++) {
-		start = now();
+		start = bench_now();
 		if (call(bench, userdata) < 0)
-			return fail(bench);
-		seconds = now() - start;
+			return bench_fail(bench);
+		seconds = bench_now() - start;
 		best = seconds < best ? seconds : best;
 	}
 	printf("{\"what\": \"%s\", \"backend\": \"%s\", \"size\": %d, \"first_s\": %.3f, "
@@ -85,12 +78,6 @@ static int measure(struct bench *bench, const char *what, int (*call)(struct ben
 	return 0;
 }
 
-struct unet_run {
-	struct sde_unet unet;
-	struct sde_unet_call call;
-	float *out;
-};
-
 static int unet_once(struct bench *bench, void *userdata)
 {
 	struct unet_run *run = userdata;
@@ -98,34 +85,42 @@ static int unet_once(struct bench *bench, void *userdata)
 	return sde_unet_forward(bench->runner, &run->unet, &run->call, run->out, &bench->error);
 }
 
-static int bench_unet(struct bench *bench)
+struct unet_run bench_unet_run(const struct bench *bench, const struct sde_unet_config *config)
 {
-	const int side = bench->size / 8;
-	struct sde_unet_config config;
+	static const float timesteps[] = {501, 501};
+	const size_t side = (size_t)bench->size / 8;
 	struct unet_run run = {0};
-	size_t n;
 
-	if (sde_unet_config_parse(bench->config, "config", &config, &bench->error) < 0 ||
-	    sde_unet_bind(&run.unet, &config, bench->weights, &bench->error) < 0)
-		return fail(bench);
-	n = 2 * (size_t)config.in_channels * (size_t)side * (size_t)side;
-	run.out = noise(2 * (size_t)config.out_channels * (size_t)side * (size_t)side);
+	run.out = noise(2 * (size_t)config->out_channels * side * side);
 	run.call = (struct sde_unet_call){
-		.sample = noise(n),
+		.sample = noise(2 * (size_t)config->in_channels * side * side),
 		.batch = 2,
-		.height = side,
-		.width = side,
-		.timesteps = (float[]){501, 501},
+		.height = (int)side,
+		.width = (int)side,
+		.timesteps = timesteps,
 		.tokens = TOKENS,
-		.encoder_hidden_states = noise(2 * TOKENS * (size_t)config.cross_attention_dim),
+		.encoder_hidden_states = noise(2 * TOKENS * (size_t)config->cross_attention_dim),
 	};
-	if (config.text_time) {
+	if (config->text_time) {
 		run.call.n_time_ids = 6;
-		run.call.text_width = config.projection_class_embeddings_input_dim -
-				      6 * config.addition_time_embed_dim;
+		run.call.text_width = config->projection_class_embeddings_input_dim -
+				      6 * config->addition_time_embed_dim;
 		run.call.text_embeds = noise(2 * (size_t)run.call.text_width);
 		run.call.time_ids = noise(2 * 6);
 	}
+	return run;
+}
+
+static int bench_unet(struct bench *bench)
+{
+	struct sde_unet_config config;
+	struct unet_run run;
+
+	if (sde_unet_config_parse(bench->config, "config", &config, &bench->error) < 0)
+		return bench_fail(bench);
+	run = bench_unet_run(bench, &config);
+	if (sde_unet_bind(&run.unet, &config, bench->weights, &bench->error) < 0)
+		return bench_fail(bench);
 	return measure(bench, "unet", unet_once, &run);
 }
 
@@ -151,7 +146,7 @@ static int bench_text(struct bench *bench)
 
 	if (sde_clip_config_parse(bench->config, "config", &config, &bench->error) < 0 ||
 	    sde_clip_bind(&run.clip, &config, bench->weights, &bench->error) < 0)
-		return fail(bench);
+		return bench_fail(bench);
 	for (int i = 0; i < 2 * TOKENS; i++)
 		run.ids[i] = (i * 977 + 1) % config.vocab_size;
 	run.states = noise(2 * TOKENS * (size_t)config.hidden_size);
@@ -188,7 +183,7 @@ static int bench_vae(struct bench *bench, bool decode)
 
 	if (sde_kl_config_parse(bench->config, "config", &config, &bench->error) < 0 ||
 	    sde_kl_bind(&run.kl, &config, bench->weights, &bench->error) < 0)
-		return fail(bench);
+		return bench_fail(bench);
 	run.latents = noise(2 * (size_t)config.latent_channels * pixels / 64);
 	run.image = noise(3 * pixels);
 	return measure(bench, decode ? "decode" : "encode", decode ? decode_once : encode_once,
@@ -210,7 +205,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: sdd-bench write MANIFEST FILE\n"
 			"       sdd-bench [--dtype f32|bf16|auto] [--threads N] [--runs N] [--size "
-			"PIXELS] unet|text|decode|encode FILE\n");
+			"PIXELS] unet|lora|text|decode|encode FILE\n");
 	return 2;
 }
 
@@ -243,14 +238,18 @@ int main(int argc, char **argv)
 	if (argc - optind != 2 || bench.size < 64 || bench.size % 8 != 0)
 		return usage();
 	what = argv[optind];
-	component = !strcmp(what, "unet") ? "unet" : !strcmp(what, "text") ? "text_encoder" : "vae";
+	component = !strcmp(what, "unet") || !strcmp(what, "lora") ? "unet"
+		    : !strcmp(what, "text")			   ? "text_encoder"
+								   : "vae";
 	if (sde_checkpoint_open(argv[optind + 1], &checkpoint, &bench.error) < 0 ||
 	    sde_checkpoint_config(checkpoint, component, &bench.config, &bench.error) < 0 ||
 	    sde_checkpoint_weights(checkpoint, component, &bench.weights, &bench.error) < 0 ||
 	    sde_runner_new("cpu", dtype, threads, &bench.runner, &bench.error) < 0)
-		return fail(&bench);
+		return bench_fail(&bench);
 	if (!strcmp(what, "unet"))
 		return bench_unet(&bench);
+	if (!strcmp(what, "lora"))
+		return bench_lora(&bench);
 	if (!strcmp(what, "text"))
 		return bench_text(&bench);
 	if (!strcmp(what, "decode") || !strcmp(what, "encode"))

@@ -107,6 +107,9 @@ struct sde_job {
 	enum sde_fill fill;
 	bool color_match;
 	int left, right, top, bottom; /* outpaint: pixels to grow each side, 0.. */
+	const void *
+		resume; /* bytes of the checkpoint hook of the same job: go on there; borrowed, may be NULL */
+	size_t resume_size;
 	int preview_every; /* call the preview hook after every so many steps, 0 = never */
 	/* Adapters are found below these folders (loras/, controlnets/, embeddings/) and nowhere else. Borrowed. */
 	const char *const *adapter_roots;
@@ -140,7 +143,14 @@ struct sde_hooks {
 	 * preview_every and the model info says previews. May be NULL.
 	 */
 	void (*preview)(void *userdata, int step, const struct sde_image *image);
+	/*
+	 * After every step: bytes with which the same job (sde_job.resume) goes on behind it, in this process or another
+	 * of the same build, to a result that is equal to the bit. Borrowed for the call. May be NULL.
+	 */
+	void (*checkpoint)(void *userdata, const void *data, size_t size);
 	void *userdata;
+	const atomic_int
+		*yield; /* non-zero: end with -EINTR behind the next checkpoint; may be NULL */
 	const atomic_int *
 		cancel; /* polled between steps and VAE tiles; non-zero makes the job return -ECANCELED */
 };
@@ -165,7 +175,7 @@ struct sde_result {
 	uint64_t stage_us[SDE_STAGE_COUNT];
 };
 
-/* Run one job. 0, -ECANCELED, -EINVAL (the message names the field), -ENOMEM, ... ; *ret_result untouched on failure. */
+/* Run one job. 0, -ECANCELED, -EINTR (it yielded), -EINVAL (the message names the field), -ENOMEM, ... ; *ret_result untouched on failure. */
 int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct sde_hooks *hooks,
 		struct sde_result *ret_result, struct sde_error *ret_error);
 void sde_result_clear(struct sde_result *result);

@@ -36,6 +36,23 @@ static int overall_step(const struct sde_job_run *run, int step, int total)
 	return run->runs_done * run->steps + step * run->steps / total;
 }
 
+static int on_state(void *userdata, int step, const float *latents, size_t n_latents,
+		    const struct sde_scheduler *scheduler)
+{
+	struct sde_job_run *run = userdata;
+	const struct sde_hooks *hooks = run->hooks;
+	int r;
+
+	r = sde_resume_save(&run->resume, step, latents, n_latents, &run->rng, scheduler);
+	if (r < 0)
+		return sde_error_set(run->error, r, "the state behind step %d cannot be kept: %s",
+				     step, strerror(-r));
+	hooks->checkpoint(hooks->userdata, run->resume.bytes, run->resume.n_bytes);
+	if (hooks->yield && atomic_load(hooks->yield))
+		return sde_error_set(run->error, -EINTR, "another job goes first");
+	return 0;
+}
+
 static int on_step(void *userdata, int step, int total, const float *latents)
 {
 	struct sde_job_run *run = userdata;
@@ -125,6 +142,51 @@ static int set_mask(struct sde_job_run *run, const struct sampling *sampling,
 	return 0;
 }
 
+/* A run that an earlier process ended: its latents and the generator behind it, in place of its steps. */
+static int recall(struct sde_job_run *run, size_t n_latents, struct sde_sd_result *ret_result)
+{
+	const struct sde_resume_run *ended = &run->resume.ended[run->runs_done];
+	struct sde_sd_result result = {.latents = floats(run, n_latents),
+				       .latents_count = n_latents};
+
+	if (!result.latents)
+		return -ENOMEM;
+	if (ended->n_latents != n_latents) {
+		sde_sd_result_clear(&result);
+		return sde_error_set(run->error, -EBADMSG, "the kept state is of another job");
+	}
+	memcpy(result.latents, ended->latents, n_latents * sizeof(float));
+	run->rng = ended->rng;
+	*ret_result = result;
+	return 0;
+}
+
+/* The sampling loop, as far as it has not been run already. */
+static int run_loop(struct sde_job_run *run, struct sde_sd_request *request,
+		    struct sde_sd_result *ret_result)
+{
+	const size_t n_latents = (size_t)run->model->vae.latent_channels *
+				 (size_t)run->latent_width * (size_t)run->latent_height;
+	int r;
+
+	if (run->runs_done < run->runs_known)
+		return recall(run, n_latents, ret_result);
+	if (run->runs_done == run->runs_known && run->resume.step > 0)
+		request->resume = &run->resume;
+	if (run->hooks && run->hooks->checkpoint)
+		request->on_state = on_state;
+	r = sde_sd_run(run->model, request, ret_result, run->error);
+	if (r < 0 || !request->on_state)
+		return r;
+	r = sde_resume_end_run(&run->resume, ret_result->latents, ret_result->latents_count,
+			       &run->rng);
+	if (r < 0) {
+		sde_sd_result_clear(ret_result);
+		return sde_error_set(run->error, r, "the state behind a picture cannot be kept");
+	}
+	return 0;
+}
+
 /* One run of the loop and the decoder: height x width x 3, interleaved. */
 static int sample(struct sde_job_run *run, const struct sampling *sampling, float *ret_picture)
 {
@@ -185,7 +247,7 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 	if (r < 0)
 		return r;
 	sde_job_stage(run, SDE_STAGE_ENCODE);
-	r = sde_sd_run(run->model, &request, &result, run->error);
+	r = run_loop(run, &request, &result);
 	if (r < 0)
 		return r;
 	run->runs_done++;

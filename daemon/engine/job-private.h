@@ -8,6 +8,7 @@
 #include "daemon/engine/adapters/words.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/geometry/plan.h"
+#include "daemon/engine/resume.h"
 #include "daemon/engine/rng.h"
 #include "daemon/engine/scheduler.h"
 
@@ -19,11 +20,14 @@ struct sde_job_run {
 	struct sde_scheduler_config scheduler;
 	int steps; /* effective */
 	double guidance_scale;
-	float *prompt_embeds;		 /* [negative,] positive */
-	float *pooled;			 /* the same for the pooled text of SDXL */
-	int tokens;			 /* per row, specials included */
-	struct sde_rng rng;		 /* of the picture being made */
-	int runs_done, runs_total;	 /* sampling runs, for progress */
+	float *prompt_embeds;	   /* [negative,] positive */
+	float *pooled;		   /* the same for the pooled text of SDXL */
+	int tokens;		   /* per row, specials included */
+	struct sde_rng rng;	   /* of the picture being made */
+	int runs_done, runs_total; /* sampling runs, for progress */
+	struct sde_resume
+		resume; /* what is known of the runs: of an earlier process, then of this */
+	int runs_known; /* ended in an earlier process */
 	int latent_width, latent_height; /* of the sampling run */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;

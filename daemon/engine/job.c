@@ -263,6 +263,10 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 
 	sde_runner_set_cancel(model->runner, hooks ? hooks->cancel : NULL);
 	r = prepare(&run);
+	/* bytes that are no use cost nothing but the time they would have saved */
+	if (r >= 0 && job->resume &&
+	    sde_resume_load(&run.resume, job->resume, job->resume_size) == 0)
+		run.runs_known = run.resume.n_ended;
 	if (r >= 0) {
 		switch (job->kind) {
 		case SDE_TXT2IMG:
@@ -284,6 +288,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 	sde_runner_set_cancel(model->runner, NULL);
 	free(run.prompt_embeds);
 	free(run.pooled);
+	sde_resume_clear(&run.resume);
 	sde_scheduler_config_clear(&run.scheduler);
 	if (r < 0) {
 		sde_result_clear(&run.result);

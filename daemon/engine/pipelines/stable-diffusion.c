@@ -14,6 +14,7 @@
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/conditioning.h"
+#include "daemon/engine/resume.h"
 #include "daemon/engine/schedulers/steps.h"
 
 /* One run's arrays; n = latents of one image (channels * h * w), all = batch * n. */
@@ -507,6 +508,25 @@ static void preview(struct run *run, size_t i, bool blends)
 			    run->scratch);
 }
 
+/* Everything has been drawn as at the start; now the state behind the last step that was made takes its place. */
+static int go_on(struct run *run, const struct sde_resume *resume, size_t *ret_first)
+{
+	struct sde_noise *noise = run->request->noise;
+	int r;
+
+	if (resume->current.n_latents != run->all || noise->n_rngs != 1 ||
+	    (size_t)resume->step > run->n_timesteps - run->begin)
+		return sde_error_set(run->error, -EBADMSG, "the kept state is of another job");
+	r = sde_scheduler_state_load(run->scheduler, resume->history, resume->n_history,
+				     run->error);
+	if (r < 0)
+		return r;
+	memcpy(run->latents, resume->current.latents, run->all * sizeof(float));
+	noise->rngs[0] = resume->current.rng;
+	*ret_first = run->begin + (size_t)resume->step;
+	return 0;
+}
+
 static int sample(struct run *run)
 {
 	const struct sde_sd_request *request = run->request;
@@ -514,6 +534,7 @@ static int sample(struct run *run)
 	const int total = (int)(run->n_timesteps - run->begin);
 	struct noise_call call = {run};
 	struct sde_step_args args = SDE_STEP_ARGS_INIT;
+	size_t first = run->begin;
 	int r = 0;
 
 	args.eta = request->eta;
@@ -522,9 +543,11 @@ static int sample(struct run *run)
 	args.userdata = &call;
 	if (request->on_step)
 		r = request->on_step(request->userdata, 0, total, run->latents);
-	if (r >= 0 && blends && request->soft_mask)
+	if (r >= 0 && request->resume)
+		r = go_on(run, request->resume, &first);
+	else if (r >= 0 && blends && request->soft_mask)
 		r = blend(run, run->begin);
-	for (size_t i = run->begin; r >= 0 && i < run->n_timesteps; i++) {
+	for (size_t i = first; r >= 0 && i < run->n_timesteps; i++) {
 		make_input(run);
 		r = predict(run, i);
 		if (r >= 0)
@@ -534,6 +557,9 @@ static int sample(struct run *run)
 					       run->latents, run->all, &args, run->error);
 		if (r >= 0 && blends)
 			r = blend(run, i + 1);
+		if (r >= 0 && request->on_state)
+			r = request->on_state(request->userdata, (int)(i - run->begin) + 1,
+					      run->latents, run->all, run->scheduler);
 		if (r >= 0 && request->on_step)
 			r = request->on_step(request->userdata, (int)(i - run->begin) + 1, total,
 					     run->latents);

@@ -18,6 +18,7 @@
 
 struct sde_error;
 struct sde_model;
+struct sde_resume;
 
 enum sde_sd_kind { SDE_SD_TXT2IMG, SDE_SD_IMG2IMG, SDE_SD_INPAINT };
 
@@ -67,6 +68,11 @@ struct sde_sd_request {
 		guides; /* pictures that guide the U-Net; options.guidance is filled in */
 	/* Before the first step (step 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
 	int (*on_step)(void *userdata, int step, int total, const float *latents);
+	/* After each step, before on_step: what to keep to go on behind it. May be NULL. */
+	int (*on_state)(void *userdata, int step, const float *latents, size_t n_latents,
+			const struct sde_scheduler *scheduler);
+	/* Go on behind steps of this run that an earlier process made; with one generator only. NULL = from the start. */
+	const struct sde_resume *resume;
 	/*
 	 * After every preview_every steps (0 = never), before on_step: the clean latents that this step's prediction implies,
 	 * (batch, C, h, w). May be NULL.

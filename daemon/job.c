@@ -36,6 +36,7 @@ struct sdd_job *sdd_job_free(struct sdd_job *job)
 	sdd_user_unref(job->user);
 	sdp_message_free(job->message);
 	sdp_message_free(job->result_message);
+	sdp_message_free(job->kept_message);
 	free(job);
 	return NULL;
 }
@@ -97,8 +98,19 @@ void sdd_job_forget_session(struct sdd_job *job, const struct sdd_session *sessi
 	job->n_waiters = kept;
 }
 
+void sdd_job_keep_state(struct sdd_job *job, struct sdp_message *message,
+			const struct sdp_pixels *state, int step)
+{
+	sdp_message_free(job->kept_message);
+	job->kept_message = message;
+	job->kept_state = state;
+	job->kept_step = step;
+}
+
 void sdd_job_drop_request(struct sdd_job *job)
 {
+	job->kept_message = sdp_message_free(job->kept_message);
+	job->kept_state = NULL;
 	job->message = sdp_message_free(job->message);
 	job->record = NULL;
 }

@@ -16,7 +16,7 @@ struct sdd_session;
 
 enum {
 	SDD_JOB_ATTEMPTS_MAX =
-		2, /* times a job is handed to a worker that dies before it acknowledges */
+		2, /* times a job is handed to workers that die before they get any further with it */
 	SDD_JOB_WAITERS_MAX = 16,
 };
 
@@ -45,12 +45,18 @@ struct sdd_job {
 	size_t n_waiters;
 
 	uint64_t submitted_us, started_us, steps_started_us, ended_us; /* CLOCK_MONOTONIC */
-	uint64_t load_us; /* spent on loading its model */
+	uint64_t queued_us,
+		waited_us; /* since when it waits; what it waited before, all turns together */
+	uint64_t load_us;  /* spent on loading its model */
 	enum sdp_stage stage;
 	int step, total;
-	int attempts;
-	bool acknowledged; /* the worker has said something about it */
+	int attempts; /* runs since the last one that got further */
 	bool cancel_requested;
+
+	struct sdp_message *
+		kept_message; /* worker.checkpoint: owns the state to go on from; NULL = from the start */
+	const struct sdp_pixels *kept_state;
+	int kept_step, resumed_step; /* of that state; of the state its last run began with */
 
 	struct sdp_message *result_message; /* of the worker; owns the result and its pictures */
 	struct sdp_record *result;	    /* job_result */
@@ -82,6 +88,10 @@ void sdd_job_refund(struct sdd_job *job);
 int sdd_job_add_waiter(struct sdd_job *job, struct sdd_session *session, uint32_t msgid);
 /* The session goes: forget it as submitter and as waiter. */
 void sdd_job_forget_session(struct sdd_job *job, const struct sdd_session *session);
+
+/* Takes a worker.checkpoint's message, whose state and step these are. */
+void sdd_job_keep_state(struct sdd_job *job, struct sdp_message *message,
+			const struct sdp_pixels *state, int step);
 
 /* The request and its pictures are not needed any more: give their memory back. */
 void sdd_job_drop_request(struct sdd_job *job);

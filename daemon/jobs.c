@@ -100,7 +100,7 @@ int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 	job->session = session;
 	job->msgid = message->msgid;
 	job->detached = sdp_record_bool(record, SDP_JOB_SUBMIT_DETACH);
-	job->submitted_us = sdd_now_us();
+	job->submitted_us = job->queued_us = sdd_now_us();
 	sdd_queue_append(&server->queue, job);
 	*ret_job = job;
 	return 0;
@@ -140,8 +140,7 @@ static void write_result(const struct sdd_job *job, struct sdp_writer *writer)
 	sdp_record_set_int(job->result, SDP_JOB_RESULT_JOB, (int64_t)job->id);
 	sdp_record_set_int(job->result, SDP_JOB_RESULT_STATE, SDP_JOB_STATE_DONE);
 	if (timings->given && timings->record) {
-		sdp_record_set_uint(timings->record, SDP_TIMINGS_QUEUE_MS,
-				    (job->started_us - job->submitted_us) / 1000);
+		sdp_record_set_uint(timings->record, SDP_TIMINGS_QUEUE_MS, job->waited_us / 1000);
 		/* the worker's figures begin with a model that is loaded */
 		sdp_record_set_uint(timings->record, SDP_TIMINGS_LOAD_MS, job->load_us / 1000);
 	}
@@ -342,7 +341,9 @@ static int64_t running_rest_us(struct sdd_server *server)
 	model = sdd_registry_find(&server->registry, job->model);
 	if (!model)
 		return -1;
-	return sdd_estimate_rest_us(&model->estimate, job->step, job->total,
+	/* the steps before it was interrupted were not made in the time measured here */
+	return sdd_estimate_rest_us(&model->estimate, job->step - job->resumed_step,
+				    job->total > 0 ? job->total - job->resumed_step : 0,
 				    job->steps_started_us ? sdd_now_us() - job->steps_started_us
 							  : 0);
 }

@@ -72,6 +72,8 @@ static void send_run(struct sdd_server *server, struct sdd_job *job)
 	for (size_t i = 0; i < server->registry.n_roots; i++)
 		sdp_writer_string(&writer, NULL, server->registry.roots[i]);
 	sdp_writer_end(&writer);
+	if (job->kept_state)
+		sdp_writer_pixels(&writer, "resume", job->kept_state);
 	begin(server, SDD_RUNNER_RUNNING);
 	send_request(server, &writer);
 }
@@ -147,9 +149,9 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	sdd_job_set_state(job, SDP_JOB_STATE_RUNNING);
 	sdd_job_refund_waiting(job);
 	job->started_us = sdd_now_us();
+	job->waited_us += job->started_us - job->queued_us;
 	job->steps_started_us = 0;
-	job->acknowledged = false;
-	job->step = job->total = 0;
+	job->step = job->resumed_step = job->kept_step;
 	server->runner.job = job;
 	sdd_events_job_started(server, job);
 	sdd_events_positions(server);
@@ -212,6 +214,23 @@ static void end_job(struct sdd_server *server, enum sdp_job_state state,
 	server->runner.job = NULL;
 	if (job)
 		sdd_jobs_finish(server, job, state, error);
+}
+
+/* Back into the queue: it goes on when its turn comes. */
+static void requeue(struct sdd_server *server)
+{
+	struct sdd_job *job = server->runner.job;
+	const struct sdd_log_about about = {.job = job->id, .model = job->model};
+
+	if (job->kept_step > job->resumed_step)
+		job->attempts = 0;
+	sdd_log(LOG_INFO, &about, "job waits to go on behind step %d of %d", job->kept_step,
+		job->total);
+	server->runner.job = NULL;
+	job->queued_us = sdd_now_us();
+	sdd_job_set_state(job, SDP_JOB_STATE_QUEUED);
+	sdd_queue_prepend(&server->queue, job);
+	sdd_events_positions(server);
 }
 
 static void take_loaded(struct sdd_server *server, struct sdp_message *message)
@@ -281,7 +300,7 @@ static void learn_times(struct sdd_server *server, const struct sdd_job *job)
 		.encode_us = sdp_record_uint(timings, SDP_TIMINGS_ENCODE_MS) * 1000,
 		.steps_us = sdp_record_uint(timings, SDP_TIMINGS_STEPS_MS) * 1000,
 		.decode_us = sdp_record_uint(timings, SDP_TIMINGS_DECODE_MS) * 1000,
-		.steps = job->total,
+		.steps = job->total - job->resumed_step,
 	};
 	sdd_estimate_update(&model->estimate, &measured);
 }
@@ -309,6 +328,14 @@ static void take_result(struct sdd_server *server, struct sdp_message *message)
 				     &error) < 0) {
 		job->result = NULL;
 		end_job(server, SDP_JOB_STATE_FAILED, &error);
+	} else if (sdp_record_int(job->result, SDP_JOB_RESULT_STATE) == SDP_JOB_STATE_QUEUED) {
+		job->result = NULL;
+		if (job->cancel_requested) {
+			error = job->error;
+			end_job(server, SDP_JOB_STATE_CANCELLED, &error);
+		} else {
+			requeue(server); /* it made room for another one */
+		}
 	} else {
 		job->result_message = sdd_steal_pointer(owned);
 		learn_times(server, job);
@@ -328,7 +355,6 @@ static void take_progress(struct sdd_server *server, struct sdp_message *message
 		    0 ||
 	    sdp_record_uint(progress, SDP_JOB_PROGRESS_JOB) != job->id)
 		return;
-	job->acknowledged = true;
 	job->stage = (enum sdp_stage)sdp_record_int(progress, SDP_JOB_PROGRESS_STAGE);
 	step = sdp_record_int(progress, SDP_JOB_PROGRESS_STEP);
 	if (step > job->step)
@@ -337,6 +363,24 @@ static void take_progress(struct sdd_server *server, struct sdp_message *message
 	if (job->stage == SDP_STAGE_STEPS && !job->steps_started_us)
 		job->steps_started_us = sdd_now_us();
 	sdd_events_job_progress(server, job);
+}
+
+/* Takes the message. */
+static void take_checkpoint(struct sdd_server *server, struct sdp_message *message)
+{
+	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
+	struct sdd_job *job = server->runner.job;
+	const struct sdp_pixels *state;
+	struct sdp_record *record;
+
+	if (!job ||
+	    sdp_record_decode(message, &sdp_struct_worker_checkpoint, SDP_LENIENT, &record, NULL) <
+		    0 ||
+	    sdp_record_uint(record, SDP_WORKER_CHECKPOINT_JOB) != job->id)
+		return;
+	state = sdp_record_pixels(record, SDP_WORKER_CHECKPOINT_STATE);
+	sdd_job_keep_state(job, sdd_steal_pointer(owned), state,
+			   sdp_record_int(record, SDP_WORKER_CHECKPOINT_STEP));
 }
 
 static void take_preview(struct sdd_server *server, struct sdp_message *message)
@@ -361,6 +405,8 @@ static void on_message(void *userdata, struct sdp_message *message)
 			take_progress(server, message);
 		else if (message->method->id == SDP_EVENT_WORKER_PREVIEW)
 			take_preview(server, message);
+		else if (message->method->id == SDP_EVENT_WORKER_CHECKPOINT)
+			take_checkpoint(server, sdd_steal_pointer(owned));
 		return;
 	}
 	if (message->kind != SDP_RESPONSE || message->msgid != server->runner.msgid)
@@ -399,14 +445,10 @@ static void forget_models(struct sdd_server *server)
 	}
 }
 
-static void requeue(struct sdd_server *server)
+/* As long as each worker gets further than the one before. A job that kills every worker at the same place ends. */
+static bool may_run_again(const struct sdd_job *job)
 {
-	struct sdd_job *job = server->runner.job;
-
-	server->runner.job = NULL;
-	sdd_job_set_state(job, SDP_JOB_STATE_QUEUED);
-	sdd_queue_prepend(&server->queue, job);
-	sdd_events_positions(server);
+	return job->kept_step > job->resumed_step || job->attempts < SDD_JOB_ATTEMPTS_MAX;
 }
 
 static void on_lost(void *userdata, const char *why)
@@ -429,8 +471,7 @@ static void on_lost(void *userdata, const char *why)
 	if (job && job->cancel_requested) {
 		error = job->error;
 		end_job(server, SDP_JOB_STATE_CANCELLED, &error);
-	} else if (job && doing == SDD_RUNNER_RUNNING && !job->acknowledged &&
-		   job->attempts < SDD_JOB_ATTEMPTS_MAX && !server->stopping) {
+	} else if (job && doing == SDD_RUNNER_RUNNING && may_run_again(job) && !server->stopping) {
 		requeue(server);
 	} else {
 		end_job(server, SDP_JOB_STATE_FAILED, &error);

@@ -1,7 +1,7 @@
 /*
  * What the worker does next, and what its answers mean: models are loaded when the first job needs them and stay; jobs
- * run one at a time. If the worker dies, the job in it ends with worker_lost, unless the worker had not begun with it,
- * and everything else goes on with the next worker.
+ * run one at a time. If the worker dies, the job in it goes on with the next worker behind the last step whose state was
+ * kept; one that kills two of them at the same place ends with worker_lost.
  */
 #pragma once
 

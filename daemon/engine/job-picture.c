@@ -62,10 +62,11 @@ static int on_step(void *userdata, int step, int total, const float *latents)
 		.total = run->runs_total * run->steps,
 	};
 
-	if (step == 0)
+	if (!run->stepping)
 		sde_job_stage(run, SDE_STAGE_STEPS);
 	else
 		run->result.steps_run++;
+	run->stepping = true;
 	if (run->hooks && run->hooks->progress)
 		run->hooks->progress(run->hooks->userdata, &progress);
 	return sde_runner_check_cancel(run->model->runner, run->error);
@@ -175,6 +176,7 @@ static int run_loop(struct sde_job_run *run, struct sde_sd_request *request,
 		request->resume = &run->resume;
 	if (run->hooks && run->hooks->checkpoint)
 		request->on_state = on_state;
+	run->stepping = false;
 	r = sde_sd_run(run->model, request, ret_result, run->error);
 	if (r < 0 || !request->on_state)
 		return r;

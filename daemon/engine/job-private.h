@@ -28,6 +28,7 @@ struct sde_job_run {
 	struct sde_resume
 		resume; /* what is known of the runs: of an earlier process, then of this */
 	int runs_known; /* ended in an earlier process */
+	bool stepping;	/* the run has told of its beginning */
 	int latent_width, latent_height; /* of the sampling run */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;

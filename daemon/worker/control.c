@@ -76,6 +76,20 @@ static int refuse(struct sdd_worker *worker, uint32_t msgid, const struct sdp_er
 	return answer(worker, &writer);
 }
 
+static int take_yield(struct sdd_worker *worker, const struct sdp_message *message,
+		      const struct sdp_record *record)
+{
+	const uint64_t job = (uint64_t)sdp_record_int64(record, SDP_JOB_REFERENCE_JOB);
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	pthread_mutex_lock(&worker->lock);
+	if (worker->running_job == job)
+		atomic_store(&worker->yield, 1);
+	pthread_mutex_unlock(&worker->lock);
+	sdp_writer_response(&writer, message->msgid);
+	return answer(worker, &writer);
+}
+
 static int take_cancel(struct sdd_worker *worker, const struct sdp_message *message,
 		       const struct sdp_record *record)
 {
@@ -140,6 +154,8 @@ static int take_message(struct sdd_worker *worker, struct sdp_message *message)
 	switch (message->method->id) {
 	case SDP_METHOD_WORKER_PING:
 		return take_ping(worker, message, record);
+	case SDP_METHOD_WORKER_YIELD:
+		return take_yield(worker, message, record);
 	case SDP_METHOD_WORKER_CANCEL:
 		return take_cancel(worker, message, record);
 	default:

@@ -10,13 +10,17 @@
 #include <string.h>
 
 /* With the job's number: which waiting message a newer preview replaces; progress has the number alone. */
-#define COALESCE_PREVIEW (UINT64_C(1) << 63)
-#define ROOTS_MAX	 64
+#define COALESCE_PREVIEW    (UINT64_C(1) << 63)
+#define ROOTS_MAX	    64
+#define COALESCE_CHECKPOINT (UINT64_C(1) << 62)
+
+enum { STATE_ROW = 4096 }; /* bytes */
 
 struct run {
 	struct sdd_worker *worker;
 	struct sdd_worker_task *task;
-	struct sdp_mapping image_mapping, mask_mapping;
+	struct sdp_mapping image_mapping, mask_mapping, resume_mapping;
+	int step; /* last told */
 	struct sde_image image, mask;
 	struct sde_job job;
 	/* the job's adapters */
@@ -140,6 +144,22 @@ static int fill_adapters(struct run *run, struct sdp_error *ret_error)
 	return 0;
 }
 
+static int map_resume(struct run *run, struct sdp_error *ret_error)
+{
+	const struct sdp_pixels *state =
+		sdp_record_pixels(run->task->record, SDP_WORKER_RUN_RESUME);
+	int r;
+
+	if (!state)
+		return 0;
+	r = sdp_pixels_map(state, &run->resume_mapping, ret_error);
+	if (r < 0)
+		return r;
+	run->job.resume = run->resume_mapping.data;
+	run->job.resume_size = (size_t)state->stride * (size_t)state->height;
+	return 0;
+}
+
 static int fill_job(struct run *run, struct sdp_error *ret_error)
 {
 	const struct sdp_record *record = run->task->record;
@@ -176,7 +196,8 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 			return r;
 		job->mask = &run->mask;
 	}
-	return fill_adapters(run, ret_error);
+	r = fill_adapters(run, ret_error);
+	return r < 0 ? r : map_resume(run, ret_error);
 }
 
 static void post_progress(struct run *run, enum sde_stage stage, int step, int total)
@@ -198,6 +219,7 @@ static void on_progress(void *userdata, const struct sde_progress *progress)
 {
 	struct run *run = userdata;
 
+	run->step = progress->step;
 	post_progress(run, progress->stage, progress->step, progress->total);
 	if (progress->stage == SDE_STAGE_STEPS && progress->total > 0 &&
 	    progress->step == progress->total)
@@ -244,6 +266,35 @@ static void on_preview(void *userdata, int step, const struct sde_image *image)
 		sdp_writer_int(&writer, "step", step);
 		sdp_writer_pixels(&writer, "pixels", &pixels);
 		sdd_worker_post(run->worker, &writer, COALESCE_PREVIEW | run->task->job);
+	}
+	sdp_buffer_clear(&buffer);
+}
+
+/* The job's state, for the front process to keep. One that cannot be handed over is left out: the last one still holds. */
+static void on_checkpoint(void *userdata, const void *data, size_t size)
+{
+	struct run *run = userdata;
+	const size_t rows = (size + STATE_ROW - 1) / STATE_ROW;
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_buffer buffer = SDP_BUFFER_INIT;
+	struct sdp_pixels pixels = SDP_PIXELS_INIT;
+
+	if (sdp_buffer_new("sdd-job", (uint64_t)rows * STATE_ROW, &buffer) < 0)
+		return;
+	memcpy(buffer.data, data, size);
+	pixels.width = STATE_ROW;
+	pixels.height = (int)rows;
+	pixels.channels = 1;
+	pixels.type = SDP_SAMPLE_TYPE_U8;
+	pixels.stride = STATE_ROW;
+	pixels.size = buffer.size;
+	if (rows <= 65536 && sdp_buffer_seal(&buffer) == 0) {
+		pixels.fd = buffer.fd;
+		sdp_writer_event(&writer, "worker.checkpoint");
+		sdp_writer_uint(&writer, "job", run->task->job);
+		sdp_writer_int(&writer, "step", run->step + 1);
+		sdp_writer_pixels(&writer, "state", &pixels);
+		sdd_worker_post(run->worker, &writer, COALESCE_CHECKPOINT | run->task->job);
 	}
 	sdp_buffer_clear(&buffer);
 }
@@ -326,6 +377,8 @@ static int execute(struct run *run, struct sde_model *model, struct sdp_writer *
 {
 	const struct sde_hooks hooks = {.progress = on_progress,
 					.preview = on_preview,
+					.checkpoint = on_checkpoint,
+					.yield = &run->worker->yield,
 					.userdata = run,
 					.cancel = &run->worker->cancel};
 	struct sde_error engine_error = {0};
@@ -337,6 +390,12 @@ static int execute(struct run *run, struct sde_model *model, struct sdp_writer *
 		return r;
 	post_progress(run, SDE_STAGE_ENCODE, 0, 0);
 	r = sde_job_run(model, &run->job, &hooks, &result, &engine_error);
+	if (r == -EINTR) {
+		sdp_writer_response(writer, run->task->message->msgid);
+		sdp_writer_uint(writer, "job", run->task->job);
+		sdp_writer_string(writer, "state", "queued");
+		return writer->error;
+	}
 	if (r < 0) {
 		engine_error.code = r;
 		sdd_worker_translate_error(&engine_error, false, ret_error);
@@ -364,5 +423,6 @@ void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
 	sdp_mapping_clear(&run.mask_mapping);
 	for (size_t i = 0; i < SDE_CONTROLS_MAX; i++)
 		sdp_mapping_clear(&run.guide_mappings[i]);
+	sdp_mapping_clear(&run.resume_mapping);
 	sdd_worker_post(worker, &writer, 0);
 }

@@ -50,6 +50,7 @@ struct sdd_worker {
 	uint64_t running_job;
 	bool quit, engine_ended;
 
+	atomic_int yield;   /* of the running job: stop behind the next checkpoint */
 	atomic_int cancel;  /* of the running job */
 	atomic_ulong pulse; /* counted up by the engine between ops */
 

@@ -51,7 +51,7 @@ static void test_killed_at_each_stage(void **state)
 	SKIP_WITHOUT_WORKER();
 	kill_at("SDD_FAULT=load:kill");
 	kill_at("SDD_FAULT=encode:kill");
-	kill_at("SDD_FAULT=steps@2:kill");
+	kill_at("SDD_FAULT=steps@1:kill");
 	kill_at("SDD_FAULT=decode:kill");
 	kill_at("SDD_FAULT=send:kill");
 }
@@ -86,7 +86,7 @@ static void test_hung_worker_is_replaced(void **state)
 	sdc_error error = {0};
 
 	SKIP_WITHOUT_WORKER();
-	daemon_start(&daemon, "SDD_FAULT=steps@2:stop", "--heartbeat-timeout=1s", NULL);
+	daemon_start(&daemon, "SDD_FAULT=steps@1:stop", "--heartbeat-timeout=1s", NULL);
 	client = daemon_connect(&daemon);
 	assert_int_equal(run(client, 4, &error), SDC_E_WORKER_LOST);
 	assert_non_null(strstr(error.message, "hung"));
@@ -113,7 +113,7 @@ static void test_hung_engine_is_replaced(void **state)
 	sdc_error error = {0};
 
 	SKIP_WITHOUT_WORKER();
-	daemon_start(&daemon, "SDD_FAULT=steps@2:hang", "--engine-timeout=3s", NULL);
+	daemon_start(&daemon, "SDD_FAULT=steps@1:hang", "--engine-timeout=3s", NULL);
 	client = daemon_connect(&daemon);
 	assert_int_equal(run(client, 4, &error), SDC_E_WORKER_LOST);
 	assert_non_null(strstr(error.message, "its engine hung"));

@@ -541,11 +541,12 @@ static int sample(struct run *run)
 	args.batch = (size_t)request->batch;
 	args.noise = draw_step_noise;
 	args.userdata = &call;
-	if (request->on_step)
-		r = request->on_step(request->userdata, 0, total, run->latents);
-	if (r >= 0 && request->resume)
+	if (request->resume)
 		r = go_on(run, request->resume, &first);
-	else if (r >= 0 && blends && request->soft_mask)
+	if (r >= 0 && request->on_step)
+		r = request->on_step(request->userdata, (int)(first - run->begin), total,
+				     run->latents);
+	if (r >= 0 && !request->resume && blends && request->soft_mask)
 		r = blend(run, run->begin);
 	for (size_t i = first; r >= 0 && i < run->n_timesteps; i++) {
 		make_input(run);

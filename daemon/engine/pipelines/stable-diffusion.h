@@ -66,7 +66,7 @@ struct sde_sd_request {
 	struct sde_noise *noise;
 	struct sde_guides_options
 		guides; /* pictures that guide the U-Net; options.guidance is filled in */
-	/* Before the first step (step 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
+	/* Before the first step (with those that were made before, mostly 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
 	int (*on_step)(void *userdata, int step, int total, const float *latents);
 	/* After each step, before on_step: what to keep to go on behind it. May be NULL. */
 	int (*on_state)(void *userdata, int step, const float *latents, size_t n_latents,

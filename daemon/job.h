@@ -36,6 +36,11 @@ struct sdd_job {
 	enum sdp_job_kind kind;
 	char model[129];
 
+	enum sdp_priority priority;
+	char channel[65];	     /* "" = none */
+	uint64_t client, turn;	     /* whose turn it takes; the queue's */
+	size_t position;	     /* the queue's */
+	bool placed;		     /* the queue's */
 	struct sdd_session *session; /* who is told; NULL once it has gone */
 	uint32_t msgid;		     /* of job.submit */
 	bool detached;

@@ -75,6 +75,23 @@ static int complete(struct sdd_server *server, struct sdp_record *record,
 	return 0;
 }
 
+/* The latest request of a channel wins: what this connection sent before on it is stale. */
+static void cancel_stale(struct sdd_session *session, const char *channel)
+{
+	static const char why[] = "a newer request of its channel took its place";
+	struct sdd_server *server = session->server;
+	struct sdd_job *job, *following;
+
+	if (!*channel)
+		return;
+	sdd_list_for_each_safe (job, following, &server->queue.jobs, link)
+		if (job->session == session && strcmp(job->channel, channel) == 0)
+			sdd_jobs_cancel(server, job, why);
+	job = server->runner.job;
+	if (job && job->session == session && strcmp(job->channel, channel) == 0)
+		sdd_jobs_cancel(server, job, why);
+}
+
 int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 		    struct sdp_record *record, struct sdd_job **ret_job,
 		    struct sdp_error *ret_error)
@@ -90,6 +107,7 @@ int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 		return r;
 	if (sdd_job_new(server->next_job_id + 1, message, record, session->user, &job) < 0)
 		return sdp_error_set(ret_error, SDP_CODE_NO_MEMORY, "out of memory");
+	cancel_stale(session, job->channel);
 	r = charge(session, job, ret_error);
 	if (r < 0) {
 		job->message = NULL; /* stays the caller's */
@@ -101,7 +119,8 @@ int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 	job->msgid = message->msgid;
 	job->detached = sdp_record_bool(record, SDP_JOB_SUBMIT_DETACH);
 	job->submitted_us = job->queued_us = sdd_now_us();
-	sdd_queue_append(&server->queue, job);
+	job->client = session->id;
+	sdd_queue_insert(&server->queue, job);
 	*ret_job = job;
 	return 0;
 }
@@ -360,16 +379,18 @@ int64_t sdd_jobs_eta_ms(struct sdd_server *server, const struct sdd_job *job)
 	sdd_list_for_each (other, &server->queue.jobs, link) {
 		const struct sdd_model *model = sdd_registry_find(&server->registry, other->model);
 		int steps = sdp_record_int(other->record, SDP_JOB_PARAMETERS_STEPS);
-		int64_t job_us =
-			model ? sdd_estimate_job_us(&model->estimate,
-						    steps ? steps : model->facts.default_steps)
-			      : -1;
+		int64_t job_us;
 
+		if (sdd_queue_position(&server->queue, other) >
+		    sdd_queue_position(&server->queue, job))
+			continue;
+		if (model && steps == 0)
+			steps = model->facts.default_steps;
+		job_us = model ? sdd_estimate_job_us(&model->estimate, steps - other->kept_step)
+			       : -1;
 		if (sum < 0 || job_us < 0)
 			return -1;
 		sum += job_us;
-		if (other == job)
-			break;
 	}
 	return sum / 1000;
 }
@@ -382,6 +403,7 @@ void sdd_jobs_write_info(struct sdd_server *server, const struct sdd_job *job,
 	sdp_writer_string(writer, "kind", sdp_enum_job_kind.values[job->kind]);
 	sdp_writer_string(writer, "model", job->model);
 	sdp_writer_bool(writer, "detached", job->detached);
+	sdp_writer_string(writer, "priority", sdp_enum_priority.values[job->priority]);
 	if (job->state == SDP_JOB_STATE_QUEUED)
 		sdp_writer_uint(writer, "position",
 				sdd_queue_position(&server->queue, job) +

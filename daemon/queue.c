@@ -3,33 +3,114 @@
  */
 #include "daemon/queue.h"
 
+/* More than anybody waits for: behind so many the order is by age alone. */
+enum { RANKED_MAX = 512 };
+
 void sdd_queue_init(struct sdd_queue *queue)
 {
+	*queue = (struct sdd_queue){0};
 	sdd_list_init(&queue->jobs);
-	queue->length = 0;
 }
 
-void sdd_queue_append(struct sdd_queue *queue, struct sdd_job *job)
+void sdd_queue_insert(struct sdd_queue *queue, struct sdd_job *job)
 {
+	struct sdd_job *other;
+
+	queue->length++;
+	queue->changed = true;
+	sdd_list_for_each (other, &queue->jobs, link)
+		if (other->id > job->id) {
+			sdd_list_append(&other->link, &job->link);
+			return;
+		}
 	sdd_list_append(&queue->jobs, &job->link);
-	queue->length++;
-}
-
-void sdd_queue_prepend(struct sdd_queue *queue, struct sdd_job *job)
-{
-	sdd_list_prepend(&queue->jobs, &job->link);
-	queue->length++;
 }
 
 void sdd_queue_remove(struct sdd_queue *queue, struct sdd_job *job)
 {
 	sdd_list_remove(&job->link);
 	queue->length--;
+	queue->changed = true;
+}
+
+static uint64_t turn_of(const struct sdd_queue *queue, uint64_t client)
+{
+	for (size_t i = 0; i < SDD_QUEUE_CLIENTS_MAX; i++)
+		if (queue->turns[i].client == client)
+			return queue->turns[i].turn;
+	return 0;
+}
+
+/* Whether a, the older one, goes before b. */
+static bool goes_before(const struct sdd_job *a, const struct sdd_job *b)
+{
+	if (a->priority != b->priority)
+		return a->priority < b->priority;
+	if ((a->kept_step > 0) != (b->kept_step > 0))
+		return a->kept_step > 0;
+	return a->turn <= b->turn;
+}
+
+static struct sdd_job *first_unplaced(struct sdd_queue *queue)
+{
+	struct sdd_job *job, *best = NULL;
+
+	sdd_list_for_each (job, &queue->jobs, link)
+		if (!job->placed && (!best || !goes_before(best, job)))
+			best = job;
+	return best;
+}
+
+/* As if the jobs ran one after the other, each turn counted. */
+static void rank(struct sdd_queue *queue)
+{
+	struct sdd_job *job, *next;
+	size_t place = 0;
+
+	if (!queue->changed)
+		return;
+	queue->changed = false;
+	sdd_list_for_each (job, &queue->jobs, link) {
+		job->turn = turn_of(queue, job->client);
+		job->placed = false;
+		job->position = place++;
+	}
+	for (place = 0; place < RANKED_MAX && (next = first_unplaced(queue)); place++) {
+		next->placed = true;
+		next->position = place;
+		sdd_list_for_each (job, &queue->jobs, link)
+			if (job->client == next->client)
+				job->turn = queue->n_turns + 1 + place;
+	}
 }
 
 struct sdd_job *sdd_queue_next(struct sdd_queue *queue)
 {
-	return sdd_list_first(&queue->jobs, struct sdd_job, link);
+	struct sdd_job *job;
+
+	rank(queue);
+	sdd_list_for_each (job, &queue->jobs, link)
+		if (job->placed && job->position == 0)
+			return job;
+	return NULL;
+}
+
+void sdd_queue_take(struct sdd_queue *queue, struct sdd_job *job)
+{
+	size_t place = 0;
+
+	/* where this client stands, else where the one does whose turn is longest ago */
+	for (size_t i = 0; i < SDD_QUEUE_CLIENTS_MAX; i++) {
+		if (queue->turns[i].client == job->client) {
+			place = i;
+			break;
+		}
+		if (queue->turns[i].turn < queue->turns[place].turn)
+			place = i;
+	}
+	queue->turns[place].client = job->client;
+	queue->turns[place].turn = ++queue->n_turns;
+	sdd_queue_remove(queue, job);
 }
 
 struct sdd_job *sdd_queue_find(struct sdd_queue *queue, uint64_t id)
@@ -42,12 +123,8 @@ struct sdd_job *sdd_queue_find(struct sdd_queue *queue, uint64_t id)
 	return NULL;
 }
 
-size_t sdd_queue_position(const struct sdd_queue *queue, const struct sdd_job *job)
+size_t sdd_queue_position(struct sdd_queue *queue, const struct sdd_job *job)
 {
-	const struct sdd_list *link;
-	size_t position = 0;
-
-	for (link = queue->jobs.next; link != &queue->jobs && link != &job->link; link = link->next)
-		position++;
-	return position;
+	rank(queue);
+	return job->position;
 }

@@ -139,7 +139,7 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
 	struct sdp_error error;
 
-	sdd_queue_remove(&server->queue, job);
+	sdd_queue_take(&server->queue, job);
 	if (!model) {
 		sdp_error_field(&error, SDP_CODE_NOT_FOUND, "model", "the model '%s' has vanished",
 				job->model);
@@ -153,6 +153,7 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	job->steps_started_us = 0;
 	job->step = job->resumed_step = job->kept_step;
 	server->runner.job = job;
+	server->runner.yielding = false;
 	sdd_events_job_started(server, job);
 	sdd_events_positions(server);
 	sdd_server_notify_status(server);
@@ -168,6 +169,24 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 static bool has_work(struct sdd_server *server)
 {
 	return server->queue.length > 0 || !sdd_list_is_empty(&server->runner.requests);
+}
+
+/* Somebody of a higher class waits. */
+static bool must_yield(struct sdd_server *server, const struct sdd_job *job)
+{
+	const struct sdd_job *next = sdd_queue_next(&server->queue);
+
+	return next && next->priority < job->priority;
+}
+
+static void ask_to_yield(struct sdd_server *server)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	server->runner.yielding = true;
+	sdp_writer_request(&writer, 0, "worker.yield");
+	sdp_writer_uint(&writer, "job", server->runner.job->id);
+	send_request(server, &writer);
 }
 
 void sdd_runner_kick(struct sdd_server *server)
@@ -194,6 +213,9 @@ void sdd_runner_kick(struct sdd_server *server)
 	}
 	if (runner->doing == SDD_RUNNER_IDLE && !has_work(server))
 		sdd_supervisor_unwant(&server->supervisor);
+	if (runner->doing == SDD_RUNNER_RUNNING && runner->job && !runner->yielding &&
+	    !runner->job->cancel_requested && must_yield(server, runner->job))
+		ask_to_yield(server);
 	runner->kicking = false;
 }
 
@@ -229,7 +251,8 @@ static void requeue(struct sdd_server *server)
 	server->runner.job = NULL;
 	job->queued_us = sdd_now_us();
 	sdd_job_set_state(job, SDP_JOB_STATE_QUEUED);
-	sdd_queue_prepend(&server->queue, job);
+	server->runner.yielding = false;
+	sdd_queue_insert(&server->queue, job);
 	sdd_events_positions(server);
 }
 
@@ -264,10 +287,13 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 		model->load_ms, model->weight_bytes >> 20);
 	sdd_events_model(server, model, true);
 	answer_model_requests(server, model->name, false, model, NULL);
-	if (job) {
+	if (job)
 		job->load_us += sdd_now_us() - server->runner.op_started_us;
+	if (job && !must_yield(server, job)) {
 		send_run(server, job);
 	} else {
+		if (job)
+			requeue(server);
 		rest(server);
 	}
 }
@@ -330,6 +356,7 @@ static void take_result(struct sdd_server *server, struct sdp_message *message)
 		end_job(server, SDP_JOB_STATE_FAILED, &error);
 	} else if (sdp_record_int(job->result, SDP_JOB_RESULT_STATE) == SDP_JOB_STATE_QUEUED) {
 		job->result = NULL;
+		job->attempts = 0; /* nothing died */
 		if (job->cancel_requested) {
 			error = job->error;
 			end_job(server, SDP_JOB_STATE_CANCELLED, &error);

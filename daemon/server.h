@@ -41,6 +41,7 @@ struct sdd_runner {
 	uint64_t op_started_us;
 	struct sdd_list requests; /* struct sdd_model_request */
 	bool kicking;
+	bool yielding; /* the running job was asked to make room */
 };
 
 struct sdd_server {

@@ -59,6 +59,7 @@ static const struct entry table[] = {
 	{"fill", OPTION_FIELD, "HOW", HOLE, "what stands in the hole before the first step (auto)"},
 	{"color-match", OPTION_FIELD, "true|false", HOLE,
 	 "match colours to the surroundings (true)"},
+	{"priority", OPTION_FIELD, "CLASS", GENERATE, "interactive, normal or batch (normal)"},
 	{"detach", OPTION_DETACH, NULL, GENERATE, "print the job's number and leave"},
 	{"help", 'h', NULL, GENERATE | REPLAY, "print this"},
 };

@@ -182,11 +182,175 @@ static void test_no_step_twice(void **state)
 	daemon_clear(&daemon);
 }
 
+static sdc_job *submit(sdc_client *client, sdc_request *request, const char *priority,
+		       const char *channel, struct watch *watch)
+{
+	const sdc_job_handlers handlers = {
+		.progress = on_progress, .done = on_done, .userdata = watch};
+	sdc_error error = {0};
+	sdc_job *job;
+
+	*watch = (struct watch){0};
+	assert_int_equal(sdc_request_set_string(request, "priority", priority, &error), 0);
+	assert_int_equal(sdc_request_set_string(request, "channel", channel, &error), 0);
+	if (sdc_job_submit(client, request, &handlers, &job, &error) < 0)
+		fail_msg("%s", error.message);
+	sdc_request_free(request);
+	return job;
+}
+
+/* An interactive job goes before a running batch job, again and again, and the batch job's picture is the same. */
+static void test_interactive_interrupts_batch(void **state)
+{
+	static const char *const samplers[] = {"Euler a", "DPM++ 2M", "Heun"};
+	struct watch batch, interactive;
+	struct painting right, again;
+	sdc_job *slow, *quick;
+	struct daemon daemon;
+	sdc_client *client;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	for (int i = 0; i < 3; i++) {
+		int before = 0, waited = 0, worst = 0;
+
+		right = paint(client, samplers[i]);
+		slow = submit(client, request_of(samplers[i]), "batch", "", &batch);
+		for (int round = 1; round <= 3; round++) {
+			while (batch.step < 4 * round && !batch.done)
+				turn(client, 10);
+			assert_false(batch.done);
+			before = batch.step;
+			quick = submit(client, txt2img(2, 3), "interactive", "", &interactive);
+			while (!interactive.done) {
+				turn(client, 10);
+				if (interactive.step == 0)
+					waited = batch.step - before;
+			}
+			worst = waited > worst ? waited : worst;
+			assert_int_equal(interactive.code, 0);
+			assert_false(batch.done);
+			sdc_job_free(quick);
+		}
+		while (!batch.done)
+			turn(client, 10);
+		assert_int_equal(batch.code, 0);
+		again = take(sdc_job_result(slow));
+		assert_same(&right, &again);
+		free(right.bytes);
+		sdc_job_free(slow);
+		print_message("%s: interrupted 3 times, same bytes; an interactive job waited for "
+			      "at most %d steps\n",
+			      samplers[i], worst);
+	}
+	assert_int_equal(daemon_count_log(&daemon, "job waits to go on behind step"), 9);
+	assert_int_equal(daemon_status_int(&daemon, "worker.restarts"), 0);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+/* One client floods, seven do not: whoever has something waiting gets as many turns as any other. */
+static void test_clients_take_turns(void **state)
+{
+	enum { CLIENTS = 8, EACH = 3, FLOOD = 12 };
+	struct watch watches[CLIENTS][FLOOD];
+	sdc_job *jobs[CLIENTS][FLOOD] = {{NULL}};
+	sdc_client *clients[CLIENTS];
+	struct daemon daemon;
+	double sum = 0, squares = 0;
+	int done[CLIENTS];
+	bool all;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--max-jobs-per-user=64", "--max-waiting-per-connection=16", NULL);
+	for (int c = 0; c < CLIENTS; c++) {
+		clients[c] = daemon_connect(&daemon);
+		for (int i = 0; i < (c == 0 ? FLOOD : EACH); i++)
+			jobs[c][i] =
+				submit(clients[c], txt2img(8, 1), "normal", "", &watches[c][i]);
+		turn(clients[c], 0);
+	}
+	/* until one of the modest ones has all it wanted */
+	do {
+		all = false;
+		for (int c = 0; c < CLIENTS; c++) {
+			turn(clients[c], 2);
+			done[c] = 0;
+			for (int i = 0; i < (c == 0 ? FLOOD : EACH); i++)
+				done[c] += watches[c][i].done;
+			all |= c > 0 && done[c] == EACH;
+		}
+	} while (!all);
+	for (int c = 0; c < CLIENTS; c++) {
+		sum += done[c];
+		squares += (double)done[c] * done[c];
+		assert_in_range(done[c], EACH - 1, EACH + 1);
+	}
+	print_message("Jain's index of %d clients: %.3f\n", CLIENTS,
+		      sum * sum / (CLIENTS * squares));
+	for (int c = 0; c < CLIENTS; c++) {
+		for (int i = 0; i < FLOOD; i++)
+			sdc_job_free(jobs[c][i]);
+		sdc_client_free(clients[c]);
+	}
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+/* Ten strokes in a row: the last one is painted, those before end at once, waiting or running. */
+static void test_latest_of_a_channel_wins(void **state)
+{
+	enum { STROKES = 10 };
+	struct watch watches[STROKES], other, elsewhere;
+	sdc_job *jobs[STROKES], *kept[2] = {NULL};
+	sdc_client *client, *stranger;
+	struct daemon daemon;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	stranger = daemon_connect(&daemon);
+	for (int i = 0; i < STROKES; i++) {
+		jobs[i] = submit(client, txt2img(i < STROKES - 1 ? 1000 : 2, 1), "interactive",
+				 "canvas", &watches[i]);
+		while (i == 0 && watches[0].step < 2)
+			turn(client, 10);
+		if (i == 0) {
+			/* other channels and other connections are not concerned */
+			kept[0] = submit(client, txt2img(2, 1), "normal", "other", &other);
+			kept[1] = submit(stranger, txt2img(2, 1), "normal", "canvas", &elsewhere);
+			turn(stranger, 0);
+		}
+	}
+	while (!watches[STROKES - 1].done || !other.done || !elsewhere.done) {
+		turn(client, 5);
+		turn(stranger, 5);
+	}
+	for (int i = 0; i < STROKES; i++) {
+		assert_int_equal(watches[i].done, 1);
+		assert_int_equal(watches[i].code, i < STROKES - 1 ? SDC_E_CANCELLED : 0);
+		sdc_job_free(jobs[i]);
+	}
+	assert_int_equal(other.code, 0);
+	assert_int_equal(elsewhere.code, 0);
+	sdc_job_free(kept[0]);
+	sdc_job_free(kept[1]);
+	sdc_client_free(client);
+	sdc_client_free(stranger);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_worker_dies_on_the_way),
 		cmocka_unit_test(test_no_step_twice),
+		cmocka_unit_test(test_interactive_interrupts_batch),
+		cmocka_unit_test(test_clients_take_turns),
+		cmocka_unit_test(test_latest_of_a_channel_wins),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

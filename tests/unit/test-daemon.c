@@ -197,24 +197,66 @@ static void test_job_states(void **state)
 	}
 }
 
+static struct sdd_job waiting(uint64_t id, uint64_t client, enum sdp_priority priority)
+{
+	return (struct sdd_job){.id = id, .client = client, .priority = priority};
+}
+
+/* The ids in the order they run, as text. */
+static void assert_order(struct sdd_queue *queue, const char *expected)
+{
+	char order[64] = "";
+	struct sdd_job *job;
+
+	for (size_t place = 0; place < queue->length; place++)
+		sdd_list_for_each (job, &queue->jobs, link)
+			if (sdd_queue_position(queue, job) == place)
+				snprintf(order + strlen(order), sizeof(order) - strlen(order),
+					 "%d ", (int)job->id);
+	assert_string_equal(order, expected);
+}
+
 static void test_queue(void **state)
 {
-	struct sdd_job jobs[3] = {{.id = 1}, {.id = 2}, {.id = 3}};
+	const enum sdp_priority normal = SDP_PRIORITY_NORMAL;
+	struct sdd_job jobs[] = {
+		waiting(1, 10, normal),
+		waiting(2, 10, normal),
+		waiting(3, 10, normal),
+		waiting(4, 20, normal),
+		waiting(5, 20, normal),
+		waiting(6, 30, SDP_PRIORITY_BATCH),
+		waiting(7, 30, SDP_PRIORITY_BATCH),
+		waiting(8, 40, SDP_PRIORITY_INTERACTIVE),
+	};
 	struct sdd_queue queue;
+	struct sdd_job *next;
 
 	sdd_queue_init(&queue);
 	assert_null(sdd_queue_next(&queue));
-	for (int i = 0; i < 3; i++)
-		sdd_queue_append(&queue, &jobs[i]);
-	assert_ptr_equal(sdd_queue_next(&queue), &jobs[0]);
-	assert_int_equal(sdd_queue_position(&queue, &jobs[2]), 2);
+	for (int i = 0; i < 8; i++) {
+		sdd_list_init(&jobs[i].link);
+		sdd_queue_insert(&queue, &jobs[i]);
+	}
+	/* classes, then turns, then age */
+	assert_order(&queue, "8 1 4 2 5 3 6 7 ");
 	assert_ptr_equal(sdd_queue_find(&queue, 2), &jobs[1]);
-	assert_null(sdd_queue_find(&queue, 4));
-	sdd_queue_remove(&queue, &jobs[0]);
-	assert_int_equal(sdd_queue_position(&queue, &jobs[2]), 1);
-	sdd_queue_prepend(&queue, &jobs[0]);
-	assert_ptr_equal(sdd_queue_next(&queue), &jobs[0]);
-	assert_int_equal(queue.length, 3);
+	assert_null(sdd_queue_find(&queue, 9));
+	/* it happens as foretold */
+	for (const char *at = "84"; *at; at++) {
+		next = sdd_queue_next(&queue);
+		if (next == &jobs[0])
+			next = &jobs[3]; /* this client goes first for once */
+		assert_int_equal(next->id, *at - '0');
+		sdd_queue_take(&queue, next);
+	}
+	assert_order(&queue, "1 5 2 3 6 7 ");
+	/* what was interrupted goes on before others of its class begin, whoever had a turn */
+	sdd_queue_remove(&queue, &jobs[6]);
+	jobs[6].kept_step = 3;
+	sdd_queue_insert(&queue, &jobs[6]);
+	assert_order(&queue, "1 5 2 3 7 6 ");
+	assert_int_equal(queue.length, 6);
 }
 
 static void test_estimate(void **state)

@@ -31,6 +31,7 @@ struct sdd_config {
 	char *backend;		/* "auto", "cpu", "ref"; passed on to the worker, which judges it */
 	char *dtype;		/* "auto", "f32", "bf16" */
 	uint64_t threads;	/* 0 = what affinity and cgroup allow */
+	uint64_t keep_alive_us; /* of a model that no connected client has used */
 	uint64_t memory_budget; /* bytes; 0 = sdd_budget_read() */
 	uint64_t log_level;	/* 0..7 as syslog(3) */
 	uint64_t max_connections, max_connections_per_user;

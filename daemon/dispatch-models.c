@@ -3,6 +3,7 @@
  */
 #include "daemon/dispatch.h"
 #include "daemon/budget.h"
+#include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 
@@ -26,7 +27,7 @@ int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_er
 	sdp_writer_list_begin(&writer, "models");
 	sdd_list_for_each (model, &registry->models, link) {
 		sdp_writer_map_begin(&writer, NULL);
-		sdd_model_write(model, sdd_registry_is_default(registry, model), &writer);
+		sdd_residency_write(request->session->server, model, &writer);
 		sdp_writer_end(&writer);
 	}
 	sdp_writer_end(&writer);
@@ -39,7 +40,7 @@ static int request_model(struct sdd_request *request, bool unload, struct sdp_er
 {
 	struct sdd_server *server = request->session->server;
 	const char *name = sdp_record_string(request->record, SDP_MODEL_REFERENCE_MODEL);
-	const struct sdd_model *model = sdd_registry_find(&server->registry, name);
+	struct sdd_model *model = sdd_registry_find(&server->registry, name);
 	int r;
 
 	if (server->stopping)
@@ -49,6 +50,11 @@ static int request_model(struct sdd_request *request, bool unload, struct sdp_er
 				       "no model '%s'; models.list names what there is", name);
 	if (!unload && sdd_budget_check(server->memory_budget_bytes, model, ret_error) < 0)
 		return -EINVAL;
+	if (!unload)
+		sdd_residency_use(
+			server, request->session, model,
+			sdp_record_int64(request->record, SDP_MODEL_REFERENCE_KEEP_ALIVE_MS),
+			sdp_record_bool(request->record, SDP_MODEL_REFERENCE_PIN));
 	r = sdd_runner_request_model(request->session, request->msgid, model->name, unload);
 	if (r < 0)
 		return out_of_memory(ret_error);
@@ -124,7 +130,7 @@ int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
 		    model->state != SDP_MODEL_STATE_LOADING)
 			continue;
 		sdp_writer_map_begin(&writer, NULL);
-		sdd_model_write(model, sdd_registry_is_default(&server->registry, model), &writer);
+		sdd_residency_write(server, model, &writer);
 		sdp_writer_end(&writer);
 	}
 	sdp_writer_end(&writer);

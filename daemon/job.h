@@ -38,6 +38,7 @@ struct sdd_job {
 
 	enum sdp_priority priority;
 	char channel[65];	     /* "" = none */
+	int64_t keep_alive_ms;	     /* of its model */
 	uint64_t client, turn;	     /* whose turn it takes; the queue's */
 	size_t position;	     /* the queue's */
 	bool placed;		     /* the queue's */

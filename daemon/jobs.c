@@ -5,6 +5,7 @@
 #include "daemon/budget.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
+#include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 #include "daemon/util/size.h"
@@ -97,6 +98,7 @@ int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 		    struct sdp_error *ret_error)
 {
 	struct sdd_server *server = session->server;
+	struct sdd_model *model;
 	struct sdd_job *job;
 	int r;
 
@@ -120,6 +122,9 @@ int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 	job->detached = sdp_record_bool(record, SDP_JOB_SUBMIT_DETACH);
 	job->submitted_us = job->queued_us = sdd_now_us();
 	job->client = session->id;
+	model = sdd_registry_find(&server->registry, job->model);
+	if (model)
+		sdd_residency_use(server, session, model, job->keep_alive_ms, false);
 	sdd_queue_insert(&server->queue, job);
 	*ret_job = job;
 	return 0;

@@ -23,8 +23,10 @@ struct sdd_model {
 	uint64_t load_ms;
 	char error[512]; /* of the last load */
 	struct sdd_estimate estimate;
-	bool seen;	 /* by the scan in work */
-	char family[32]; /* known once loaded */
+	uint64_t used_us,
+		keep_alive_us; /* last use; how long it stays without a client, UINT64_MAX = no limit */
+	bool seen;	       /* by the scan in work */
+	char family[32];       /* known once loaded */
 	struct sdd_model_facts facts;
 };
 

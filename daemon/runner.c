@@ -5,6 +5,7 @@
 #include "daemon/events.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
+#include "daemon/residency.h"
 #include "daemon/util/clock.h"
 
 #include <inttypes.h>
@@ -107,12 +108,22 @@ static void answer_model_requests(struct sdd_server *server, const char *name, b
 	}
 }
 
+static void leave(struct sdd_server *server, struct sdd_model *victim,
+		  const struct sdd_model *wanted)
+{
+	const struct sdd_log_about about = {.model = victim->name};
+
+	sdd_log(LOG_INFO, &about, "model leaves: '%s' needs its room", wanted->name);
+	send_unload(server, victim);
+}
+
 /* Answers requests that need no work; true when one was sent to the worker. */
 static bool serve_model_request(struct sdd_server *server)
 {
 	struct sdd_model_request *request;
-	struct sdd_model *model;
+	struct sdd_model *model, *victim;
 	struct sdp_error error;
+	int r;
 
 	while ((request =
 			sdd_list_first(&server->runner.requests, struct sdd_model_request, link))) {
@@ -127,8 +138,14 @@ static bool serve_model_request(struct sdd_server *server)
 			send_unload(server, model);
 			return true;
 		} else {
-			send_load(server, model);
-			return true;
+			r = sdd_residency_make_room(server, model, &victim, &error);
+			if (r > 0)
+				leave(server, victim, model);
+			else if (r == 0)
+				send_load(server, model);
+			if (r >= 0)
+				return true;
+			answer_model(server, request, NULL, &error);
 		}
 	}
 	return false;
@@ -139,6 +156,21 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
 	struct sdp_error error;
 
+	if (model && model->state != SDP_MODEL_STATE_LOADED) {
+		struct sdd_model *victim;
+		int r = sdd_residency_make_room(server, model, &victim, &error);
+
+		if (r > 0) {
+			/* the job keeps its place until there is room */
+			leave(server, victim, model);
+			return;
+		}
+		if (r < 0) {
+			sdd_queue_take(&server->queue, job);
+			sdd_jobs_finish(server, job, SDP_JOB_STATE_FAILED, &error);
+			return;
+		}
+	}
 	sdd_queue_take(&server->queue, job);
 	if (!model) {
 		sdp_error_field(&error, SDP_CODE_NOT_FOUND, "model", "the model '%s' has vanished",
@@ -158,6 +190,7 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	sdd_events_positions(server);
 	sdd_server_notify_status(server);
 	job->stage = SDP_STAGE_LOAD;
+	sdd_residency_use(server, job->session, model, job->keep_alive_ms, false);
 	if (model->state == SDP_MODEL_STATE_LOADED) {
 		send_run(server, job);
 	} else {
@@ -228,14 +261,25 @@ static void rest(struct sdd_server *server)
 		sdd_server_check_stopped(server);
 }
 
+/* Its model's time without a client begins with the end of the work, not with its begin. */
+static void note_use(struct sdd_server *server, const struct sdd_job *job)
+{
+	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
+
+	if (model && model->state == SDP_MODEL_STATE_LOADED)
+		sdd_residency_use(server, job->session, model, job->keep_alive_ms, false);
+}
+
 static void end_job(struct sdd_server *server, enum sdp_job_state state,
 		    const struct sdp_error *error)
 {
 	struct sdd_job *job = server->runner.job;
 
 	server->runner.job = NULL;
-	if (job)
-		sdd_jobs_finish(server, job, state, error);
+	if (!job)
+		return;
+	note_use(server, job);
+	sdd_jobs_finish(server, job, state, error);
 }
 
 /* Back into the queue: it goes on when its turn comes. */
@@ -283,6 +327,8 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 	}
 	model->state = SDP_MODEL_STATE_LOADED;
 	sdd_model_learn(model, info);
+	model->used_us = sdd_now_us();
+	sdd_residency_update(server);
 	sdd_log(LOG_INFO, &about, "model loaded in %" PRIu64 " ms, %" PRIu64 " MiB of weights",
 		model->load_ms, model->weight_bytes >> 20);
 	sdd_events_model(server, model, true);
@@ -306,6 +352,7 @@ static void take_unloaded(struct sdd_server *server, const struct sdp_message *m
 
 	if (model && !message->failed) {
 		model->state = SDP_MODEL_STATE_UNLOADED;
+		sdd_residency_update(server);
 		sdd_log(LOG_INFO, &about, "model unloaded");
 		sdd_events_model(server, model, false);
 	}
@@ -548,6 +595,24 @@ void sdd_runner_clear(struct sdd_server *server)
 	server->runner.job = sdd_job_free(server->runner.job);
 }
 
+static struct sdd_model_request *new_request(struct sdd_server *server, const char *model,
+					     bool unload)
+{
+	struct sdd_model_request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return NULL;
+	request->unload = unload;
+	snprintf(request->model, sizeof(request->model), "%s", model);
+	sdd_list_append(&server->runner.requests, &request->link);
+	return request;
+}
+
+void sdd_runner_request_unload(struct sdd_server *server, const char *model)
+{
+	new_request(server, model, true);
+}
+
 int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
 			     bool unload)
 {
@@ -559,14 +624,11 @@ int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const 
 		waiting++;
 	if (waiting >= MODEL_REQUESTS_MAX)
 		return SDD_QUOTA_E_EXCEEDED;
-	request = calloc(1, sizeof(*request));
+	request = new_request(server, model, unload);
 	if (!request)
 		return -ENOMEM;
 	request->session = session;
 	request->msgid = msgid;
-	request->unload = unload;
-	snprintf(request->model, sizeof(request->model), "%s", model);
-	sdd_list_append(&server->runner.requests, &request->link);
 	return 0;
 }
 

@@ -24,6 +24,8 @@ void sdd_runner_kick(struct sdd_server *server);
 /* 0 or -ENOMEM. Answered when it is done. */
 int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
 			     bool unload);
+/* Take a model out of memory when there is nothing better to do; nobody is answered. Lost when memory is short. */
+void sdd_runner_request_unload(struct sdd_server *server, const char *model);
 /* Stop a running job; it ends with this error within a step, or at once while its model loads. */
 void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
 		       const struct sdp_error *error);

@@ -9,6 +9,7 @@
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
+#include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 
@@ -100,6 +101,9 @@ static int set_up(struct sdd_server *server, sdd_spawn_fn spawn)
 	r = add_sources(server);
 	if (r < 0)
 		return r;
+	r = sdd_residency_init(server);
+	if (r < 0)
+		return r;
 	handlers.userdata = server;
 	r = sdd_supervisor_init(&server->supervisor, server->event, server->config, spawn,
 				&handlers);
@@ -175,6 +179,7 @@ struct sdd_server *sdd_server_free(struct sdd_server *server)
 	sd_event_source_disable_unref(server->reaper);
 	sd_event_source_disable_unref(server->expiry);
 	sd_event_source_disable_unref(server->watchdog);
+	sd_event_source_disable_unref(server->residency);
 	sd_event_source_disable_unref(server->idle);
 	sd_event_unref(server->event);
 	free(server);

@@ -73,6 +73,7 @@ struct sdd_server {
 	sd_event_source *expiry;
 
 	uint64_t n_done, n_failed, n_cancelled;
+	sd_event_source *residency;
 	bool stopping;
 	sd_event_source *stop_deadline;
 	sd_event_source *sigterm, *sigint, *watchdog;

@@ -5,6 +5,7 @@
 #include "daemon/dispatch.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
+#include "daemon/residency.h"
 #include "daemon/peer.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
@@ -71,6 +72,7 @@ void sdd_session_reap(struct sdd_server *server)
 			continue;
 		sdd_runner_forget_session(server, session);
 		sdd_jobs_forget_session(server, session);
+		sdd_residency_forget_session(server, session);
 		sdd_list_remove(&session->link);
 		sdd_user_unref(session->user);
 		free(session);
@@ -276,6 +278,7 @@ void sdd_session_accept(struct sdd_server *server, int fd)
 		return;
 	}
 	session->server = server;
+	sdd_list_init(&session->leases);
 	session->id = ++server->next_session_id;
 	session->accepted_us = sdd_now_us();
 	session->waiting.limit = server->config->max_waiting_per_connection;

@@ -24,6 +24,7 @@ struct sdd_session {
 	struct sdd_user *user;
 	struct sdd_charge charge, charge_user, charge_buffer;
 	struct sdd_meter waiting; /* jobs of this connection that wait */
+	struct sdd_list leases;	  /* struct sdd_lease */
 	struct sdp_error refusal;
 	uint64_t accepted_us;
 	uint64_t

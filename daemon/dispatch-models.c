@@ -5,7 +5,9 @@
 #include "daemon/budget.h"
 #include "daemon/residency.h"
 #include "daemon/runner.h"
+#include "daemon/metrics.h"
 #include "daemon/util/clock.h"
+#include "daemon/util/process.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -76,20 +78,6 @@ int sdd_handle_models_unload(struct sdd_request *request, struct sdp_error *ret_
 	return request_model(request, true, ret_error);
 }
 
-/* Resident bytes of a process, 0 when it cannot be read. */
-static uint64_t resident_bytes(pid_t pid)
-{
-	SDD_CLEANUP(sdd_fclosep) FILE *file = NULL;
-	unsigned long long size, resident;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
-	file = fopen(path, "re");
-	if (!file || fscanf(file, "%llu %llu", &size, &resident) != 2)
-		return 0;
-	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void write_worker(const struct sdd_supervisor *supervisor, struct sdp_writer *writer)
 {
 	sdp_writer_map_begin(writer, "worker");
@@ -98,7 +86,7 @@ static void write_worker(const struct sdd_supervisor *supervisor, struct sdp_wri
 	sdp_writer_uint(writer, "restarts", supervisor->n_restarts);
 	sdp_writer_string(writer, "engine", supervisor->engine);
 	if (supervisor->pid > 0)
-		sdp_writer_uint(writer, "rss_bytes", resident_bytes(supervisor->pid));
+		sdp_writer_uint(writer, "rss_bytes", sdd_resident_bytes(supervisor->pid));
 	sdp_writer_end(writer);
 }
 
@@ -113,7 +101,7 @@ int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
 	sdp_writer_string(&writer, "instance", server->instance);
 	sdp_writer_int(&writer, "pid", getpid());
 	sdp_writer_uint(&writer, "uptime_ms", (sdd_now_us() - server->started_us) / 1000);
-	sdp_writer_uint(&writer, "rss_bytes", resident_bytes(getpid()));
+	sdp_writer_uint(&writer, "rss_bytes", sdd_resident_bytes(getpid()));
 	sdp_writer_uint(&writer, "connections", server->connections.used);
 	sdp_writer_uint(&writer, "memory_budget", server->memory_budget_bytes);
 	sdp_writer_map_begin(&writer, "jobs");
@@ -134,6 +122,21 @@ int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
 		sdp_writer_end(&writer);
 	}
 	sdp_writer_end(&writer);
+	sdd_session_reply(request->session, request->msgid, &writer);
+	sdp_writer_clear(&writer);
+	return 0;
+}
+
+int sdd_handle_metrics(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	char *text = sdd_metrics_text(request->session->server);
+
+	if (!text)
+		return out_of_memory(ret_error);
+	sdp_writer_response(&writer, request->msgid);
+	sdp_writer_string(&writer, "text", text);
+	free(text);
 	sdd_session_reply(request->session, request->msgid, &writer);
 	sdp_writer_clear(&writer);
 	return 0;

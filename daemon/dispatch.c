@@ -106,6 +106,7 @@ static const handler_fn handlers[SDP_METHOD_COUNT] = {
 	[SDP_METHOD_API_INFO] = handle_api_info,
 	[SDP_METHOD_PING] = handle_ping,
 	[SDP_METHOD_STATUS] = sdd_handle_status,
+	[SDP_METHOD_METRICS] = sdd_handle_metrics,
 	[SDP_METHOD_MODELS_LIST] = sdd_handle_models_list,
 	[SDP_METHOD_ADAPTERS_LIST] = sdd_handle_adapters_list,
 	[SDP_METHOD_MODELS_LOAD] = sdd_handle_models_load,

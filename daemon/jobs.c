@@ -9,6 +9,7 @@
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 #include "daemon/util/size.h"
+#include "daemon/why.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -403,6 +404,8 @@ int64_t sdd_jobs_eta_ms(struct sdd_server *server, const struct sdd_job *job)
 void sdd_jobs_write_info(struct sdd_server *server, const struct sdd_job *job,
 			 struct sdp_writer *writer)
 {
+	char why[200]; /* a list of them must fit into a message */
+
 	sdp_writer_uint(writer, "job", job->id);
 	sdp_writer_string(writer, "state", sdp_enum_job_state.values[job->state]);
 	sdp_writer_string(writer, "kind", sdp_enum_job_kind.values[job->kind]);
@@ -420,6 +423,10 @@ void sdd_jobs_write_info(struct sdd_server *server, const struct sdd_job *job,
 	}
 	sdp_writer_int(writer, "eta_ms", sdd_jobs_eta_ms(server, job));
 	sdp_writer_uint(writer, "age_ms", (sdd_now_us() - job->submitted_us) / 1000);
-	if (job->error.code)
+	if (job->error.code) {
 		sdp_writer_string(writer, "error", job->error.message);
+		return;
+	}
+	sdd_job_why(server, job, why, sizeof(why));
+	sdp_writer_string(writer, "why", why);
 }

@@ -296,6 +296,7 @@ static void requeue(struct sdd_server *server)
 	job->queued_us = sdd_now_us();
 	sdd_job_set_state(job, SDP_JOB_STATE_QUEUED);
 	server->runner.yielding = false;
+	server->n_interrupted++;
 	sdd_queue_insert(&server->queue, job);
 	sdd_events_positions(server);
 }
@@ -328,6 +329,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 	model->state = SDP_MODEL_STATE_LOADED;
 	sdd_model_learn(model, info);
 	model->used_us = sdd_now_us();
+	server->n_loads++;
 	sdd_residency_update(server);
 	sdd_log(LOG_INFO, &about, "model loaded in %" PRIu64 " ms, %" PRIu64 " MiB of weights",
 		model->load_ms, model->weight_bytes >> 20);

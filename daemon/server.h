@@ -72,7 +72,7 @@ struct sdd_server {
 	uint64_t kept_bytes;
 	sd_event_source *expiry;
 
-	uint64_t n_done, n_failed, n_cancelled;
+	uint64_t n_done, n_failed, n_cancelled, n_interrupted, n_loads;
 	sd_event_source *residency;
 	bool stopping;
 	sd_event_source *stop_deadline;

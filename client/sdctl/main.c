@@ -67,6 +67,7 @@ static int print_help(void)
 	print_verbs(generate_verbs);
 	printf("\nDaemon:\n");
 	print_verbs(query_verbs);
+	print_verbs(operate_verbs);
 	printf("\n`sdctl VERB --help` lists a verb's options; sdctl(1) explains them and the exit "
 	       "codes.\n");
 	return EXIT_OK;
@@ -135,6 +136,8 @@ int main(int argc, char **argv)
 	verb = find_verb(generate_verbs, argv[optind]);
 	if (!verb)
 		verb = find_verb(query_verbs, argv[optind]);
+	if (!verb)
+		verb = find_verb(operate_verbs, argv[optind]);
 	if (!verb) {
 		complain("no verb \"%s\"; `sdctl --help` lists them", argv[optind]);
 		return EXIT_USAGE;

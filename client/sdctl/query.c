@@ -1,7 +1,7 @@
 /*
  * The verbs that look or steer: models, load, unload, jobs, get, cancel, status, watch, api.
  */
-#include "client/sdctl/sdctl.h"
+#include "client/sdctl/ask.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -12,88 +12,6 @@
 #include <string.h>
 
 #include "client/sdctl/layers.h"
-
-/* Parse `sdctl VERB [ARGUMENT]` with no options but --help; -1 = go on, else an exit code. */
-static int plain_arguments(const struct verb *verb, int argc, char **argv, int least, int most)
-{
-	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-		printf("usage: sdctl %s %s\n%s\n", verb->name, verb->arguments, verb->help);
-		return EXIT_OK;
-	}
-	if (argc - 1 < least || argc - 1 > most)
-		return usage(verb);
-	return -1;
-}
-
-static int print_json(const sdc_reply *reply, const char *path)
-{
-	char *json = sdc_reply_json(reply, path);
-
-	if (!json) {
-		complain("out of memory");
-		return EXIT_FAILED;
-	}
-	puts(json);
-	free(json);
-	return EXIT_OK;
-}
-
-/* Connect, call method with at most one field, and hand the reply over. */
-static int ask(const struct context *context, const char *method, const char *field,
-	       const char *value, sdc_reply **ret_reply)
-{
-	sdc_request *request;
-	sdc_client *client;
-	sdc_error error = {0};
-	int r;
-
-	request = sdc_request_new(method, &error);
-	if (!request)
-		return fail(&error);
-	if (field && sdc_request_set_text(request, field, value, &error) < 0) {
-		sdc_request_free(request);
-		return fail(&error);
-	}
-	r = reach_daemon(context, &client);
-	if (r == EXIT_OK) {
-		if (sdc_call(client, request, -1, ret_reply, &error) < 0)
-			r = fail(&error);
-		sdc_client_free(client);
-	}
-	sdc_request_free(request);
-	return r;
-}
-
-static const char *string_at(const sdc_reply *reply, const char *path)
-{
-	const char *value = "";
-
-	sdc_reply_string(reply, path, &value);
-	return value;
-}
-
-static int64_t int_at(const sdc_reply *reply, const char *path)
-{
-	int64_t value = 0;
-
-	sdc_reply_int(reply, path, &value);
-	return value;
-}
-
-static uint64_t uint_at(const sdc_reply *reply, const char *path)
-{
-	uint64_t value = 0;
-
-	sdc_reply_uint(reply, path, &value);
-	return value;
-}
-
-/* "LIST.i.NAME" into a buffer of the caller. */
-static const char *path_of(char *buffer, size_t size, const char *list, size_t i, const char *name)
-{
-	snprintf(buffer, size, "%s.%zu.%s", list, i, name);
-	return buffer;
-}
 
 static void print_model(const sdc_reply *reply, size_t i)
 {

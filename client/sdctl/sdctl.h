@@ -37,6 +37,7 @@ struct verb {
 
 extern const struct verb generate_verbs[]; /* ended by an empty entry, as all tables of verbs */
 extern const struct verb query_verbs[];
+extern const struct verb operate_verbs[];
 
 /* The verb of this name in a table, or NULL. */
 const struct verb *find_verb(const struct verb *verbs, const char *name);

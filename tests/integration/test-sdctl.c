@@ -251,6 +251,41 @@ static void test_spawn(void **state)
 			 3);
 }
 
+/* What runs, what waits and why, for people; the same figures for machines; a report without anybody's prompt. */
+static void test_operations(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(sdctl("txt2img --model " HARNESS_MODEL " --steps 1000 --detach "
+			       "--priority batch 'secret words' >first"),
+			 0);
+	assert_int_equal(sdctl("txt2img --model " HARNESS_MODEL " --steps 1000 --detach "
+			       "--priority batch x >second"),
+			 0);
+	assert_int_equal(sdctl("why $(cat second) >why"), 0);
+	assert_int_equal(sdctl("status >/dev/null && grep -q \"queued: it waits (class batch): job "
+			       "$(cat first) runs\" why"),
+			 0);
+	assert_int_equal(sdctl("ps >ps && grep -q '^" HARNESS_MODEL " .*client' ps || "
+			       "grep -q '^" HARNESS_MODEL " .* for ' ps || "
+			       "grep -q '^" HARNESS_MODEL " .*must make room' ps"),
+			 0);
+	assert_int_equal(sdctl("--json top 2 >top && test $(wc -l <top) = 2"), 0);
+	assert_int_equal(sdctl("metrics >metrics && tail -n 1 metrics | grep -qx '# EOF' && "
+			       "grep -qx 'sdd_jobs_running 1' metrics && "
+			       "grep -qx 'sdd_jobs_waiting{class=\"batch\"} 1' metrics"),
+			 0);
+	/* every line is a comment or a sample */
+	assert_int_equal(sdctl("metrics | grep -Evq '^(# (TYPE|UNIT|HELP) .*|# EOF|"
+			       "[a-z_]+(\\{[a-z]+=\"[^\"]*\"\\})? [0-9.]+)$'"),
+			 1);
+	assert_int_equal(sdctl("doctor report && grep -q '== metrics' report && "
+			       "grep -q weight_bytes report && ! grep -q 'secret words' report"),
+			 0);
+	assert_int_equal(sdctl("cancel $(cat second) >/dev/null"), 0);
+	assert_int_equal(sdctl("cancel $(cat first) >/dev/null"), 0);
+	assert_int_equal(sdctl("why 123456 2>/dev/null"), 1);
+}
+
 static int start(void **state)
 {
 	daemon_start(&server, NULL);
@@ -274,6 +309,7 @@ int main(void)
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_exit_codes),
+		cmocka_unit_test(test_operations),
 		cmocka_unit_test(test_spawn),
 	};
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -135,8 +136,7 @@ static void test_bad_options(void **state)
 static void start_activated(struct daemon *daemon, const char *option)
 {
 	char listen[128];
-	struct stat st;
-	int null_fd;
+	int null_fd, fd = -1;
 
 	*daemon = (struct daemon){.notify_fd = -1};
 	strcpy(daemon->folder, "/tmp/sdd-test-XXXXXX");
@@ -144,6 +144,8 @@ static void start_activated(struct daemon *daemon, const char *option)
 	snprintf(daemon->socket, sizeof(daemon->socket), "%s/s", daemon->folder);
 	daemon->pid = fork();
 	if (daemon->pid == 0) {
+		/* a test that fails leaves nobody behind who holds its output open */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 		dup2(null_fd, STDERR_FILENO);
 		snprintf(listen, sizeof(listen), "--listen=%s", daemon->socket);
@@ -152,8 +154,14 @@ static void start_activated(struct daemon *daemon, const char *option)
 		      (char *)NULL);
 		_exit(127);
 	}
-	for (int i = 0; i < 200 && stat(daemon->socket, &st) < 0; i++)
+	/* the file is there before anybody listens */
+	for (int i = 0; i < 1000; i++) {
+		fd = raw_connect(daemon);
+		if (fd >= 0)
+			break;
 		sleep_ms(10);
+	}
+	close(fd);
 }
 
 static void assert_stays(const struct daemon *daemon, int ms)

@@ -220,6 +220,8 @@ SDC_API int sdc_client_dispatch(sdc_client *client, sdc_error *ret_error)
 			break;
 		if (r == -EPROTO)
 			sdc_client_lose(client, SDC_E_PROTOCOL, "%s", why.message);
+		else if (r == -ENOMEM)
+			sdc_client_lose(client, SDC_E_NO_MEMORY, "out of memory");
 		else if (r < 0)
 			sdc_client_lose(client, SDC_E_DISCONNECTED, "the daemon went away%s%s",
 					r == -ECONNRESET ? "" : ": ",

@@ -33,7 +33,8 @@ struct sdp_connection {
 	struct sdp_scanner scanner;
 	bool broken, reset;
 
-	uint8_t chunk[SDP_READ_MAX];
+	uint8_t *
+		chunk; /* SDP_READ_MAX; only while it holds something: most connections are idle most of the time */
 	size_t chunk_begin, chunk_end;
 	uint8_t *partial; /* the message in work, as far as earlier chunks held it */
 	size_t partial_length, partial_capacity;
@@ -70,16 +71,12 @@ static struct frame *frame_free(struct frame *frame)
 int sdp_connection_new(int fd, const struct sdp_connection_options *options,
 		       struct sdp_connection **ret_connection)
 {
-	struct sdp_connection *c = malloc(sizeof(*c));
+	struct sdp_connection *c = calloc(1, sizeof(*c));
 
 	if (!c) {
 		close(fd);
 		return -ENOMEM;
 	}
-	/* not calloc: the chunk needs no zeros, and its pages no memory until bytes come */
-	memset(c, 0, offsetof(struct sdp_connection, chunk));
-	memset((uint8_t *)c + offsetof(struct sdp_connection, chunk_begin), 0,
-	       sizeof(*c) - offsetof(struct sdp_connection, chunk_begin));
 	c->fd = fd;
 	c->last = &c->first;
 	sdp_scanner_init(&c->scanner, options->inline_max, options->inline_results);
@@ -99,6 +96,7 @@ struct sdp_connection *sdp_connection_free(struct sdp_connection *c)
 	for (unsigned i = 0; i < c->n_fifo; i++)
 		close(c->fifo[i].fd);
 	close(c->fd);
+	free(c->chunk);
 	free(c->partial);
 	free(c);
 	return NULL;
@@ -148,13 +146,20 @@ static int take_fds(struct sdp_connection *c, struct msghdr *header, struct sdp_
 	return 0;
 }
 
+static void empty_chunk(struct sdp_connection *c)
+{
+	free(c->chunk);
+	c->chunk = NULL;
+	c->chunk_begin = c->chunk_end = 0;
+}
+
 int sdp_connection_read(struct sdp_connection *c, struct sdp_error *error)
 {
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(RECEIVE_FDS_MAX * sizeof(int))];
 	} control;
-	struct iovec vector = {c->chunk, sizeof(c->chunk)};
+	struct iovec vector = {NULL, SDP_READ_MAX};
 	struct msghdr header = {
 		.msg_iov = &vector,
 		.msg_iovlen = 1,
@@ -166,10 +171,18 @@ int sdp_connection_read(struct sdp_connection *c, struct sdp_error *error)
 		return sdp_error_set(error, SDP_CODE_BAD_MESSAGE, "this stream was refused before");
 	if (c->chunk_begin < c->chunk_end)
 		return 1;
+	vector.iov_base = c->chunk = malloc(SDP_READ_MAX);
+	if (!c->chunk)
+		return -ENOMEM;
 	ssize_t n = recvmsg(c->fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	if (n < 0) {
-		c->reset |= errno == ECONNRESET;
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (n <= 0) {
+		int code = errno;
+
+		empty_chunk(c);
+		if (n == 0)
+			return -ECONNRESET;
+		c->reset |= code == ECONNRESET;
+		return code == EAGAIN || code == EINTR ? 0 : -code;
 	}
 	c->received += (uint64_t)n;
 	c->chunk_begin = 0;
@@ -179,7 +192,7 @@ int sdp_connection_read(struct sdp_connection *c, struct sdp_error *error)
 		c->broken = true;
 		return r;
 	}
-	return n > 0 ? 1 : -ECONNRESET;
+	return 1;
 }
 
 static int gather(struct sdp_connection *c, const uint8_t *bytes, size_t length)
@@ -245,7 +258,7 @@ static int cut(struct sdp_connection *c, const uint8_t *bytes, size_t length,
 int sdp_connection_pop(struct sdp_connection *c, struct sdp_message **ret_message,
 		       struct sdp_error *error)
 {
-	const uint8_t *bytes = c->chunk + c->chunk_begin;
+	const uint8_t *bytes;
 	size_t used = 0;
 	int r = -EPROTO;
 
@@ -253,6 +266,7 @@ int sdp_connection_pop(struct sdp_connection *c, struct sdp_message **ret_messag
 		return sdp_error_set(error, SDP_CODE_BAD_MESSAGE, "this stream was refused before");
 	if (c->chunk_begin == c->chunk_end)
 		return 0;
+	bytes = c->chunk + c->chunk_begin;
 	int scan =
 		sdp_scanner_feed(&c->scanner, bytes, c->chunk_end - c->chunk_begin, &used, error);
 	if (scan >= 0) {
@@ -263,6 +277,8 @@ int sdp_connection_pop(struct sdp_connection *c, struct sdp_message **ret_messag
 		if (r == -ENOMEM)
 			sdp_error_set(error, SDP_CODE_NO_MEMORY, "out of memory");
 	}
+	if (c->chunk_begin == c->chunk_end)
+		empty_chunk(c);
 	if (r < 0) {
 		c->broken = true;
 		return r;

@@ -38,7 +38,7 @@ short sdp_connection_events(const struct sdp_connection *connection);
 /*
  * Receive once, at most SDP_READ_MAX bytes, so that one peer cannot hold the loop. 1 = there may be messages to pop,
  * 0 = nothing there now, -ECONNRESET = the peer closed, -EPROTO with *ret_error, or another negative errno. Pop until 0
- * before the next read (a read with bytes still to pop returns 1 and receives nothing).
+ * before the next read (a read with bytes still to pop returns 1 and receives nothing). -ENOMEM closes it too: nothing was received.
  */
 #define SDP_READ_MAX (64 * 1024)
 int sdp_connection_read(struct sdp_connection *connection, struct sdp_error *ret_error);

@@ -170,6 +170,36 @@ static void test_stalled_connections(void **state)
 	daemon_clear(&daemon);
 }
 
+/* A thousand editors that do nothing cost little; one more than allowed is told so. */
+static void test_many_idle_clients(void **state)
+{
+	enum { CLIENTS = 1000 };
+	static struct sdp_connection *clients[CLIENTS];
+	sdc_client *refused = NULL;
+	struct daemon daemon;
+	sdc_error error = {0};
+	long before;
+
+	daemon_start(&daemon, "--log-level=err", "--max-connections=1000", NULL);
+	clients[0] = raw_open(&daemon);
+	raw_hello(clients[0]);
+	before = resident_kib(daemon.pid);
+	for (int i = 1; i < CLIENTS; i++) {
+		clients[i] = raw_open(&daemon);
+		raw_hello(clients[i]);
+	}
+	print_message("1000 idle connections: sdd %ld -> %ld KiB\n", before,
+		      resident_kib(daemon.pid));
+	if (MEMORY_IS_MEASURED)
+		assert_in_range(resident_kib(daemon.pid), 1, 8 * 1024);
+	assert_int_equal(sdc_connect(daemon.socket, "one too many", 0, 5000, &refused, &error),
+			 SDC_E_BUSY);
+	for (int i = 0; i < CLIENTS; i++)
+		sdp_connection_free(clients[i]);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 /* It subscribes and never reads: the painter notices nothing, and the daemon does not hoard for it. */
 static void test_deaf_subscriber(void **state)
 {
@@ -451,6 +481,7 @@ int main(void)
 		cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_cut_at_every_byte),
 		cmocka_unit_test(test_stalled_connections),
+		cmocka_unit_test(test_many_idle_clients),
 		cmocka_unit_test(test_deaf_subscriber),
 		cmocka_unit_test(test_clients_die),
 		cmocka_unit_test(test_daemons_die),

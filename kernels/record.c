@@ -477,6 +477,12 @@ sdk_value sdk_slice(struct sdk_plan *plan, sdk_value x, int first, int count)
 		      shape);
 }
 
+/* Single rows can be read: they are a whole number of blocks. */
+static bool has_whole_rows(const struct sdk_tensor *table)
+{
+	return (size_t)table->shape[1] % sdk_type_block(table->type).elements == 0;
+}
+
 sdk_value sdk_embedding(struct sdk_plan *plan, sdk_value ids, const struct sdk_tensor *table)
 {
 	struct sdk_shape shape;
@@ -484,7 +490,7 @@ sdk_value sdk_embedding(struct sdk_plan *plan, sdk_value ids, const struct sdk_t
 	if (!usable(plan, "embedding", 1, &ids))
 		return -1;
 	if (!plan->values[ids].ids || !table || table->type == SDK_I32 || table->rank != 2 ||
-	    table->shape[1] > INT32_MAX)
+	    table->shape[1] > INT32_MAX || !has_whole_rows(table))
 		return fail(plan, -EINVAL,
 			    "embedding: needs ids and a table of two dimensions, not %s",
 			    name_of(table));
@@ -504,7 +510,7 @@ sdk_value sdk_add_rows(struct sdk_plan *plan, sdk_value x, const struct sdk_tens
 		return -1;
 	shape = plan->values[x].shape;
 	if (!table || table->type == SDK_I32 || table->rank != 2 || table->shape[1] != shape.c ||
-	    table->shape[0] < shape.w || shape.h != 1)
+	    table->shape[0] < shape.w || shape.h != 1 || !has_whole_rows(table))
 		return fail(plan, -EINVAL, "add_rows: %s has no %d rows of %d", name_of(table),
 			    shape.w, shape.c);
 	return append(

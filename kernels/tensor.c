@@ -52,9 +52,11 @@ SDK_CLONES void sdk_widen(enum sdk_type type, const void *in, float *out, size_t
 	} else if (type == SDK_BF16) {
 		for (size_t i = 0; i < n; i++)
 			out[i] = bf16_to_f32(half[i]);
-	} else {
+	} else if (type == SDK_F16) {
 		for (size_t i = 0; i < n; i++)
 			out[i] = f16_to_f32(half[i]);
+	} else {
+		sdk_dequantize(type, in, out, n);
 	}
 }
 
@@ -70,10 +72,27 @@ SDK_CLONES void sdk_narrow(enum sdk_type type, const float *in, void *out, size_
 		half[i] = f32_to_bf16(in[i]);
 }
 
+static void rescale(const struct sdk_tensor *tensor, float *values, size_t n)
+{
+	for (size_t i = 0; tensor->scale != 0 && i < n; i++)
+		values[i] *= tensor->scale;
+}
+
+void sdk_tensor_row(const struct sdk_tensor *tensor, size_t row, float *out)
+{
+	const size_t columns = (size_t)tensor->shape[1];
+
+	sdk_widen(tensor->type,
+		  (const char *)tensor->data + row * sdk_type_bytes(tensor->type, columns), out,
+		  columns);
+	rescale(tensor, out, columns);
+}
+
 int sdk_tensor_floats(const struct sdk_tensor *tensor, float *out)
 {
 	if (tensor->fill)
 		return tensor->fill(tensor, out);
 	sdk_widen(tensor->type, tensor->data, out, (size_t)sdk_tensor_count(tensor));
+	rescale(tensor, out, (size_t)sdk_tensor_count(tensor));
 	return 0;
 }

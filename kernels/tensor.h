@@ -3,10 +3,45 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum sdk_type { SDK_F32, SDK_F16, SDK_BF16, SDK_I32 };
+enum sdk_type {
+	SDK_F32,
+	SDK_F16,
+	SDK_BF16,
+	SDK_I32,
+	/* storage only (quants.c); a row, or for a convolution the whole weight, is a whole number of blocks */
+	SDK_F8_E4M3,
+	SDK_F8_E5M2,
+	SDK_Q4_0,
+	SDK_Q4_1,
+	SDK_Q5_0,
+	SDK_Q5_1,
+	SDK_Q8_0,
+	SDK_Q2_K,
+	SDK_Q3_K,
+	SDK_Q4_K,
+	SDK_Q5_K,
+	SDK_Q6_K,
+	SDK_IQ4_NL,
+	SDK_IQ4_XS,
+};
+
+/* What numbers of a type are stored in: elements together take bytes. */
+struct sdk_block {
+	size_t elements, bytes;
+};
+struct sdk_block sdk_type_block(enum sdk_type type);
+
+/* Bytes of n numbers, n a whole number of blocks. */
+static inline size_t sdk_type_bytes(enum sdk_type type, size_t n)
+{
+	const struct sdk_block block = sdk_type_block(type);
+
+	return n / block.elements * block.bytes;
+}
 
 #define SDK_MAX_RANK 4
 
@@ -17,6 +52,8 @@ struct sdk_tensor {
 	int rank;
 	int64_t shape[SDK_MAX_RANK];
 	const void *data;
+	float scale; /* the numbers are to be multiplied by this (scaled 8-bit floats); 0: not */
+	bool mapped; /* data lies in a read-only file mapping: once packed, its pages may be given back, they come again */
 	/*
 	 * When set, the numbers lie nowhere: fill makes them whenever a backend packs them (sdk_tensor_count floats; 0 or a
 	 * negative errno), data is only the address that tells this tensor from others, and type is SDK_F32. For weights of
@@ -25,6 +62,7 @@ struct sdk_tensor {
 	int (*fill)(const struct sdk_tensor *tensor, float *out);
 };
 
+/* Bytes of one number of a type that is not stored in blocks. */
 static inline size_t sdk_type_size(enum sdk_type type)
 {
 	return type == SDK_F32 || type == SDK_I32 ? 4 : 2;
@@ -39,9 +77,18 @@ static inline int64_t sdk_tensor_count(const struct sdk_tensor *tensor)
 	return n;
 }
 
+static inline size_t sdk_tensor_bytes(const struct sdk_tensor *tensor)
+{
+	return sdk_type_bytes(tensor->type, (size_t)sdk_tensor_count(tensor));
+}
+
+/* One row of a tensor (rows, columns) that has no fill, as floats. */
+void sdk_tensor_row(const struct sdk_tensor *tensor, size_t row, float *out);
 /* The tensor's numbers as floats, filled or widened: 0 or a negative errno of its fill. */
 int sdk_tensor_floats(const struct sdk_tensor *tensor, float *out);
-/* Widen n elements of type (not I32) to float. Exact. */
+/* Widen n elements of type (not I32) to float. Exact for floats; n a whole number of blocks. */
 void sdk_widen(enum sdk_type type, const void *in, float *out, size_t n);
+/* The part of it for types of blocks and of 8 bits, and how ggml's own code rounds. */
+void sdk_dequantize(enum sdk_type type, const void *in, float *out, size_t n);
 /* Round n floats to type (F32, BF16), to nearest even; NaN stays NaN. */
 void sdk_narrow(enum sdk_type type, const float *in, void *out, size_t n);

@@ -33,12 +33,6 @@ static void choose_name(struct sde_weights *weights, const char *prefix, const c
 	}
 }
 
-/* The types sde_weights_take lets through. */
-static enum sdk_type type_of(enum sde_dtype dtype)
-{
-	return dtype == SDE_DTYPE_F16 ? SDK_F16 : dtype == SDE_DTYPE_BF16 ? SDK_BF16 : SDK_F32;
-}
-
 static void take(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int rank,
 		 const int64_t *shape, const char *name, const char *suffix)
 {
@@ -50,9 +44,11 @@ static void take(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int r
 	if (binder->r < 0)
 		return;
 	*ret_tensor = (struct sdk_tensor){.name = stored->name,
-					  .type = type_of(stored->dtype),
+					  .type = (enum sdk_type)sde_dtype_weights(stored->dtype),
 					  .rank = rank,
-					  .data = stored->data};
+					  .data = stored->data,
+					  .scale = stored->scale,
+					  .mapped = stored->mapped};
 	for (int i = 0; i < rank; i++)
 		ret_tensor->shape[i] = stored->shape[i];
 }

@@ -110,12 +110,6 @@ static int slice_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *state, 
 	return 0;
 }
 
-static const void *table_row(const struct sdk_tensor *table, size_t row)
-{
-	return (const char *)table->data +
-	       row * (size_t)table->shape[1] * sdk_type_size(table->type);
-}
-
 static int row_scratch_prepare(struct sdk_cpu *cpu, const struct sdk_op *op, void **ret_state)
 {
 	return sdk_cpu_scratch(cpu, (size_t)op->out_shape.c * 2 * sizeof(float));
@@ -130,8 +124,7 @@ static int embedding_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *sta
 	for (size_t row = 0; row < job.rows; row++) {
 		if (ids[row] < 0 || ids[row] >= op->weight->shape[0])
 			return -ERANGE;
-		sdk_widen(op->weight->type, table_row(op->weight, (size_t)ids[row]), cpu->scratch,
-			  (size_t)op->out_shape.c);
+		sdk_tensor_row(op->weight, (size_t)ids[row], cpu->scratch);
 		sdk_narrow(cpu->base.activation, cpu->scratch, job.y + row * job.y_row,
 			   (size_t)op->out_shape.c);
 	}
@@ -147,7 +140,7 @@ static int add_rows_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *stat
 
 	for (size_t row = 0; row < job.rows; row++) {
 		sdk_widen(cpu->base.activation, job.x + row * job.x_row, sum, c);
-		sdk_widen(op->weight->type, table_row(op->weight, row % tokens), added, c);
+		sdk_tensor_row(op->weight, row % tokens, added);
 		cpu->simd->add(SDK_F32, sum, added, sum, c);
 		sdk_narrow(cpu->base.activation, sum, job.y + row * job.y_row, c);
 	}

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "kernels/cpu/cpu.h"
 
@@ -64,6 +66,20 @@ static void packed_drop(struct sdk_packed *packed)
 	free(packed);
 }
 
+/*
+ * The packed form is what is used from now on: without this a process would hold every weight twice, as packed and as read.
+ * Whole pages inside the tensor only; a neighbour's bytes on the first and last page stay.
+ */
+static void give_back(const struct sdk_tensor *tensor)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t begin = ((uintptr_t)tensor->data + page - 1) & ~(page - 1);
+	const uintptr_t end = ((uintptr_t)tensor->data + sdk_tensor_bytes(tensor)) & ~(page - 1);
+
+	if (tensor->mapped && !tensor->fill && begin < end)
+		madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 int sdk_packed_floats(struct sdk_cpu *cpu, const struct sdk_tensor *tensor, struct sdk_packed **ret)
 {
 	struct sdk_packed *packed = find(cpu, tensor->data, NULL);
@@ -81,6 +97,7 @@ int sdk_packed_floats(struct sdk_cpu *cpu, const struct sdk_tensor *tensor, stru
 			packed_drop(packed);
 			return r;
 		}
+		give_back(tensor);
 		packed->next = cpu->packed;
 		cpu->packed = packed;
 	}
@@ -156,6 +173,7 @@ int sdk_packed_weights(struct sdk_cpu *cpu, const struct sdk_tensor *tensor,
 		packed_drop(packed);
 		return r;
 	}
+	give_back(tensor);
 	packed->next = cpu->packed;
 	cpu->packed = packed;
 	*ret = packed;

@@ -1,6 +1,6 @@
 /*
  * Networks of real size with synthetic weights (synthetic.h), through the checkpoint loader: kinds fullsize_text_encoder, fullsize_unet,
- * fullsize_trajectory, fullsize_vae_decode, fullsize_vae_encode and fullsize_taesd. The configuration is the one inferred, so these cases
+ * fullsize_trajectory, fullsize_vae_decode, fullsize_vae_encode, fullsize_taesd and fullsize_t5. The configuration is the one inferred, so these cases
  * judge that too.
  */
 #include <stdio.h>
@@ -165,5 +165,33 @@ int golden_fullsize_trajectory(struct golden_case *c)
 /* The two halves are two files with their own numbering. */
 int golden_fullsize_taesd(struct golden_case *c)
 {
-	return golden_skip(c, "split autoencoder files are not read yet");
+	struct golden_component component;
+	struct sde_checkpoint *checkpoint;
+	struct sde_error error;
+	const char *halves[2];
+
+	if (!c->model)
+		return golden_fail(c, "the case names no manifest");
+	if (golden_synthetic_open(c->model, "encoder|", true, &halves[0], &error) < 0 ||
+	    golden_synthetic_open(c->model, "decoder|", true, &halves[1], &error) < 0 ||
+	    sde_checkpoint_open_set(halves, 2, &checkpoint, &error) < 0 ||
+	    sde_checkpoint_config(checkpoint, "vae", &component.config, &error) < 0 ||
+	    sde_checkpoint_weights(checkpoint, "vae", &component.weights, &error) < 0 ||
+	    sde_runner_new(c->options->backend, c->options->dtype, 0, &component.runner, &error) <
+		    0)
+		return golden_fail_error(c, "synthetic checkpoint", &error);
+	return golden_run_vae(c, &component, "decode", "encode_latents");
+}
+
+int golden_fullsize_t5(struct golden_case *c)
+{
+	const struct golden_tensor *mask = golden_find(c, "attention_mask");
+	struct golden_component component;
+	int r;
+
+	for (size_t i = 0; mask && mask->i32 && i < mask->count; i++)
+		if (!mask->i32[i])
+			return golden_skip(c, "no pipeline masks padding, so no mask is computed");
+	r = OPEN(c, "", &component, "text_encoder_3");
+	return r == GOLDEN_PASS ? golden_run_t5(c, &component, "input_ids", "out") : r;
 }

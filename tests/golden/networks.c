@@ -136,6 +136,7 @@ int golden_run_clip(struct golden_case *c, const struct golden_component *compon
 	snprintf(name, sizeof(name), "%spooled", prefix);
 	golden_expect_f32(c, name, pooled, GOLDEN_SHAPE(batch, config.hidden_size));
 	golden_expect_f32(c, "pooler_output", pooled, GOLDEN_SHAPE(batch, config.hidden_size));
+	sde_runner_forget(component->runner, &clip);
 	return GOLDEN_PASS;
 }
 
@@ -160,6 +161,7 @@ int golden_run_t5(struct golden_case *c, const struct golden_component *componen
 	golden_expect_or_sampled(c, output, state,
 				 GOLDEN_SHAPE(ids->shape[0], ids->shape[1], config.d_model));
 	free(state);
+	sde_runner_forget(component->runner, &t5);
 	return GOLDEN_PASS;
 }
 
@@ -233,6 +235,7 @@ int golden_run_unet(struct golden_case *c, const struct golden_component *compon
 	golden_expect_or_sampled(
 		c, output, out,
 		GOLDEN_SHAPE(call.batch, config.out_channels, call.height, call.width));
+	sde_runner_forget(component->runner, &unet);
 	return GOLDEN_PASS;
 }
 
@@ -302,5 +305,6 @@ int golden_run_vae(struct golden_case *c, const struct golden_component *compone
 		r = vae_decode(c, component->runner, &vae, decoded);
 	if (r == GOLDEN_PASS && encoded && wants(c, encoded))
 		r = vae_encode(c, component->runner, &vae, encoded);
+	sde_vae_clear(&vae, component->runner);
 	return r;
 }

@@ -16,6 +16,7 @@
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/json.h"
 
+#define OPEN_MAX	   2
 #define MANIFEST_BYTES_MAX ((size_t)32 << 20)
 
 uint64_t golden_synthetic_seed(const char *name)
@@ -107,6 +108,7 @@ static char *make_header(const json_t *tensors, const char *prefix, size_t *ret_
 {
 	_cleanup_json_ json_t *header = json_object();
 	const json_t *tensor;
+	const char *bar;
 	size_t at = 0, i;
 
 	json_array_foreach (tensors, i, tensor) {
@@ -115,7 +117,8 @@ static char *make_header(const json_t *tensors, const char *prefix, size_t *ret_
 
 		if (!name || strncmp(name, prefix, strlen(prefix)) != 0)
 			continue;
-		json_object_set_new(header, name,
+		bar = strchr(name, '|');
+		json_object_set_new(header, bar ? bar + 1 : name,
 				    json_pack("{s:O, s:O, s:[I, I]}", "dtype",
 					      json_object_get(tensor, "dtype"), "shape",
 					      json_object_get(tensor, "shape"), "data_offsets",
@@ -192,32 +195,39 @@ int golden_synthetic_write(const char *manifest, const char *prefix, bool values
 int golden_synthetic_open(const char *manifest, const char *prefix, bool values,
 			  const char **ret_path, struct sde_error *error)
 {
-	static char open_manifest[4096], open_prefix[256], path[64];
-	static int fd = -EBADF;
-	static bool open_values;
+	static struct {
+		char manifest[4096], prefix[256], path[64];
+		bool values;
+		int fd;
+	} slots[OPEN_MAX] = {{.fd = -EBADF}, {.fd = -EBADF}}, *slot = NULL;
+	static size_t oldest;
 	const char *folder = getenv("TMPDIR");
 	int r;
 
-	if (fd < 0 || strcmp(manifest, open_manifest) != 0 || strcmp(prefix, open_prefix) != 0 ||
-	    values != open_values) {
-		if (fd >= 0)
-			close(fd);
-		folder = folder && *folder ? folder : "/var/tmp";
-		fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-		if (fd < 0)
-			return sde_error_set(error, -errno, "%s: no temporary file: %s", folder,
-					     strerror(errno));
-		r = golden_synthetic_write(manifest, prefix, values, fd, error);
-		if (r < 0) {
-			close(fd);
-			fd = -EBADF;
-			return r;
+	for (size_t i = 0; i < OPEN_MAX; i++)
+		if (slots[i].fd >= 0 && slots[i].values == values &&
+		    !strcmp(manifest, slots[i].manifest) && !strcmp(prefix, slots[i].prefix)) {
+			*ret_path = slots[i].path;
+			return 0;
 		}
-		snprintf(open_manifest, sizeof(open_manifest), "%s", manifest);
-		snprintf(open_prefix, sizeof(open_prefix), "%s", prefix);
-		open_values = values;
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	slot = &slots[oldest++ % OPEN_MAX];
+	if (slot->fd >= 0)
+		close(slot->fd);
+	folder = folder && *folder ? folder : "/var/tmp";
+	slot->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (slot->fd < 0)
+		return sde_error_set(error, -errno, "%s: no temporary file: %s", folder,
+				     strerror(errno));
+	r = golden_synthetic_write(manifest, prefix, values, slot->fd, error);
+	if (r < 0) {
+		close(slot->fd);
+		slot->fd = -EBADF;
+		return r;
 	}
-	*ret_path = path;
+	snprintf(slot->manifest, sizeof(slot->manifest), "%s", manifest);
+	snprintf(slot->prefix, sizeof(slot->prefix), "%s", prefix);
+	slot->values = values;
+	snprintf(slot->path, sizeof(slot->path), "/proc/self/fd/%d", slot->fd);
+	*ret_path = slot->path;
 	return 0;
 }

@@ -26,7 +26,7 @@ int golden_synthetic_write(const char *manifest, const char *prefix, bool values
 
 /*
  * The same into a file without a name in $TMPDIR or /var/tmp, which goes with the process. *ret_path (owned by this module) opens it; the
- * next call may replace the file.
+ * second call after this one replaces the file. A name "half|key" makes values by the whole name and stands in the file as "key".
  */
 int golden_synthetic_open(const char *manifest, const char *prefix, bool values,
 			  const char **ret_path, struct sde_error *error);

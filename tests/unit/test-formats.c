@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/file.h"
 #include "daemon/engine/formats/json.h"
 #include "daemon/engine/formats/model-dir.h"
 
@@ -110,6 +111,81 @@ static void test_malformed_corpus(void **state)
 	assert_int_equal(build_model(data("malformed/model_extra_tensor.safetensors"), &error), 0);
 }
 
+static void test_malformed_gguf(void **state)
+{
+	_cleanup_free_ char *text = NULL;
+	_cleanup_json_ json_t *manifest = NULL;
+	struct sde_error error = {0};
+	json_t *entry;
+	size_t i, size;
+
+	assert_int_equal(
+		sde_file_read(data("malformed-gguf/manifest.json"), 1 << 20, &text, &size, &error),
+		0);
+	assert_int_equal(sde_json_parse(text, size, "manifest", &manifest, &error), 0);
+	assert_true(json_array_size(manifest) > 15);
+	json_array_foreach (manifest, i, entry) {
+		const char *file = json_string_value(json_object_get(entry, "file"));
+		const bool good =
+			!strcmp(json_string_value(json_object_get(entry, "verdict")), "ok");
+		struct sde_weights *weights = NULL;
+		char path[600];
+		int r;
+
+		snprintf(path, sizeof(path), "%s/%s", data("malformed-gguf"), file);
+		error = (struct sde_error){0};
+		r = sde_weights_open(path, &weights, &error);
+		if (good != (r >= 0))
+			fail_msg("%s: %s (%s)", file, good ? "refused" : "accepted", error.message);
+		if (r < 0)
+			assert_non_null(strstr(error.message, file));
+		sde_weights_free(weights);
+	}
+}
+
+/* Read whatever bytes and touch every tensor's data; returns whether it opened. */
+static bool open_and_touch(const char *name)
+{
+	struct sde_weights *weights = NULL;
+	volatile unsigned int sum = 0;
+
+	if (sde_weights_open(in_scratch(name), &weights, NULL) < 0)
+		return false;
+	for (size_t t = 0; t < sde_weights_count(weights); t++) {
+		const struct sde_tensor *tensor = sde_weights_at(weights, t);
+
+		for (size_t b = 0; b < tensor->bytes; b++)
+			sum += ((const unsigned char *)tensor->data)[b];
+	}
+	(void)sum;
+	sde_weights_free(weights);
+	return true;
+}
+
+static void test_mutated_gguf(void **state)
+{
+	FILE *source = fopen(data("malformed-gguf/ok.gguf"), "r");
+	uint64_t random = 20261125;
+	char good[4096];
+	size_t size, opened = 0;
+
+	assert_non_null(source);
+	size = fread(good, 1, sizeof(good), source);
+	fclose(source);
+	for (int i = 0; i < MUTATIONS; i++) {
+		char bytes[4096];
+
+		memcpy(bytes, good, size);
+		for (int change = 0; change <= i % 3; change++) {
+			random = random * 6364136223846793005u + 1442695040888963407u;
+			bytes[(random >> 33) % (size / 2)] = (char)(random >> 24);
+		}
+		put("mutated.gguf", bytes, i % 7 ? size : (random >> 40) % size);
+		opened += open_and_touch("mutated.gguf");
+	}
+	assert_in_range(opened, 1, MUTATIONS - 1);
+}
+
 static void test_messages_help(void **state)
 {
 	static const struct {
@@ -163,7 +239,6 @@ static void test_mutations(void **state)
 	_cleanup_free_ char *good = NULL;
 	size_t size, opened = 0;
 	uint64_t random = 20261123;
-	volatile unsigned int sum = 0;
 
 	assert_int_equal(sde_weights_open("/nonexistent", NULL, NULL), -ENOENT);
 	FILE *source = fopen(data("malformed/ok_basic.safetensors"), "r");
@@ -171,7 +246,6 @@ static void test_mutations(void **state)
 	size = fread(good, 1, 4096, source);
 	fclose(source);
 	for (int i = 0; i < MUTATIONS; i++) {
-		struct sde_weights *weights = NULL;
 		char bytes[4096];
 		size_t length = size;
 
@@ -183,18 +257,8 @@ static void test_mutations(void **state)
 		if (i % 7 == 0)
 			length = (random >> 40) % size;
 		put("mutated.safetensors", bytes, length);
-		if (sde_weights_open(in_scratch("mutated.safetensors"), &weights, NULL) < 0)
-			continue;
-		opened++;
-		for (size_t t = 0; t < sde_weights_count(weights); t++) {
-			const struct sde_tensor *tensor = sde_weights_at(weights, t);
-
-			for (size_t b = 0; b < tensor->bytes; b++)
-				sum += ((const unsigned char *)tensor->data)[b];
-		}
-		sde_weights_free(weights);
+		opened += open_and_touch("mutated.safetensors");
 	}
-	(void)sum;
 	assert_in_range(opened, 1, MUTATIONS - 1); /* data bytes may change, the header hardly */
 }
 
@@ -297,6 +361,7 @@ static int group_teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_malformed_gguf),	 cmocka_unit_test(test_mutated_gguf),
 		cmocka_unit_test(test_malformed_corpus), cmocka_unit_test(test_messages_help),
 		cmocka_unit_test(test_values),		 cmocka_unit_test(test_mutations),
 		cmocka_unit_test(test_shards),		 cmocka_unit_test(test_json),

@@ -16,9 +16,17 @@
 #include "daemon/engine/formats/ldm.h"
 
 #define COMPONENTS_MAX 16
+#define FILES_MAX      16
+#define CLIP_G_WIDTH   1280
 
 /* What a component is, hence what its configuration is inferred by. */
-enum kind { KIND_UNET, KIND_KL, KIND_TINY, KIND_CLIP, KIND_OTHER };
+enum kind { KIND_UNET, KIND_KL, KIND_TINY, KIND_CLIP, KIND_T5, KIND_OTHER };
+
+/* Names that several kinds of files have; is_there tells them apart. */
+static const char CLIP_NARROW[] = "text_model.embeddings.token_embedding.weight";
+static const char CLIP_WIDE[] = "text_model.embeddings.token_embedding.weight";
+static const char TAESD_ENCODER[] = "0.weight";
+static const char TAESD_DECODER[] = "1.weight";
 
 static const struct probe {
 	const char *component, *prefix, *tensor;
@@ -56,21 +64,44 @@ static const struct probe {
 	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
 	{"text_encoder_2", "text_encoders.clip_g.transformer.",
 	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
+	{"text_encoder", "", CLIP_NARROW, KIND_CLIP, sde_map_clip},
+	{"text_encoder_2", "", CLIP_WIDE, KIND_CLIP, sde_map_clip},
 	{"text_encoder_3", "text_encoders.t5xxl.transformer.",
-	 "encoder.block.0.layer.0.SelfAttention.q.weight", KIND_OTHER, sde_map_same},
+	 "encoder.block.0.layer.0.SelfAttention.q.weight", KIND_T5, sde_map_t5},
+	{"text_encoder_3", "", "encoder.block.0.layer.0.SelfAttention.q.weight", KIND_T5,
+	 sde_map_t5},
+	{"text_encoder_3", "", "enc.blk.0.attn_q.weight", KIND_T5, sde_map_t5_llama},
+	/* encoder: its first layer is numbered 0; decoder: 1, and 0 is the clamp */
+	{"vae", "", TAESD_ENCODER, KIND_TINY, sde_map_taesd_encoder},
+	{"vae", "", TAESD_DECODER, KIND_TINY, sde_map_taesd_decoder},
+};
+
+#define SOURCES_MAX 2
+
+/* Where a component's tensors stand. */
+struct source {
+	const struct probe *probe;
+	struct sde_tensor_file *file; /* borrowed */
 };
 
 struct component {
 	const char *name;
-	const struct probe *probe; /* NULL: no tensors of its own */
+	struct source sources[SOURCES_MAX];
+	size_t n_sources; /* 0: no tensors of its own */
 };
 
 struct sde_checkpoint {
-	struct sde_tensor_file *file;
+	struct sde_tensor_file *files[FILES_MAX];
+	size_t n_files;
 	json_t *settings;
 	struct component components[COMPONENTS_MAX];
 	size_t count;
 };
+
+static bool is_taesd(const struct probe *probe)
+{
+	return probe->tensor == TAESD_ENCODER || probe->tensor == TAESD_DECODER;
+}
 
 static const struct component *find(const struct sde_checkpoint *checkpoint, const char *name)
 {
@@ -80,36 +111,83 @@ static const struct component *find(const struct sde_checkpoint *checkpoint, con
 	return NULL;
 }
 
-static void add(struct sde_checkpoint *checkpoint, const char *name, const struct probe *probe)
+static int add(struct sde_checkpoint *checkpoint, const char *name, const struct probe *probe,
+	       struct sde_tensor_file *file, struct sde_error *error)
 {
-	if (checkpoint->count < COMPONENTS_MAX && !find(checkpoint, name))
-		checkpoint->components[checkpoint->count++] = (struct component){name, probe};
+	struct component *component = (struct component *)find(checkpoint, name);
+
+	if (!component) {
+		if (checkpoint->count == COMPONENTS_MAX)
+			return sde_error_set(error, -EBADMSG, "%s: more than %d components",
+					     sde_tensor_file_path(file), COMPONENTS_MAX);
+		component = &checkpoint->components[checkpoint->count++];
+		component->name = name;
+	} else if (!probe) {
+		return 0;
+	} else if (component->n_sources == SOURCES_MAX ||
+		   component->sources[0].probe->tensor == probe->tensor ||
+		   !is_taesd(component->sources[0].probe) || !is_taesd(probe)) {
+		return sde_error_set(error, -EBADMSG, "'%s' is both in %s and in %s", name,
+				     sde_tensor_file_path(component->sources[0].file),
+				     sde_tensor_file_path(file));
+	}
+	if (probe)
+		component->sources[component->n_sources++] = (struct source){probe, file};
+	return 0;
 }
 
-static int recognise(struct sde_checkpoint *checkpoint, struct sde_error *error)
+static bool is_there(const struct probe *probe, struct sde_tensor_file *file)
 {
-	const struct sde_tensor *first = sde_tensor_file_at(checkpoint->file, 0);
+	const struct sde_part part = {file, probe->prefix};
+	const struct sde_tensor *tensor = sde_part_find(&part, "%s", probe->tensor);
+	const bool wide = tensor && tensor->rank == 2 && tensor->shape[1] == CLIP_G_WIDTH;
 
-	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
-		const struct sde_part part = {checkpoint->file, probes[i].prefix};
+	if (probe->tensor == CLIP_NARROW || probe->tensor == CLIP_WIDE)
+		return tensor && wide == (probe->tensor == CLIP_WIDE);
+	if (probe->tensor == TAESD_ENCODER)
+		return tensor && sde_part_find(&part, "1.conv.0.weight");
+	if (probe->tensor == TAESD_DECODER)
+		return tensor && sde_part_find(&part, "3.conv.0.weight") &&
+		       !sde_part_find(&part, "%s", TAESD_ENCODER);
+	return tensor;
+}
 
-		if (sde_part_find(&part, "%s", probes[i].tensor))
-			add(checkpoint, probes[i].component, &probes[i]);
-	}
-	if (!checkpoint->count)
+static int recognise(struct sde_checkpoint *checkpoint, struct sde_tensor_file *file,
+		     struct sde_error *error)
+{
+	const struct sde_tensor *first = sde_tensor_file_at(file, 0);
+	bool known = false;
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < sizeof(probes) / sizeof(probes[0]); i++)
+		if (is_there(&probes[i], file)) {
+			r = add(checkpoint, probes[i].component, &probes[i], file, error);
+			known = true;
+		}
+	if (r >= 0 && !known)
 		return sde_error_set(
 			error, -EBADMSG,
 			"%s: none of its %zu tensors (the first is '%.80s') belongs to a U-Net, an "
 			"autoencoder or a text encoder in a layout known here",
-			sde_tensor_file_path(checkpoint->file),
-			sde_tensor_file_count(checkpoint->file), first ? first->name : "");
-	if (find(checkpoint, "text_encoder"))
-		add(checkpoint, "tokenizer", NULL);
-	if (find(checkpoint, "text_encoder_2"))
-		add(checkpoint, "tokenizer_2", NULL);
-	if (find(checkpoint, "unet"))
-		add(checkpoint, "scheduler", NULL);
-	return 0;
+			sde_tensor_file_path(file), sde_tensor_file_count(file),
+			first ? first->name : "");
+	return r;
+}
+
+/* What no file holds and every model needs. */
+static int add_implied(struct sde_checkpoint *checkpoint, struct sde_error *error)
+{
+	static const char *const implied[][2] = {
+		{"text_encoder", "tokenizer"},
+		{"text_encoder_2", "tokenizer_2"},
+		{"unet", "scheduler"},
+	};
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < sizeof(implied) / sizeof(implied[0]); i++)
+		if (find(checkpoint, implied[i][0]))
+			r = add(checkpoint, implied[i][1], NULL, checkpoint->files[0], error);
+	return r;
 }
 
 char *sde_checkpoint_settings_path(const char *path)
@@ -137,19 +215,26 @@ static int load_settings(struct sde_checkpoint *checkpoint, const char *path,
 	return r < 0 && r != -ENOENT ? sde_error_set(error, r, "%s", ignored.message) : 0;
 }
 
-int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint,
-			struct sde_error *error)
+int sde_checkpoint_open_set(const char *const *paths, size_t n,
+			    struct sde_checkpoint **ret_checkpoint, struct sde_error *error)
 {
 	struct sde_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
-	int r;
+	int r = 0;
 
 	if (!checkpoint)
-		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
-	r = sde_tensor_file_open(path, &checkpoint->file, error);
+		return sde_error_set(error, -ENOMEM, "%s: no memory", paths[0]);
+	if (n > FILES_MAX)
+		r = sde_error_set(error, -EBADMSG, "%s and others: %zu files; at most %d are a set",
+				  paths[0], n, FILES_MAX);
+	for (size_t i = 0; r >= 0 && i < n; i++) {
+		r = sde_tensor_file_open(paths[i], &checkpoint->files[i], error);
+		if (r >= 0)
+			r = recognise(checkpoint, checkpoint->files[checkpoint->n_files++], error);
+	}
 	if (r >= 0)
-		r = recognise(checkpoint, error);
+		r = add_implied(checkpoint, error);
 	if (r >= 0)
-		r = load_settings(checkpoint, path, error);
+		r = load_settings(checkpoint, paths[0], error);
 	if (r < 0) {
 		sde_checkpoint_free(checkpoint);
 		return r;
@@ -158,11 +243,18 @@ int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint
 	return 0;
 }
 
+int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint,
+			struct sde_error *error)
+{
+	return sde_checkpoint_open_set(&path, 1, ret_checkpoint, error);
+}
+
 struct sde_checkpoint *sde_checkpoint_free(struct sde_checkpoint *checkpoint)
 {
 	if (!checkpoint)
 		return NULL;
-	sde_tensor_file_unref(checkpoint->file);
+	for (size_t i = 0; i < checkpoint->n_files; i++)
+		sde_tensor_file_unref(checkpoint->files[i]);
 	json_decref(checkpoint->settings);
 	free(checkpoint);
 	return NULL;
@@ -178,13 +270,18 @@ const json_t *sde_checkpoint_settings(const struct sde_checkpoint *checkpoint)
 	return checkpoint->settings;
 }
 
+static const char *path_of(const struct sde_checkpoint *checkpoint)
+{
+	return sde_tensor_file_path(checkpoint->files[0]);
+}
+
 static int require(const struct sde_checkpoint *checkpoint, const char *name,
 		   const struct component **ret_component, struct sde_error *error)
 {
 	*ret_component = find(checkpoint, name);
 	if (!*ret_component)
-		return sde_error_set(error, -ENOENT, "%s: holds no '%s'",
-				     sde_tensor_file_path(checkpoint->file), name);
+		return sde_error_set(error, -ENOENT, "%s: holds no '%s'", path_of(checkpoint),
+				     name);
 	return 0;
 }
 
@@ -196,17 +293,19 @@ int sde_checkpoint_weights(const struct sde_checkpoint *checkpoint, const char *
 	int r;
 
 	r = require(checkpoint, name, &component, error);
-	if (r >= 0 && !component->probe)
-		return sde_error_set(error, -ENOENT, "%s: '%s' has no weights",
-				     sde_tensor_file_path(checkpoint->file), name);
+	if (r >= 0 && !component->n_sources)
+		return sde_error_set(error, -ENOENT, "%s: '%s' has no weights", path_of(checkpoint),
+				     name);
 	if (r >= 0)
-		r = sde_weights_new(sde_tensor_file_path(checkpoint->file), &weights, error);
-	if (r >= 0)
-		r = sde_weights_hold(weights, checkpoint->file, error);
-	if (r >= 0) {
-		const struct sde_part part = {checkpoint->file, component->probe->prefix};
+		r = sde_weights_new(sde_tensor_file_path(component->sources[0].file), &weights,
+				    error);
+	for (size_t i = 0; r >= 0 && i < component->n_sources; i++) {
+		const struct source *source = &component->sources[i];
+		const struct sde_part part = {source->file, source->probe->prefix};
 
-		r = component->probe->map(&part, weights, error);
+		r = sde_weights_hold(weights, source->file, error);
+		if (r >= 0)
+			r = source->probe->map(&part, weights, error);
 	}
 	if (r >= 0)
 		r = sde_weights_seal(weights, error);
@@ -244,14 +343,23 @@ static bool is_xl(const struct sde_checkpoint *checkpoint)
 	return find(checkpoint, "text_encoder_2");
 }
 
+/* Tensors without numbers that some files carry as marks. */
+static bool has_mark(const struct sde_checkpoint *checkpoint, const char *name)
+{
+	for (size_t i = 0; i < checkpoint->n_files; i++)
+		if (sde_tensor_file_find(checkpoint->files[i], name))
+			return true;
+	return false;
+}
+
 static bool predicts_v(const struct sde_checkpoint *checkpoint)
 {
 	struct sde_weights *unet __attribute__((cleanup(sde_weights_freep))) = NULL;
 	const struct component *text = find(checkpoint, "text_encoder");
 
-	if (sde_tensor_file_find(checkpoint->file, "v_pred"))
+	if (has_mark(checkpoint, "v_pred"))
 		return true;
-	if (!text || !text->probe || text->probe->map != sde_map_openclip_sd2 ||
+	if (!text || text->sources[0].probe->map != sde_map_openclip_sd2 ||
 	    sde_checkpoint_weights(checkpoint, "unet", &unet, NULL) < 0)
 		return false;
 	return spread_says_v(unet);
@@ -259,8 +367,7 @@ static bool predicts_v(const struct sde_checkpoint *checkpoint)
 
 static json_t *scheduler_config(const struct sde_checkpoint *checkpoint)
 {
-	const bool v = predicts_v(checkpoint),
-		   zero = sde_tensor_file_find(checkpoint->file, "ztsnr");
+	const bool v = predicts_v(checkpoint), zero = has_mark(checkpoint, "ztsnr");
 
 	return json_pack(
 		"{s:s, s:i, s:f, s:f, s:s, s:s, s:i, s:s, s:b, s:b, s:b, s:b}", "_class_name",
@@ -288,6 +395,8 @@ static json_t *infer(const struct sde_checkpoint *checkpoint, enum kind kind,
 		return sde_infer_tiny(weights);
 	case KIND_CLIP:
 		return sde_infer_clip(weights);
+	case KIND_T5:
+		return sde_infer_t5(weights);
 	case KIND_OTHER:
 		break;
 	}
@@ -304,17 +413,17 @@ int sde_checkpoint_config(const struct sde_checkpoint *checkpoint, const char *n
 	int r;
 
 	r = require(checkpoint, name, &component, error);
-	if (r >= 0 && component->probe)
+	if (r >= 0 && component->n_sources)
 		r = sde_checkpoint_weights(checkpoint, name, &weights, error);
 	if (r < 0)
 		return r;
 	if (weights)
-		config = infer(checkpoint, component->probe->kind, weights);
+		config = infer(checkpoint, component->sources[0].probe->kind, weights);
 	else
 		config = !strcmp(name, "scheduler") ? scheduler_config(checkpoint) : json_object();
 	if (!config || (json_is_object(given) && json_object_update(config, given) < 0))
 		return sde_error_set(error, -ENOMEM, "%s: no memory for a configuration",
-				     sde_tensor_file_path(checkpoint->file));
+				     path_of(checkpoint));
 	*ret_config = config;
 	config = NULL;
 	return 0;

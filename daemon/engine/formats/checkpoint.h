@@ -1,5 +1,5 @@
 /*
- * A model as one checkpoint file: which components it holds is told by the names of its tensors, what they are by their shapes. Gives
+ * A model as one checkpoint file, or as a set of files that hold a component each (ComfyUI's way): which components it holds is told by the names of its tensors, what they are by their shapes. Gives
  * the same as a diffusers folder would: a config.json and weights under diffusers' names for each component.
  *
  * Beside FILE.safetensors there may be a FILE.sdd.json: the defaults that a folder has in sdd.json, and under "components" keys that
@@ -18,11 +18,17 @@
 struct sde_checkpoint;
 
 /*
- * -EBADMSG when the file is no container of tensors, or none of its tensors belong to a component known here; the message names the
+ * -EBADMSG when a file is no container of tensors, or none of its tensors belong to a component known here; the message names the
  * file. *ret_checkpoint is owned by the caller.
  */
 int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint,
 			struct sde_error *error);
+/*
+ * A set of n >= 1 files; settings stand beside the first. -EBADMSG also when two of them hold the same component. The two halves of a TAESD
+ * (encoder and decoder files) are one component.
+ */
+int sde_checkpoint_open_set(const char *const *paths, size_t n,
+			    struct sde_checkpoint **ret_checkpoint, struct sde_error *error);
 struct sde_checkpoint *sde_checkpoint_free(struct sde_checkpoint *checkpoint);
 
 /* "unet", "vae", "text_encoder", ... in the order found, "scheduler" and the tokenizers of the encoders among them; NULL past the end. */

@@ -209,3 +209,24 @@ json_t *sde_infer_clip(const struct sde_weights *weights)
 			 dim(weights, 0, "%sembeddings.position_embedding.weight", p), "hidden_act",
 			 width == 768 ? "quick_gelu" : "gelu", "eos_token_id", 2);
 }
+
+json_t *sde_infer_t5(const struct sde_weights *weights)
+{
+	static const char q[] = "encoder.block.0.layer.0.SelfAttention.q.weight";
+	static const char bias[] =
+		"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+	const int heads = dim(weights, 1, "%s", bias);
+	int layers = 0;
+
+	COUNT(layers, 256, "encoder.block.%d.layer.0.layer_norm.weight");
+	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s}", "_class_name",
+			 "T5EncoderModel", "vocab_size",
+			 dim(weights, 0, "shared.weight")
+				 ? dim(weights, 0, "shared.weight")
+				 : dim(weights, 0, "encoder.embed_tokens.weight"),
+			 "d_model", dim(weights, 1, "%s", q), "d_kv",
+			 heads ? dim(weights, 0, "%s", q) / heads : 0, "d_ff",
+			 dim(weights, 0, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"),
+			 "num_layers", layers, "num_heads", heads, "relative_attention_num_buckets",
+			 dim(weights, 0, "%s", bias), "feed_forward_proj", "gated-gelu");
+}

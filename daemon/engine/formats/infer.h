@@ -17,3 +17,4 @@ json_t *sde_infer_unet(const struct sde_weights *weights);
 json_t *sde_infer_kl(const struct sde_weights *weights, double scaling_factor);
 json_t *sde_infer_tiny(const struct sde_weights *weights);
 json_t *sde_infer_clip(const struct sde_weights *weights);
+json_t *sde_infer_t5(const struct sde_weights *weights);

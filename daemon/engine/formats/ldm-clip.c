@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/formats/cleanup.h"
+
 #define NAME_BYTES 512
 
 struct walk {
@@ -79,24 +81,34 @@ static int add_fused(struct walk *walk, const struct sde_tensor *tensor, const c
 static int add_transposed(struct walk *walk, const struct sde_tensor *tensor, const char *name,
 			  struct sde_error *error)
 {
-	const size_t size = sde_dtype_size(tensor->dtype);
 	struct sde_tensor turned = *tensor;
-	const char *from = tensor->data;
+	_cleanup_free_ float *values = NULL;
 	size_t rows, columns;
-	char *data;
+	float *data;
+	int r;
 
 	if (tensor->rank != 2)
 		return sde_error_set(error, -EBADMSG, "%s: tensor '%s' is not a matrix",
 				     tensor->file, tensor->name);
 	rows = (size_t)tensor->shape[0];
 	columns = (size_t)tensor->shape[1];
-	data = malloc(tensor->bytes + 1);
-	if (!data)
+	values = calloc(tensor->count + 1, sizeof(*values));
+	data = calloc(tensor->count + 1, sizeof(*data));
+	if (!data || !values) {
+		free(data);
 		return sde_error_set(error, -ENOMEM, "%s: no memory for tensor '%s'", tensor->file,
 				     tensor->name);
-	for (size_t r = 0; r < rows; r++)
+	}
+	r = sde_tensor_to_f32(tensor, values, error);
+	if (r < 0) {
+		free(data);
+		return r;
+	}
+	for (size_t row = 0; row < rows; row++)
 		for (size_t c = 0; c < columns; c++)
-			memcpy(data + (c * rows + r) * size, from + (r * columns + c) * size, size);
+			data[c * rows + row] = values[row * columns + c];
+	turned.dtype = SDE_DTYPE_F32;
+	turned.bytes = tensor->count * sizeof(*data);
 	turned.shape[0] = tensor->shape[1];
 	turned.shape[1] = tensor->shape[0];
 	return sde_weights_add(walk->weights, name, &turned, data, error);

@@ -3,6 +3,7 @@
  */
 #include "daemon/engine/formats/ldm.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,20 +22,65 @@ const struct sde_tensor *sde_part_find(const struct sde_part *part, const char *
 	return sde_tensor_file_find(part->file, name);
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+	const size_t n = strlen(text), m = strlen(end);
+
+	return n >= m && !strcmp(text + n - m, end);
+}
+
+static bool is_f8(const struct sde_tensor *tensor)
+{
+	return tensor->dtype == SDE_DTYPE_F8_E4M3 || tensor->dtype == SDE_DTYPE_F8_E5M2;
+}
+
+/* What ComfyUI stores beside scaled matrices. */
+static bool is_scale(const char *name)
+{
+	return !strcmp(name, "scaled_fp8") || ends_with(name, ".scale_weight") ||
+	       ends_with(name, ".scale_input");
+}
+
+/* "X.weight" of 8 bits is to be multiplied by the one number of "X.scale_weight". */
+static int find_scale(const struct sde_part *part, const char *name, struct sde_tensor *tensor,
+		      struct sde_error *error)
+{
+	const struct sde_tensor *scale;
+
+	if (!is_f8(tensor) || !ends_with(name, ".weight"))
+		return 0;
+	scale = sde_part_find(part, "%.*s.scale_weight", (int)(strlen(name) - 7), name);
+	if (!scale)
+		return 0;
+	if (scale->count != 1)
+		return sde_error_set(error, -ENOTSUP,
+				     "%s: tensor '%s' has %zu numbers; one scale a matrix is read",
+				     scale->file, scale->name, scale->count);
+	return sde_tensor_to_f32(scale, &tensor->scale, error);
+}
+
 int sde_part_each(const struct sde_part *part,
 		  int (*each)(void *userdata, const struct sde_tensor *tensor, const char *name,
 			      struct sde_error *error),
 		  void *userdata, struct sde_error *error)
 {
 	const size_t length = strlen(part->prefix);
-	const struct sde_tensor *tensor;
+	const struct sde_tensor *stored;
 	int r = 0;
 
 	for (size_t i = sde_tensor_file_lower_bound(part->file, part->prefix);
-	     r >= 0 && (tensor = sde_tensor_file_at(part->file, i)) &&
-	     !strncmp(tensor->name, part->prefix, length);
-	     i++)
-		r = each(userdata, tensor, tensor->name + length, error);
+	     r >= 0 && (stored = sde_tensor_file_at(part->file, i)) &&
+	     !strncmp(stored->name, part->prefix, length);
+	     i++) {
+		const char *name = stored->name + length;
+		struct sde_tensor tensor = *stored;
+
+		if (is_scale(name))
+			continue;
+		r = find_scale(part, name, &tensor, error);
+		if (r >= 0)
+			r = each(userdata, &tensor, name, error);
+	}
 	return r;
 }
 

@@ -31,6 +31,8 @@ sde_part_map_fn sde_map_clip;	  /* transformers' names, with or without text_mod
 sde_part_map_fn sde_map_openclip; /* resblocks; q, k and v fused; the projection transposed */
 sde_part_map_fn
 	sde_map_openclip_sd2; /* the same without last block and projection, as SD 2.x uses it */
+sde_part_map_fn sde_map_t5;   /* transformers' names */
+sde_part_map_fn sde_map_t5_llama;      /* llama.cpp's */
 sde_part_map_fn sde_map_taesd_encoder; /* numbers of a torch.nn.Sequential */
 sde_part_map_fn sde_map_taesd_decoder;
 
@@ -48,7 +50,10 @@ bool sde_rename_back(const struct sde_rename *rules, const char *name, char *ret
 /* What the U-Net calls its tensors outside of blocks, and inside a residual block; names end with a '.'. */
 extern const struct sde_rename sde_ldm_stem[], sde_ldm_resnet[];
 
-/* For the mapping files: call each for every tensor of the part, name being behind the prefix. */
+/*
+ * For the mapping files: call each for every tensor of the part, name being behind the prefix. Scaled 8-bit floats come with their scale; the
+ * tensors that only carry it ("X.scale_weight", "scaled_fp8") do not come.
+ */
 int sde_part_each(const struct sde_part *part,
 		  int (*each)(void *userdata, const struct sde_tensor *tensor, const char *name,
 			      struct sde_error *error),

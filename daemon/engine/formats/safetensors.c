@@ -24,21 +24,27 @@ struct sde_safetensors {
 
 static const struct {
 	const char *name;
-	size_t size;
+	struct sde_dtype_block block;
 } dtypes[SDE_DTYPE_COUNT] = {
-	[SDE_DTYPE_F32] = {"F32", 4},	      [SDE_DTYPE_F16] = {"F16", 2},
-	[SDE_DTYPE_BF16] = {"BF16", 2},	      [SDE_DTYPE_F64] = {"F64", 8},
-	[SDE_DTYPE_F8_E4M3] = {"F8_E4M3", 1}, [SDE_DTYPE_F8_E5M2] = {"F8_E5M2", 1},
-	[SDE_DTYPE_I64] = {"I64", 8},	      [SDE_DTYPE_I32] = {"I32", 4},
-	[SDE_DTYPE_I16] = {"I16", 2},	      [SDE_DTYPE_I8] = {"I8", 1},
-	[SDE_DTYPE_U64] = {"U64", 8},	      [SDE_DTYPE_U32] = {"U32", 4},
-	[SDE_DTYPE_U16] = {"U16", 2},	      [SDE_DTYPE_U8] = {"U8", 1},
-	[SDE_DTYPE_BOOL] = {"BOOL", 1},
+	[SDE_DTYPE_F32] = {"F32", {1, 4}},	     [SDE_DTYPE_F16] = {"F16", {1, 2}},
+	[SDE_DTYPE_BF16] = {"BF16", {1, 2}},	     [SDE_DTYPE_F64] = {"F64", {1, 8}},
+	[SDE_DTYPE_F8_E4M3] = {"F8_E4M3", {1, 1}},   [SDE_DTYPE_F8_E5M2] = {"F8_E5M2", {1, 1}},
+	[SDE_DTYPE_I64] = {"I64", {1, 8}},	     [SDE_DTYPE_I32] = {"I32", {1, 4}},
+	[SDE_DTYPE_I16] = {"I16", {1, 2}},	     [SDE_DTYPE_I8] = {"I8", {1, 1}},
+	[SDE_DTYPE_U64] = {"U64", {1, 8}},	     [SDE_DTYPE_U32] = {"U32", {1, 4}},
+	[SDE_DTYPE_U16] = {"U16", {1, 2}},	     [SDE_DTYPE_U8] = {"U8", {1, 1}},
+	[SDE_DTYPE_BOOL] = {"BOOL", {1, 1}},	     [SDE_DTYPE_Q4_0] = {"Q4_0", {32, 18}},
+	[SDE_DTYPE_Q4_1] = {"Q4_1", {32, 20}},	     [SDE_DTYPE_Q5_0] = {"Q5_0", {32, 22}},
+	[SDE_DTYPE_Q5_1] = {"Q5_1", {32, 24}},	     [SDE_DTYPE_Q8_0] = {"Q8_0", {32, 34}},
+	[SDE_DTYPE_Q2_K] = {"Q2_K", {256, 84}},	     [SDE_DTYPE_Q3_K] = {"Q3_K", {256, 110}},
+	[SDE_DTYPE_Q4_K] = {"Q4_K", {256, 144}},     [SDE_DTYPE_Q5_K] = {"Q5_K", {256, 176}},
+	[SDE_DTYPE_Q6_K] = {"Q6_K", {256, 210}},     [SDE_DTYPE_IQ4_NL] = {"IQ4_NL", {32, 18}},
+	[SDE_DTYPE_IQ4_XS] = {"IQ4_XS", {256, 136}},
 };
 
-size_t sde_dtype_size(enum sde_dtype dtype)
+struct sde_dtype_block sde_dtype_block(enum sde_dtype dtype)
 {
-	return dtypes[dtype].size;
+	return dtypes[dtype].block;
 }
 
 const char *sde_dtype_name(enum sde_dtype dtype)
@@ -93,7 +99,7 @@ static const char *sniff(const unsigned char *head, size_t size)
 
 static int parse_dtype(const json_t *value, enum sde_dtype *ret_dtype)
 {
-	for (int i = 0; i < SDE_DTYPE_COUNT; i++)
+	for (int i = 0; i <= SDE_DTYPE_BOOL; i++)
 		if (json_is_string(value) && !strcmp(json_string_value(value), dtypes[i].name)) {
 			*ret_dtype = (enum sde_dtype)i;
 			return 0;
@@ -136,7 +142,7 @@ static int parse_tensor(const char *name, const json_t *entry, size_t data_size,
 					     "tensor '%s': the product of its shape overflows",
 					     name);
 	}
-	if (__builtin_mul_overflow(count, dtypes[tensor->dtype].size, &bytes))
+	if (__builtin_mul_overflow(count, dtypes[tensor->dtype].block.bytes, &bytes))
 		return sde_error_set(error, -EBADMSG, "tensor '%s': its size overflows", name);
 	if (!json_is_array(offsets) || json_array_size(offsets) != 2 ||
 	    !json_is_integer(json_array_get(offsets, 0)) ||
@@ -239,6 +245,7 @@ static int index_tensors(struct sde_safetensors *file, size_t data_start, struct
 			return r;
 		tensor->data = data + begin;
 		tensor->file = file->path;
+		tensor->mapped = true;
 		file->count++;
 	}
 	return check_coverage(file, data, data_size, error);

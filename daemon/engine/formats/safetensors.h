@@ -32,6 +32,19 @@ enum sde_dtype {
 	SDE_DTYPE_U16,
 	SDE_DTYPE_U8,
 	SDE_DTYPE_BOOL,
+	/* only in GGUF: blocks of numbers that share scales */
+	SDE_DTYPE_Q4_0,
+	SDE_DTYPE_Q4_1,
+	SDE_DTYPE_Q5_0,
+	SDE_DTYPE_Q5_1,
+	SDE_DTYPE_Q8_0,
+	SDE_DTYPE_Q2_K,
+	SDE_DTYPE_Q3_K,
+	SDE_DTYPE_Q4_K,
+	SDE_DTYPE_Q5_K,
+	SDE_DTYPE_Q6_K,
+	SDE_DTYPE_IQ4_NL,
+	SDE_DTYPE_IQ4_XS,
 	SDE_DTYPE_COUNT,
 };
 
@@ -45,10 +58,22 @@ struct sde_tensor {
 	size_t count; /* elements */
 	const void *data;
 	size_t bytes;
+	float scale; /* of 8-bit floats: numbers are to be multiplied by it; 0: not */
+	bool mapped; /* data is the file's mapping, not memory */
 };
 
-size_t sde_dtype_size(enum sde_dtype dtype);	  /* bytes of one element */
 const char *sde_dtype_name(enum sde_dtype dtype); /* as in the header: "F32", "BF16", ... */
+
+/* How numbers of a type are stored: elements together take bytes; 1 but for the types of GGUF. */
+struct sde_dtype_block {
+	size_t elements, bytes;
+};
+struct sde_dtype_block sde_dtype_block(enum sde_dtype dtype);
+/* Bytes that data must be aligned to. */
+static inline size_t sde_dtype_alignment(enum sde_dtype dtype)
+{
+	return sde_dtype_block(dtype).elements == 1 ? sde_dtype_block(dtype).bytes : 1;
+}
 
 struct sde_safetensors;
 
@@ -67,7 +92,12 @@ const struct sde_tensor *sde_safetensors_at(const struct sde_safetensors *file, 
 /* Value of a key of "__metadata__", NULL if absent. Owned by the file. */
 const char *sde_safetensors_metadata(const struct sde_safetensors *file, const char *key);
 
-/* Widen count elements (tensor->count) of F32, F16, BF16 or F64 to float; -ENOTSUP for another type. */
+/*
+ * The type as backends know it, an enum sdk_type: F32, F16, BF16, the 8-bit floats and the types of GGUF. -ENOTSUP for another.
+ */
+int sde_dtype_weights(enum sde_dtype dtype);
+
+/* Widen count elements (tensor->count) of those types or F64 to float; -ENOTSUP for another type. */
 int sde_tensor_to_f32(const struct sde_tensor *tensor, float *out, struct sde_error *error);
 
 /* "[3, 4]", "[]" for a scalar; returns buffer. */

@@ -8,10 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/file.h"
+#include "daemon/engine/formats/gguf.h"
+
 struct sde_tensor_file {
 	unsigned int references;
 	char *path;
-	struct sde_safetensors *safetensors;
+	struct sde_safetensors *safetensors; /* one of these, the other NULL */
+	struct sde_gguf *gguf;
 	const struct sde_tensor **sorted;
 	size_t count;
 };
@@ -25,16 +30,33 @@ static int by_name(const void *a, const void *b)
 
 static int index_tensors(struct sde_tensor_file *file, struct sde_error *error)
 {
-	const size_t count = sde_safetensors_count(file->safetensors);
+	const size_t count =
+		file->gguf ? sde_gguf_count(file->gguf) : sde_safetensors_count(file->safetensors);
 
 	file->sorted = calloc(count + 1, sizeof(*file->sorted));
 	if (!file->sorted)
 		return sde_error_set(error, -ENOMEM, "%s: no memory for %zu tensors", file->path,
 				     count);
 	for (size_t i = 0; i < count; i++)
-		file->sorted[file->count++] = sde_safetensors_at(file->safetensors, i);
+		file->sorted[file->count++] = file->gguf ? sde_gguf_at(file->gguf, i)
+							 : sde_safetensors_at(file->safetensors, i);
 	qsort(file->sorted, file->count, sizeof(*file->sorted), by_name);
+	for (size_t i = 1; i < file->count; i++)
+		if (!by_name(&file->sorted[i - 1], &file->sorted[i]))
+			return sde_error_set(error, -EBADMSG, "%s: tensor '%s' is there twice",
+					     file->path, file->sorted[i]->name);
 	return 0;
+}
+
+/* What cannot be read is told by the reader. */
+static bool is_gguf(const char *path)
+{
+	_cleanup_close_ int fd = -EBADF;
+	char magic[4] = "";
+	size_t size;
+
+	return sde_file_open(path, &fd, &size, NULL) >= 0 &&
+	       sde_file_read_at(fd, 0, magic, sizeof(magic)) >= 0 && !memcmp(magic, "GGUF", 4);
 }
 
 int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
@@ -48,7 +70,8 @@ int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	}
 	file->references = 1;
-	r = sde_safetensors_open(path, &file->safetensors, error);
+	r = is_gguf(path) ? sde_gguf_open(path, &file->gguf, error)
+			  : sde_safetensors_open(path, &file->safetensors, error);
 	if (r >= 0)
 		r = index_tensors(file, error);
 	if (r < 0) {
@@ -70,6 +93,7 @@ struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file)
 	if (!file || --file->references > 0)
 		return NULL;
 	sde_safetensors_free(file->safetensors);
+	sde_gguf_free(file->gguf);
 	free(file->sorted);
 	free(file->path);
 	free(file);

@@ -120,8 +120,10 @@ int sde_weights_add(struct sde_weights *weights, const char *name, const struct 
 	*entry->own = *tensor;
 	entry->own->name = entry->name;
 	entry->data = data;
-	if (data)
+	if (data) {
 		entry->own->data = data;
+		entry->own->mapped = false;
+	}
 	entry->tensor = entry->own;
 	return 0;
 }
@@ -298,14 +300,48 @@ bool sde_weights_has_prefix(const struct sde_weights *weights, const char *prefi
 	       !strncmp(weights->entries[i].tensor->name, prefix, strlen(prefix));
 }
 
+/* GGUF writers drop leading dimensions of 1. */
 static bool shape_matches(const struct sde_tensor *tensor, int rank, const int64_t *shape)
 {
-	if (tensor->rank != rank)
+	const int missing = rank - tensor->rank;
+
+	if (missing < 0)
 		return false;
-	for (int i = 0; i < rank; i++)
-		if (shape[i] != -1 && shape[i] != tensor->shape[i])
+	for (int i = 0; i < rank; i++) {
+		const int64_t have = i < missing ? 1 : tensor->shape[i - missing];
+
+		if (shape[i] != have && (shape[i] != -1 || i < missing))
 			return false;
+	}
 	return true;
+}
+
+/* The entry's own copy of the struct, in place of the file's. -ENOMEM. */
+static int make_own(struct entry *entry, struct sde_error *error)
+{
+	if (!entry->own) {
+		entry->own = malloc(sizeof(*entry->own));
+		if (!entry->own)
+			return sde_error_set(error, -ENOMEM, "no memory for tensor '%s'",
+					     entry->tensor->name);
+		*entry->own = *entry->tensor;
+		entry->tensor = entry->own;
+	}
+	return 0;
+}
+
+static int give_rank(struct entry *entry, int rank, struct sde_error *error)
+{
+	const int missing = rank - entry->tensor->rank;
+	int r;
+
+	r = make_own(entry, error);
+	if (r < 0)
+		return r;
+	for (int i = rank - 1; i >= 0; i--)
+		entry->own->shape[i] = i < missing ? 1 : entry->own->shape[i - missing];
+	entry->own->rank = rank;
+	return 0;
 }
 
 /*
@@ -315,20 +351,22 @@ static bool shape_matches(const struct sde_tensor *tensor, int rank, const int64
 static int align(struct entry *entry, struct sde_error *error)
 {
 	const struct sde_tensor *tensor = entry->tensor;
+	int r;
 
-	if ((uintptr_t)tensor->data % sde_dtype_size(tensor->dtype) == 0)
+	if ((uintptr_t)tensor->data % sde_dtype_alignment(tensor->dtype) == 0)
 		return 0;
-	if (!entry->own && (entry->own = malloc(sizeof(*entry->own))))
-		*entry->own = *tensor;
-	if (entry->own)
-		entry->data = malloc(tensor->bytes);
+	r = make_own(entry, error);
+	if (r < 0)
+		return r;
+	tensor = entry->tensor;
+	entry->data = malloc(tensor->bytes);
 	if (!entry->data)
 		return sde_error_set(error, -ENOMEM,
 				     "%s: no memory for an aligned copy of tensor '%s'",
 				     tensor->file, tensor->name);
 	memcpy(entry->data, tensor->data, tensor->bytes);
 	entry->own->data = entry->data;
-	entry->tensor = entry->own;
+	entry->own->mapped = false;
 	return 0;
 }
 
@@ -356,12 +394,13 @@ int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_
 			tensor->file, name,
 			sde_shape_string(have, sizeof(have), tensor->rank, tensor->shape),
 			sde_shape_string(want, sizeof(want), rank, shape));
-	if (tensor->dtype != SDE_DTYPE_F32 && tensor->dtype != SDE_DTYPE_F16 &&
-	    tensor->dtype != SDE_DTYPE_BF16)
+	if (sde_dtype_weights(tensor->dtype) < 0)
 		return sde_error_set(error, -ENOTSUP,
-				     "%s: tensor '%s' is %s; weights must be F32, F16 or BF16",
+				     "%s: tensor '%s' is %s; weights must be floats or quantised",
 				     tensor->file, name, sde_dtype_name(tensor->dtype));
 	r = align(entry, error);
+	if (r >= 0 && tensor->rank != rank)
+		r = give_rank(entry, rank, error);
 	if (r < 0)
 		return r;
 	entry->taken = true;

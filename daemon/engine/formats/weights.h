@@ -48,7 +48,7 @@ const struct sde_tensor *sde_weights_find(const struct sde_weights *weights, con
 bool sde_weights_has_prefix(const struct sde_weights *weights, const char *prefix);
 
 /*
- * The tensor named by the printf-like format, which must be of a floating-point type (F32, F16, BF16) and of exactly this shape;
+ * The tensor named by the printf-like format, which must be of a type that holds weights (sde_dtype_weights) and of this shape, but for leading dimensions of 1;
  * a dimension of -1 accepts any size. Marks it as taken. Its data is aligned to its type: a copy, owned by weights, where it is not
  * so in the file. -ENOENT when absent, -EBADMSG when of another shape, -ENOTSUP when of another type.
  */

@@ -167,7 +167,7 @@ static int run_taesd(struct golden_case *c, json_t *files, struct sde_runner *ru
 	struct sde_error error;
 	int r;
 
-	if (sde_checkpoint_open_set(halves, 2, &checkpoint, &error) < 0)
+	if (sde_checkpoint_open_set(halves, 2, false, &checkpoint, &error) < 0)
 		return golden_fail_error(c, "halves", &error);
 	r = run_all(c, checkpoint, runner);
 	if (r != GOLDEN_PASS || c->failed)
@@ -236,7 +236,8 @@ int golden_single_file(struct golden_case *c)
 		return golden_fail_error(c, c->options->backend, &error);
 	if (files)
 		return run_set(c, files, runner);
-	if (sde_checkpoint_open(c->model, &checkpoint, &error) < 0)
+	if (sde_checkpoint_open_set((const char *const[]){c->model}, 1,
+				    !strcmp(c->kind, "single_file_ckpt"), &checkpoint, &error) < 0)
 		return golden_fail_error(c, "file", &error);
 	return run_all(c, checkpoint, runner);
 }

@@ -174,7 +174,7 @@ int golden_fullsize_taesd(struct golden_case *c)
 		return golden_fail(c, "the case names no manifest");
 	if (golden_synthetic_open(c->model, "encoder|", true, &halves[0], &error) < 0 ||
 	    golden_synthetic_open(c->model, "decoder|", true, &halves[1], &error) < 0 ||
-	    sde_checkpoint_open_set(halves, 2, &checkpoint, &error) < 0 ||
+	    sde_checkpoint_open_set(halves, 2, false, &checkpoint, &error) < 0 ||
 	    sde_checkpoint_config(checkpoint, "vae", &component.config, &error) < 0 ||
 	    sde_checkpoint_weights(checkpoint, "vae", &component.weights, &error) < 0 ||
 	    sde_runner_new(c->options->backend, c->options->dtype, 0, &component.runner, &error) <

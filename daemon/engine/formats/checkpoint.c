@@ -215,7 +215,7 @@ static int load_settings(struct sde_checkpoint *checkpoint, const char *path,
 	return r < 0 && r != -ENOENT ? sde_error_set(error, r, "%s", ignored.message) : 0;
 }
 
-int sde_checkpoint_open_set(const char *const *paths, size_t n,
+int sde_checkpoint_open_set(const char *const *paths, size_t n, bool pickles,
 			    struct sde_checkpoint **ret_checkpoint, struct sde_error *error)
 {
 	struct sde_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
@@ -226,15 +226,17 @@ int sde_checkpoint_open_set(const char *const *paths, size_t n,
 	if (n > FILES_MAX)
 		r = sde_error_set(error, -EBADMSG, "%s and others: %zu files; at most %d are a set",
 				  paths[0], n, FILES_MAX);
+	if (r >= 0)
+		r = load_settings(checkpoint, paths[0], error);
+	pickles |= json_is_true(json_object_get(checkpoint->settings, "allow_pickle"));
 	for (size_t i = 0; r >= 0 && i < n; i++) {
-		r = sde_tensor_file_open(paths[i], &checkpoint->files[i], error);
+		r = pickles ? sde_tensor_file_open_pickled(paths[i], &checkpoint->files[i], error)
+			    : sde_tensor_file_open(paths[i], &checkpoint->files[i], error);
 		if (r >= 0)
 			r = recognise(checkpoint, checkpoint->files[checkpoint->n_files++], error);
 	}
 	if (r >= 0)
 		r = add_implied(checkpoint, error);
-	if (r >= 0)
-		r = load_settings(checkpoint, paths[0], error);
 	if (r < 0) {
 		sde_checkpoint_free(checkpoint);
 		return r;
@@ -246,7 +248,7 @@ int sde_checkpoint_open_set(const char *const *paths, size_t n,
 int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint,
 			struct sde_error *error)
 {
-	return sde_checkpoint_open_set(&path, 1, ret_checkpoint, error);
+	return sde_checkpoint_open_set(&path, 1, false, ret_checkpoint, error);
 }
 
 struct sde_checkpoint *sde_checkpoint_free(struct sde_checkpoint *checkpoint)

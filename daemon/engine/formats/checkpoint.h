@@ -24,10 +24,10 @@ struct sde_checkpoint;
 int sde_checkpoint_open(const char *path, struct sde_checkpoint **ret_checkpoint,
 			struct sde_error *error);
 /*
- * A set of n >= 1 files; settings stand beside the first. -EBADMSG also when two of them hold the same component. The two halves of a TAESD
+ * A set of n >= 1 files, checkpoints of torch among them if pickles or the settings' "allow_pickle" say so; settings stand beside the first. -EBADMSG also when two of them hold the same component. The two halves of a TAESD
  * (encoder and decoder files) are one component.
  */
-int sde_checkpoint_open_set(const char *const *paths, size_t n,
+int sde_checkpoint_open_set(const char *const *paths, size_t n, bool pickles,
 			    struct sde_checkpoint **ret_checkpoint, struct sde_error *error);
 struct sde_checkpoint *sde_checkpoint_free(struct sde_checkpoint *checkpoint);
 

@@ -75,7 +75,8 @@ static const char *sniff(const unsigned char *head, size_t size)
 		{"PK\003\004",
 		 "a zip archive, as torch.save writes (.ckpt, .pt, .bin): such files hold "
 		 "Python pickles, which can run any program and are never executed here; "
-		 "convert it to .safetensors"},
+		 "convert it by `sdctl convert`, or allow it by \"allow_pickle\": true in its "
+		 ".sdd.json"},
 		{"GGUF", "a GGUF file; this loader reads .safetensors"},
 		{"version https://git-lfs",
 		 "a git-lfs pointer, not the model: fetch the real file with `git lfs pull`"},
@@ -92,8 +93,8 @@ static const char *sniff(const unsigned char *head, size_t size)
 	}
 	if (size >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5)
 		return "a Python pickle (old .ckpt, .pt, .bin), which can run any program and is "
-		       "never "
-		       "executed here; convert it to .safetensors";
+		       "never executed here; convert it by `sdctl convert`, or allow it by "
+		       "\"allow_pickle\": true in its .sdd.json";
 	return NULL;
 }
 

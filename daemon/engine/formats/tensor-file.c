@@ -11,12 +11,14 @@
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/file.h"
 #include "daemon/engine/formats/gguf.h"
+#include "daemon/engine/formats/torch-file.h"
 
 struct sde_tensor_file {
 	unsigned int references;
 	char *path;
-	struct sde_safetensors *safetensors; /* one of these, the other NULL */
+	struct sde_safetensors *safetensors; /* one of these, the others NULL */
 	struct sde_gguf *gguf;
+	struct sde_torch_file *torch;
 	const struct sde_tensor **sorted;
 	size_t count;
 };
@@ -28,18 +30,32 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*left)->name, (*right)->name);
 }
 
+static size_t container_count(const struct sde_tensor_file *file)
+{
+	if (file->gguf)
+		return sde_gguf_count(file->gguf);
+	return file->torch ? sde_torch_file_count(file->torch)
+			   : sde_safetensors_count(file->safetensors);
+}
+
+static const struct sde_tensor *container_at(const struct sde_tensor_file *file, size_t i)
+{
+	if (file->gguf)
+		return sde_gguf_at(file->gguf, i);
+	return file->torch ? sde_torch_file_at(file->torch, i)
+			   : sde_safetensors_at(file->safetensors, i);
+}
+
 static int index_tensors(struct sde_tensor_file *file, struct sde_error *error)
 {
-	const size_t count =
-		file->gguf ? sde_gguf_count(file->gguf) : sde_safetensors_count(file->safetensors);
+	const size_t count = container_count(file);
 
 	file->sorted = calloc(count + 1, sizeof(*file->sorted));
 	if (!file->sorted)
 		return sde_error_set(error, -ENOMEM, "%s: no memory for %zu tensors", file->path,
 				     count);
 	for (size_t i = 0; i < count; i++)
-		file->sorted[file->count++] = file->gguf ? sde_gguf_at(file->gguf, i)
-							 : sde_safetensors_at(file->safetensors, i);
+		file->sorted[file->count++] = container_at(file, i);
 	qsort(file->sorted, file->count, sizeof(*file->sorted), by_name);
 	for (size_t i = 1; i < file->count; i++)
 		if (!by_name(&file->sorted[i - 1], &file->sorted[i]))
@@ -48,19 +64,25 @@ static int index_tensors(struct sde_tensor_file *file, struct sde_error *error)
 	return 0;
 }
 
-/* What cannot be read is told by the reader. */
-static bool is_gguf(const char *path)
+/* By its first bytes. What cannot be read is told by the reader. */
+static int open_container(struct sde_tensor_file *file, bool pickles, struct sde_error *error)
 {
 	_cleanup_close_ int fd = -EBADF;
-	char magic[4] = "";
-	size_t size;
+	unsigned char head[4] = {0};
+	size_t size = 0;
 
-	return sde_file_open(path, &fd, &size, NULL) >= 0 &&
-	       sde_file_read_at(fd, 0, magic, sizeof(magic)) >= 0 && !memcmp(magic, "GGUF", 4);
+	if (sde_file_open(file->path, &fd, &size, NULL) < 0 ||
+	    sde_file_read_at(fd, 0, head, sizeof(head)) < 0)
+		size = 0;
+	if (size > 4 && !memcmp(head, "GGUF", 4))
+		return sde_gguf_open(file->path, &file->gguf, error);
+	if (pickles && sde_torch_file_looks_like(head, size < 4 ? size : 4))
+		return sde_torch_file_open(file->path, &file->torch, error);
+	return sde_safetensors_open(file->path, &file->safetensors, error);
 }
 
-int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
-			 struct sde_error *error)
+static int open_file(const char *path, bool pickles, struct sde_tensor_file **ret_file,
+		     struct sde_error *error)
 {
 	struct sde_tensor_file *file = calloc(1, sizeof(*file));
 	int r;
@@ -70,8 +92,7 @@ int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	}
 	file->references = 1;
-	r = is_gguf(path) ? sde_gguf_open(path, &file->gguf, error)
-			  : sde_safetensors_open(path, &file->safetensors, error);
+	r = open_container(file, pickles, error);
 	if (r >= 0)
 		r = index_tensors(file, error);
 	if (r < 0) {
@@ -80,6 +101,18 @@ int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
 	}
 	*ret_file = file;
 	return 0;
+}
+
+int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
+			 struct sde_error *error)
+{
+	return open_file(path, false, ret_file, error);
+}
+
+int sde_tensor_file_open_pickled(const char *path, struct sde_tensor_file **ret_file,
+				 struct sde_error *error)
+{
+	return open_file(path, true, ret_file, error);
 }
 
 struct sde_tensor_file *sde_tensor_file_ref(struct sde_tensor_file *file)
@@ -94,6 +127,7 @@ struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file)
 		return NULL;
 	sde_safetensors_free(file->safetensors);
 	sde_gguf_free(file->gguf);
+	sde_torch_file_free(file->torch);
 	free(file->sorted);
 	free(file->path);
 	free(file);

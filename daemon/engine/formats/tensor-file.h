@@ -12,9 +12,12 @@
 
 struct sde_tensor_file;
 
-/* Map a file and index its tensors by name. Errors as of the container's reader; they name the file. */
+/* Map a file and index its tensors by name. Errors as of the container's reader; they name the file. Pickles are refused with the reason. */
 int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
 			 struct sde_error *error);
+/* The same for whoever asked for it: checkpoints of torch (torch-file.h) are read too. */
+int sde_tensor_file_open_pickled(const char *path, struct sde_tensor_file **ret_file,
+				 struct sde_error *error);
 struct sde_tensor_file *sde_tensor_file_ref(struct sde_tensor_file *file);
 struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file);
 

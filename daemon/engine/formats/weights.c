@@ -63,7 +63,8 @@ static struct entry *find_entry(const struct sde_weights *weights, const char *n
 
 int sde_weights_seal(struct sde_weights *weights, struct sde_error *error)
 {
-	qsort(weights->entries, weights->count, sizeof(*weights->entries), by_name);
+	if (weights->count)
+		qsort(weights->entries, weights->count, sizeof(*weights->entries), by_name);
 	for (size_t i = 1; i < weights->count; i++)
 		if (!by_name(&weights->entries[i - 1], &weights->entries[i]))
 			return sde_error_set(error, -EBADMSG, "tensor '%s' is both in %s and in %s",

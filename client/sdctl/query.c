@@ -325,5 +325,7 @@ const struct verb query_verbs[] = {
 	{"status", run_status, "", "how the daemon and its engine are"},
 	{"watch", run_watch, "", "print events as lines of JSON until ^C"},
 	{"api", run_api, "", "print the protocol's description as JSON"},
+	{"convert", run_convert, "FILE.ckpt FILE.safetensors",
+	 "rewrite a checkpoint of torch, without executing it"},
 	{0},
 };

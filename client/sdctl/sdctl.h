@@ -39,6 +39,9 @@ extern const struct verb generate_verbs[]; /* ended by an empty entry, as all ta
 extern const struct verb query_verbs[];
 extern const struct verb operate_verbs[];
 
+/* A verb of query_verbs in a file of its own. */
+int run_convert(const struct context *context, int argc, char **argv);
+
 /* The verb of this name in a table, or NULL. */
 const struct verb *find_verb(const struct verb *verbs, const char *name);
 

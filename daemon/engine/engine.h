@@ -179,3 +179,9 @@ struct sde_result {
 int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct sde_hooks *hooks,
 		struct sde_result *ret_result, struct sde_error *ret_error);
 void sde_result_clear(struct sde_result *result);
+
+/*
+ * Rewrite a checkpoint of torch as .safetensors, without executing it. -EEXIST when `to` is there, -EPERM when the checkpoint names what could run,
+ * and as for loading a model.
+ */
+int sde_convert_to_safetensors(const char *from, const char *to, struct sde_error *ret_error);

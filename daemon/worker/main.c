@@ -2,6 +2,7 @@
  * sdd-worker: the engine in a process of its own, so that what kills an engine kills nothing else. Started by sdd, never
  * by hand: it speaks the worker.* methods on descriptor 3 and dies with its parent.
  */
+#include "daemon/engine/engine.h"
 #include "daemon/log.h"
 #include "daemon/util/fault.h"
 #include "daemon/worker/worker.h"
@@ -17,13 +18,10 @@
 enum { SOCKET_FD = 3, THREADS_MAX = 1024 };
 
 static const struct option long_options[] = {
-	{"backend", required_argument, NULL, 'b'},
-	{"dtype", required_argument, NULL, 'd'},
-	{"threads", required_argument, NULL, 't'},
-	{"log-level", required_argument, NULL, 'l'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},
-	{NULL, 0, NULL, 0},
+	{"backend", required_argument, NULL, 'b'}, {"dtype", required_argument, NULL, 'd'},
+	{"threads", required_argument, NULL, 't'}, {"log-level", required_argument, NULL, 'l'},
+	{"convert", no_argument, NULL, 'c'},	   {"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},	   {NULL, 0, NULL, 0},
 };
 
 static const char help[] =
@@ -33,7 +31,23 @@ static const char help[] =
 	"  --dtype TYPE       activations: auto, f32 or bf16\n"
 	"  --threads N        0 = all the cores given to us\n"
 	"  --log-level N      0 (emerg) to 7 (debug)\n"
+	"  --convert IN OUT   rewrite a checkpoint of torch as .safetensors and exit\n"
 	"  --help, --version  print and exit\n";
+
+/* What `sdctl convert` runs: the one thing that people may want of this program. */
+static int convert(int argc, char **argv)
+{
+	struct sde_error error = {0};
+
+	if (argc != 2) {
+		fputs("usage: sdd-worker --convert FILE.ckpt FILE.safetensors\n", stderr);
+		return EX_USAGE;
+	}
+	if (sde_convert_to_safetensors(argv[0], argv[1], &error) >= 0)
+		return EXIT_SUCCESS;
+	fprintf(stderr, "sdd-worker: %s\n", error.message);
+	return EXIT_FAILURE;
+}
 
 static int parse_number(const char *text, long maximum, int *ret)
 {
@@ -73,6 +87,8 @@ int main(int argc, char **argv)
 		case 'l':
 			r = parse_number(optarg, LOG_DEBUG, &level);
 			break;
+		case 'c':
+			return convert(argc - optind, argv + optind);
 		case 'h':
 			fputs(help, stdout);
 			return EXIT_SUCCESS;

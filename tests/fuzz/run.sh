@@ -10,7 +10,7 @@ build=$root/build-fuzz corpus=$root/tests/fuzz/corpus/$name work=$root/build-fuz
 ninja -C "$build" "tests/fuzz/$name" >/dev/null
 case $name in
 fuzz-sdd-conf) words=conf ;;
-fuzz-safetensors | fuzz-json | fuzz-model-config | fuzz-tokenizer | fuzz-t5) words=formats ;;
+fuzz-safetensors | fuzz-tensor-file | fuzz-json | fuzz-model-config | fuzz-tokenizer | fuzz-t5) words=formats ;;
 *) words=protocol ;;
 esac
 mkdir -p "$work" "$corpus"

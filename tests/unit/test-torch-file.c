@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/engine/engine.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/file.h"
 #include "daemon/engine/formats/tensor-file.h"
@@ -144,6 +145,38 @@ static void mutate(const char *name, bool at_end)
 	unlink(scratch);
 }
 
+static void test_convert(void **state)
+{
+	struct sde_tensor_file *before = NULL, *after = NULL;
+	char folder[] = "/tmp/sdd-test-torch-XXXXXX", path[64];
+	struct sde_error error = {0};
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/out.safetensors", folder);
+	assert_int_equal(sde_convert_to_safetensors(data("evil_reduce.ckpt"), path, &error),
+			 -EPERM);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(sde_convert_to_safetensors(data("small_zip.ckpt"), path, &error), 0);
+	assert_int_equal(sde_tensor_file_open_pickled(data("small_zip.ckpt"), &before, NULL), 0);
+	assert_int_equal(sde_tensor_file_open(path, &after, &error), 0);
+	assert_int_equal(sde_tensor_file_count(before), sde_tensor_file_count(after));
+	for (size_t i = 0; i < sde_tensor_file_count(before); i++) {
+		const struct sde_tensor *a = sde_tensor_file_at(before, i);
+		const struct sde_tensor *b = sde_tensor_file_at(after, i);
+
+		assert_string_equal(a->name, b->name);
+		assert_int_equal(a->dtype, b->dtype);
+		assert_int_equal(a->rank, b->rank);
+		assert_memory_equal(a->shape, b->shape, sizeof(a->shape));
+		assert_memory_equal(a->data, b->data, a->bytes);
+	}
+	sde_tensor_file_unref(before);
+	sde_tensor_file_unref(after);
+	assert_int_equal(sde_convert_to_safetensors(data("small_zip.ckpt"), path, &error), -EEXIST);
+	unlink(path);
+	assert_int_equal(rmdir(folder), 0); /* nothing half-written is left */
+}
+
 static void test_mutations(void **state)
 {
 	mutate("small_zip.ckpt", true);
@@ -155,6 +188,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_verdicts),
 		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_convert),
 		cmocka_unit_test(test_mutations),
 	};
 

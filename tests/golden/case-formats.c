@@ -19,6 +19,7 @@ static const struct kind {
 	{"text_encoder_2", "input_ids_2", "te2"},
 	{"text_encoder", "input_ids", "te1"},
 	{"unet", NULL, NULL},
+	{"transformer", NULL, NULL},
 	{"vae", NULL, NULL},
 };
 
@@ -44,16 +45,6 @@ static int open_config(struct golden_case *c, const char *component, json_t **re
 	return sde_json_load(beside(c, name), SDE_JSON_CONFIG_MAX, ret_config, NULL) < 0
 		       ? golden_fail(c, "no %s", name)
 		       : GOLDEN_PASS;
-}
-
-static bool has(const struct sde_checkpoint *checkpoint, const char *component)
-{
-	const char *name;
-
-	for (size_t i = 0; (name = sde_checkpoint_component(checkpoint, i)); i++)
-		if (!strcmp(name, component))
-			return true;
-	return false;
 }
 
 /* prefix: of the outputs, "" or with a final "_". */
@@ -92,6 +83,8 @@ static int run_component(struct golden_case *c, const struct sde_checkpoint *che
 		return run_text_encoder(c, kind, prefix, &component);
 	if (!strcmp(kind->component, "unet"))
 		return golden_run_unet(c, &component, "unet_out");
+	if (!strcmp(kind->component, "transformer"))
+		return golden_run_transformer(c, &component, "transformer_out");
 	return golden_run_vae(c, &component, "vae_decode",
 			      golden_wants(c, "vae_latents") ? "vae_latents" : "vae_moments");
 }
@@ -122,8 +115,6 @@ static int run_all(struct golden_case *c, const struct sde_checkpoint *checkpoin
 	int r = GOLDEN_PASS;
 	const char *name;
 
-	if (has(checkpoint, "transformer"))
-		return golden_skip(c, "transformers (SD3, FLUX) are not read from one file yet");
 	for (size_t i = 0; r == GOLDEN_PASS && (name = sde_checkpoint_component(checkpoint, i));
 	     i++) {
 		const struct kind *kind = kind_of(c, name);

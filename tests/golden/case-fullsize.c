@@ -1,6 +1,7 @@
 /*
  * Networks of real size with synthetic weights (synthetic.h), through the checkpoint loader: kinds fullsize_text_encoder, fullsize_unet,
- * fullsize_trajectory, fullsize_vae_decode, fullsize_vae_encode, fullsize_taesd and fullsize_t5. The configuration is the one inferred, so these cases
+ * fullsize_trajectory, fullsize_vae_decode, fullsize_vae_encode, fullsize_taesd, fullsize_t5,
+ * fullsize_sd3_transformer and fullsize_flux_transformer. The configuration is the one inferred, so these cases
  * judge that too.
  */
 #include <stdio.h>
@@ -194,4 +195,14 @@ int golden_fullsize_t5(struct golden_case *c)
 			return golden_skip(c, "no pipeline masks padding, so no mask is computed");
 	r = OPEN(c, "", &component, "text_encoder_3");
 	return r == GOLDEN_PASS ? golden_run_t5(c, &component, "input_ids", "out") : r;
+}
+
+int golden_fullsize_transformer(struct golden_case *c)
+{
+	struct golden_component component;
+	int r;
+
+	r = OPEN(c, golden_param_string(c, "prefix", "model.diffusion_model."), &component,
+		 "transformer");
+	return r == GOLDEN_PASS ? golden_run_transformer(c, &component, "out") : r;
 }

@@ -10,6 +10,7 @@
 
 #include "daemon/engine/autoencoders/vae.h"
 #include "daemon/engine/autoencoders/tiny-run.h"
+#include "daemon/engine/denoisers/denoiser.h"
 #include "daemon/engine/forward.h"
 
 static void expect_sampled(struct golden_case *c, const char *name, const float *values,
@@ -236,6 +237,90 @@ int golden_run_unet(struct golden_case *c, const struct golden_component *compon
 		c, output, out,
 		GOLDEN_SHAPE(call.batch, config.out_channels, call.height, call.width));
 	sde_runner_forget(component->runner, &unet);
+	return GOLDEN_PASS;
+}
+
+/* SD3: the sample as it is, times as the case gives them; FLUX: unpacked, times multiplied by 1000. */
+static bool prepare_call(struct golden_case *c, const struct sde_denoiser *denoiser,
+			 struct sde_denoiser_call *call, bool flux)
+{
+	const struct golden_tensor *sample = golden_input_f32(c, "hidden_states");
+	const struct golden_tensor *context = golden_input_f32(c, "encoder_hidden_states");
+	const struct golden_tensor *pooled = golden_input_f32(c, "pooled_projections");
+	const struct golden_tensor *guidance = golden_find(c, "guidance");
+	const json_t *packed = golden_param(c, "packed_hw");
+	float *steps, *latents;
+
+	if (!sample || !context || !pooled || context->rank != 3 || pooled->rank != 2 ||
+	    sample->rank != (flux ? 3 : 4))
+		return false;
+	steps = timesteps(c, (int)context->shape[0]);
+	if (!steps)
+		return false;
+	*call = (struct sde_denoiser_call){
+		.sample = sample->f32,
+		.batch = (int)context->shape[0],
+		.height = flux ? 2 * (int)json_integer_value(json_array_get(packed, 0))
+			       : (int)sample->shape[2],
+		.width = flux ? 2 * (int)json_integer_value(json_array_get(packed, 1))
+			      : (int)sample->shape[3],
+		.timesteps = steps,
+		.context = context->f32,
+		.tokens = (int)context->shape[1],
+		.pooled = pooled->f32,
+		.pooled_width = (int)pooled->shape[1],
+		.guidance_scales = guidance ? guidance->f32 : NULL,
+	};
+	if (!flux)
+		return true;
+	if ((size_t)call->batch * (size_t)denoiser->in_channels * (size_t)call->height *
+		    (size_t)call->width !=
+	    sample->count)
+		return false;
+	for (int i = 0; i < call->batch; i++)
+		steps[i] *= 1000;
+	latents = golden_floats(sample->count);
+	sde_flux_unpack(sample->f32, latents, call->batch, denoiser->in_channels, call->height,
+			call->width);
+	call->sample = latents;
+	return true;
+}
+
+int golden_run_transformer(struct golden_case *c, const struct golden_component *component,
+			   const char *output)
+{
+	const bool flux =
+		!strcmp(json_string_value(json_object_get(component->config, "_class_name")),
+			sde_denoiser_flux.name);
+	const struct sde_denoiser_class *class = flux ? &sde_denoiser_flux : &sde_denoiser_sd3;
+	struct sde_denoiser denoiser = {0};
+	struct sde_denoiser_call call;
+	struct sde_error error;
+	float *out, *packed;
+	size_t pixels;
+
+	if (class->bind(&denoiser, component->config, "config.json", component->weights, &error) <
+	    0)
+		return golden_fail_error(c, "transformer", &error);
+	if (!prepare_call(c, &denoiser, &call, flux))
+		return golden_fail(c, "an input is missing or misshapen");
+	pixels = (size_t)call.batch * (size_t)call.height * (size_t)call.width;
+	out = golden_floats(pixels * (size_t)denoiser.out_channels);
+	packed = golden_floats(pixels * (size_t)denoiser.out_channels);
+	if (sde_denoiser_forward(component->runner, &denoiser, &call, out, &error) < 0)
+		return golden_fail_error(c, "forward", &error);
+	if (flux) {
+		sde_flux_pack(out, packed, call.batch, denoiser.out_channels, call.height,
+			      call.width);
+		golden_expect_or_sampled(c, output, packed,
+					 GOLDEN_SHAPE(call.batch, call.height * call.width / 4,
+						      denoiser.out_channels * 4));
+	} else {
+		golden_expect_or_sampled(
+			c, output, out,
+			GOLDEN_SHAPE(call.batch, denoiser.out_channels, call.height, call.width));
+	}
+	sde_denoiser_clear(&denoiser, component->runner);
 	return GOLDEN_PASS;
 }
 

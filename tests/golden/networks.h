@@ -24,6 +24,9 @@ int golden_run_t5(struct golden_case *c, const struct golden_component *componen
 /* sample, timestep, encoder_hidden_states, ... -> output, time_embedding */
 int golden_run_unet(struct golden_case *c, const struct golden_component *component,
 		    const char *output);
+/* hidden_states (FLUX: packed, params.packed_hw), timestep, encoder_hidden_states, pooled_projections, guidance -> output */
+int golden_run_transformer(struct golden_case *c, const struct golden_component *component,
+			   const char *output);
 /* latent -> decoded, image -> encoded (moments of a KL autoencoder, latents of a tiny one); NULL or unlisted: not run */
 int golden_run_vae(struct golden_case *c, const struct golden_component *component,
 		   const char *decoded, const char *encoded);

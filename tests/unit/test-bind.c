@@ -151,8 +151,8 @@ static void test_wrong_type(void **state)
 {
 	refused_with(0, (struct file_tensor){"b.conv.weight", "I64", 8, 4, {5, 3, 3, 3}}, -ENOTSUP,
 		     "tensor 'b.conv.weight' is I64; weights must be floats or quantised");
-	refused_with(4, (struct file_tensor){"b.key.weight", "F8_E4M3", 1, 2, {5, 3}}, -ENOTSUP,
-		     "tensor 'b.key.weight' is F8_E4M3; weights must be floats or quantised");
+	refused_with(4, (struct file_tensor){"b.key.weight", "U8", 1, 2, {5, 3}}, -ENOTSUP,
+		     "tensor 'b.key.weight' is U8; weights must be floats or quantised");
 }
 
 static void test_left_over(void **state)

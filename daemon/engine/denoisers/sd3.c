@@ -133,7 +133,7 @@ static float *crop_positions(const struct sde_sd3 *sd3, int rows, int columns)
 	for (int y = 0; positions && y < rows; y++)
 		sdk_widen(table->type,
 			  (const char *)table->data +
-				  (first + (size_t)(y * side)) * width * sdk_type_size(table->type),
+				  (first + (size_t)(y * side)) * sdk_type_bytes(table->type, width),
 			  positions + (size_t)y * row, row);
 	return positions;
 }

@@ -20,7 +20,7 @@
 #define CLIP_G_WIDTH   1280
 
 /* What a component is, hence what its configuration is inferred by. */
-enum kind { KIND_UNET, KIND_KL, KIND_TINY, KIND_CLIP, KIND_T5, KIND_OTHER };
+enum kind { KIND_UNET, KIND_KL, KIND_TINY, KIND_CLIP, KIND_T5, KIND_SD3, KIND_FLUX };
 
 /* Names that several kinds of files have; is_there tells them apart. */
 static const char CLIP_NARROW[] = "text_model.embeddings.token_embedding.weight";
@@ -37,11 +37,11 @@ static const struct probe {
 	{"unet", "", "input_blocks.0.0.weight", KIND_UNET, sde_map_ldm_unet},
 	{"unet", "", "down_blocks.0.resnets.0.time_emb_proj.weight", KIND_UNET, sde_map_same},
 	{"transformer", "model.diffusion_model.", "joint_blocks.0.x_block.attn.qkv.weight",
-	 KIND_OTHER, sde_map_same},
-	{"transformer", "model.diffusion_model.", "double_blocks.0.img_attn.qkv.weight", KIND_OTHER,
-	 sde_map_same},
-	{"transformer", "", "joint_blocks.0.x_block.attn.qkv.weight", KIND_OTHER, sde_map_same},
-	{"transformer", "", "double_blocks.0.img_attn.qkv.weight", KIND_OTHER, sde_map_same},
+	 KIND_SD3, sde_map_sd3},
+	{"transformer", "model.diffusion_model.", "double_blocks.0.img_attn.qkv.weight", KIND_FLUX,
+	 sde_map_flux},
+	{"transformer", "", "joint_blocks.0.x_block.attn.qkv.weight", KIND_SD3, sde_map_sd3},
+	{"transformer", "", "double_blocks.0.img_attn.qkv.weight", KIND_FLUX, sde_map_flux},
 	{"vae", "first_stage_model.", "decoder.up.0.block.0.conv1.weight", KIND_KL,
 	 sde_map_ldm_vae},
 	{"vae", "vae.", "decoder.up.0.block.0.conv1.weight", KIND_KL, sde_map_ldm_vae},
@@ -380,6 +380,19 @@ static json_t *scheduler_config(const struct sde_checkpoint *checkpoint)
 		"set_alpha_to_one", 0, "skip_prk_steps", 1, "rescale_betas_zero_snr", zero);
 }
 
+/* How latents are scaled, by the denoiser beside the autoencoder; alone, by the channels: 16 are taken for FLUX's. */
+static json_t *infer_kl(const struct sde_checkpoint *checkpoint, const struct sde_weights *weights)
+{
+	const struct component *transformer = find(checkpoint, "transformer");
+	const struct sde_tensor *conv_in = sde_weights_find(weights, "decoder.conv_in.weight");
+
+	if (transformer && transformer->sources[0].probe->kind == KIND_SD3)
+		return sde_infer_kl(weights, 1.5305, 0.0609);
+	if (transformer || (conv_in && conv_in->rank == 4 && conv_in->shape[1] == 16))
+		return sde_infer_kl(weights, 0.3611, 0.1159);
+	return sde_infer_kl(weights, is_xl(checkpoint) ? 0.13025 : 0.18215, 0);
+}
+
 static json_t *infer(const struct sde_checkpoint *checkpoint, enum kind kind,
 		     const struct sde_weights *weights)
 {
@@ -392,15 +405,17 @@ static json_t *infer(const struct sde_checkpoint *checkpoint, enum kind kind,
 			json_object_set_new(config, "sample_size", json_integer(96));
 		return config;
 	case KIND_KL:
-		return sde_infer_kl(weights, is_xl(checkpoint) ? 0.13025 : 0.18215);
+		return infer_kl(checkpoint, weights);
 	case KIND_TINY:
 		return sde_infer_tiny(weights);
 	case KIND_CLIP:
 		return sde_infer_clip(weights);
 	case KIND_T5:
 		return sde_infer_t5(weights);
-	case KIND_OTHER:
-		break;
+	case KIND_SD3:
+		return sde_infer_sd3(weights);
+	case KIND_FLUX:
+		return sde_infer_flux(weights);
 	}
 	return json_object();
 }

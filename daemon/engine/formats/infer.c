@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LEVELS_MAX   16
-#define HEAD_SIZE    64
-#define TIME_ID_SIZE 256
+#define LEVELS_MAX     16
+#define HEAD_SIZE      64
+#define FLUX_HEAD_SIZE 128
+#define TIME_ID_SIZE   256
 
 /* Dimension `axis` of a tensor, 0 when there is no such tensor or axis. */
 static int dim(const struct sde_weights *weights, int axis, const char *format, ...)
@@ -139,7 +140,7 @@ json_t *sde_infer_unet(const struct sde_weights *weights)
 	return config;
 }
 
-json_t *sde_infer_kl(const struct sde_weights *weights, double scaling_factor)
+json_t *sde_infer_kl(const struct sde_weights *weights, double scaling_factor, double shift_factor)
 {
 	json_t *config, *down = json_array(), *up = json_array();
 	int channels[LEVELS_MAX], n = 0, layers = 0;
@@ -163,16 +164,17 @@ json_t *sde_infer_kl(const struct sde_weights *weights, double scaling_factor)
 		n++;
 	}
 	COUNT(layers, 64, "encoder.down_blocks.0.resnets.%d.conv1.weight");
-	config = json_pack(
-		"{s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:f, s:b, s:b, s:b, s:i}", "_class_name",
-		"AutoencoderKL", "in_channels", dim(weights, 1, "encoder.conv_in.weight"),
-		"out_channels", dim(weights, 0, "decoder.conv_out.weight"), "latent_channels",
-		latent, "block_out_channels", ints(channels, (size_t)n), "down_block_types", down,
-		"up_block_types", up, "layers_per_block", layers, "scaling_factor", scaling_factor,
-		"mid_block_add_attention",
-		rank(weights, "decoder.mid_block.attentions.0.group_norm.weight") > 0,
-		"use_quant_conv", rank(weights, "quant_conv.weight") > 0, "use_post_quant_conv",
-		rank(weights, "post_quant_conv.weight") > 0, "sample_size", 512);
+	config = json_pack("{s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:f, s:f, s:b, s:b, s:b, s:i}",
+			   "_class_name", "AutoencoderKL", "in_channels",
+			   dim(weights, 1, "encoder.conv_in.weight"), "out_channels",
+			   dim(weights, 0, "decoder.conv_out.weight"), "latent_channels", latent,
+			   "block_out_channels", ints(channels, (size_t)n), "down_block_types",
+			   down, "up_block_types", up, "layers_per_block", layers, "scaling_factor",
+			   scaling_factor, "shift_factor", shift_factor, "mid_block_add_attention",
+			   rank(weights, "decoder.mid_block.attentions.0.group_norm.weight") > 0,
+			   "use_quant_conv", rank(weights, "quant_conv.weight") > 0,
+			   "use_post_quant_conv", rank(weights, "post_quant_conv.weight") > 0,
+			   "sample_size", 512);
 	return config;
 }
 
@@ -229,4 +231,49 @@ json_t *sde_infer_t5(const struct sde_weights *weights)
 			 dim(weights, 0, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"),
 			 "num_layers", layers, "num_heads", heads, "relative_attention_num_buckets",
 			 dim(weights, 0, "%s", bias), "feed_forward_proj", "gated-gelu");
+}
+
+json_t *sde_infer_sd3(const struct sde_weights *weights)
+{
+	const int width = dim(weights, 0, "pos_embed.proj.weight");
+	const int positions = dim(weights, 1, "pos_embed.pos_embed");
+	json_t *dual = json_array(), *config;
+	int layers = 0, side = 0;
+
+	COUNT(layers, 256, "transformer_blocks.%d.attn.to_q.weight");
+	for (int i = 0; i < layers; i++)
+		if (dim(weights, 0, "transformer_blocks.%d.attn2.to_q.weight", i))
+			json_array_append_new(dual, json_integer(i));
+	while (side < 4096 && side * side < positions)
+		side++;
+	config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "_class_name",
+			   "SD3Transformer2DModel", "in_channels",
+			   dim(weights, 1, "pos_embed.proj.weight"), "out_channels",
+			   dim(weights, 0, "proj_out.weight") / 4, "num_layers", layers,
+			   "num_attention_heads", width / HEAD_SIZE, "attention_head_dim",
+			   HEAD_SIZE, "caption_projection_dim", width, "joint_attention_dim",
+			   dim(weights, 1, "context_embedder.weight"), "pooled_projection_dim",
+			   dim(weights, 1, "time_text_embed.text_embedder.linear_1.weight"),
+			   "pos_embed_max_size", side, "dual_attention_layers", dual);
+	if (config && dim(weights, 0, "transformer_blocks.0.attn.norm_q.weight"))
+		json_object_set_new(config, "qk_norm", json_string("rms_norm"));
+	return config;
+}
+
+json_t *sde_infer_flux(const struct sde_weights *weights)
+{
+	const int width = dim(weights, 0, "x_embedder.weight");
+	int doubles = 0, singles = 0;
+
+	COUNT(doubles, 256, "transformer_blocks.%d.attn.to_q.weight");
+	COUNT(singles, 256, "single_transformer_blocks.%d.attn.to_q.weight");
+	return json_pack(
+		"{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b}", "_class_name",
+		"FluxTransformer2DModel", "in_channels", dim(weights, 1, "x_embedder.weight"),
+		"out_channels", dim(weights, 0, "proj_out.weight"), "num_layers", doubles,
+		"num_single_layers", singles, "num_attention_heads", width / FLUX_HEAD_SIZE,
+		"attention_head_dim", FLUX_HEAD_SIZE, "joint_attention_dim",
+		dim(weights, 1, "context_embedder.weight"), "pooled_projection_dim",
+		dim(weights, 1, "time_text_embed.text_embedder.linear_1.weight"), "guidance_embeds",
+		dim(weights, 0, "time_text_embed.guidance_embedder.linear_1.weight") > 0);
 }

@@ -13,8 +13,10 @@
  * memory. Weights that fit no model give an object that the model's own checks refuse.
  */
 json_t *sde_infer_unet(const struct sde_weights *weights);
-/* Autoencoders of 4 latent channels have no mark of their family: scaling_factor is the caller's. */
-json_t *sde_infer_kl(const struct sde_weights *weights, double scaling_factor);
+json_t *sde_infer_sd3(const struct sde_weights *weights);
+json_t *sde_infer_flux(const struct sde_weights *weights);
+/* Autoencoders have no mark of their family: how latents are scaled is the caller's. */
+json_t *sde_infer_kl(const struct sde_weights *weights, double scaling_factor, double shift_factor);
 json_t *sde_infer_tiny(const struct sde_weights *weights);
 json_t *sde_infer_clip(const struct sde_weights *weights);
 json_t *sde_infer_t5(const struct sde_weights *weights);

@@ -58,22 +58,14 @@ static int add_fused(struct walk *walk, const struct sde_tensor *tensor, const c
 		     int layer, struct sde_error *error)
 {
 	static const char *const parts[] = {"q", "k", "v"};
-	struct sde_tensor third = *tensor;
+	const int64_t rows = tensor->rank > 0 ? tensor->shape[0] / 3 : 0;
 	char to[NAME_BYTES];
 	int r = 0;
 
-	if (tensor->rank < 1 || tensor->shape[0] % 3 != 0 || tensor->bytes % 3 != 0)
-		return sde_error_set(error, -EBADMSG,
-				     "%s: tensor '%s' is not three matrices in one", tensor->file,
-				     tensor->name);
-	third.shape[0] /= 3;
-	third.count /= 3;
-	third.bytes /= 3;
-	for (size_t i = 0; r >= 0 && i < 3; i++) {
-		third.data = (const char *)tensor->data + i * third.bytes;
+	for (int i = 0; r >= 0 && i < 3; i++) {
 		snprintf(to, sizeof(to), "encoder.layers.%d.self_attn.%s_proj.%s", layer, parts[i],
 			 kind);
-		r = sde_weights_add(walk->weights, to, &third, NULL, error);
+		r = sde_weights_add_rows(walk->weights, to, tensor, i * rows, rows, error);
 	}
 	return r;
 }

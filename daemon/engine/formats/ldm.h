@@ -31,6 +31,8 @@ sde_part_map_fn sde_map_clip;	  /* transformers' names, with or without text_mod
 sde_part_map_fn sde_map_openclip; /* resblocks; q, k and v fused; the projection transposed */
 sde_part_map_fn
 	sde_map_openclip_sd2; /* the same without last block and projection, as SD 2.x uses it */
+sde_part_map_fn sde_map_sd3;  /* joint_blocks */
+sde_part_map_fn sde_map_flux; /* double_blocks, single_blocks */
 sde_part_map_fn sde_map_t5;   /* transformers' names */
 sde_part_map_fn sde_map_t5_llama;      /* llama.cpp's */
 sde_part_map_fn sde_map_taesd_encoder; /* numbers of a torch.nn.Sequential */

@@ -129,6 +129,30 @@ int sde_weights_add(struct sde_weights *weights, const char *name, const struct 
 	return 0;
 }
 
+int sde_weights_add_rows(struct sde_weights *weights, const char *name,
+			 const struct sde_tensor *tensor, int64_t first, int64_t rows,
+			 struct sde_error *error)
+{
+	const struct sde_dtype_block block = sde_dtype_block(tensor->dtype);
+	struct sde_tensor part = *tensor;
+	size_t row;
+
+	if (tensor->rank < 1 || first < 0 || rows < 1 || first > tensor->shape[0] - rows)
+		return sde_error_set(error, -EBADMSG, "%s: tensor '%s' has no rows %lld to %lld",
+				     tensor->file, tensor->name, (long long)first,
+				     (long long)(first + rows));
+	row = tensor->count / (size_t)tensor->shape[0];
+	if ((size_t)first * row % block.elements != 0 || (size_t)rows * row % block.elements != 0)
+		return sde_error_set(error, -EBADMSG,
+				     "%s: tensor '%s' cannot be cut: its %s blocks reach over rows",
+				     tensor->file, tensor->name, sde_dtype_name(tensor->dtype));
+	part.shape[0] = rows;
+	part.count = (size_t)rows * row;
+	part.bytes = part.count / block.elements * block.bytes;
+	part.data = (const char *)tensor->data + (size_t)first * row / block.elements * block.bytes;
+	return sde_weights_add(weights, name, &part, NULL, error);
+}
+
 /* All tensors of a file under their own names. */
 static int add_file(struct sde_weights *weights, const char *path, struct sde_error *error)
 {

@@ -31,6 +31,10 @@ int sde_weights_hold(struct sde_weights *weights, struct sde_tensor_file *file,
 		     struct sde_error *error);
 int sde_weights_add(struct sde_weights *weights, const char *name, const struct sde_tensor *tensor,
 		    void *data, struct sde_error *error);
+/* Rows first..first + rows of a tensor, as a view. -EBADMSG when it has no such rows, or they are no whole number of blocks. */
+int sde_weights_add_rows(struct sde_weights *weights, const char *name,
+			 const struct sde_tensor *tensor, int64_t first, int64_t rows,
+			 struct sde_error *error);
 int sde_weights_seal(struct sde_weights *weights, struct sde_error *error);
 
 /* Path that was opened. */

@@ -142,7 +142,6 @@ class DocumentHost:
             document.rootNode().addChildNode(top, None)
         for node, layer in zip(nodes, layers):
             document.setAnnotation(f"{ANNOTATION}:{node.uniqueId().toString()}", "sdd parameters", layer.parameters)
-        document.setActiveNode(top)
         document.refreshProjection()
         self.result = top
         return 0

@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""GIMP 2.10's dialog on a screen: opened, typed into, generated, cancelled, undone; a killed plug-in drops its job.
+
+With a folder as argument it leaves pictures of what it saw there: `make screenshots`.
+"""
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import picture
+from display import Display
+from gimp2 import Gimp
+from server import Server, Table
+
+
+KEYS = {"plug-in-sdd-fill": ("ctrl+alt+f", "<Primary><Alt>f"), "plug-in-sdd-generate": ("ctrl+alt+g", "<Primary><Alt>g")}
+
+
+class ScriptFu:
+    """GIMP's own script server, beside the user interface."""
+
+    def __init__(self, port):
+        self.address = ("127.0.0.1", port)
+
+    def call(self, script, timeout=60, wait=True):
+        with socket.create_connection(self.address, timeout=timeout) as s:
+            s.sendall(b"G" + struct.pack(">H", len(script.encode())) + script.encode())
+            if not wait:
+                time.sleep(0.5)
+                return ""
+            head = self._read(s, 4)
+            body = self._read(s, struct.unpack(">H", head[2:])[0]).decode()
+            assert head[1] == 0, body
+            return body
+
+    @staticmethod
+    def _read(s, size):
+        data = b""
+        while len(data) < size:
+            more = s.recv(size - len(data))
+            assert more, "GIMP hung up"
+            data += more
+        return data
+
+    def number(self, script):
+        return int(float(self.call(f"(number->string {script})").strip('"')))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(test, what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def plugin_pids():
+    return [int(p) for p in os.listdir("/proc") if p.isdigit() and _is_plugin(p)]
+
+
+def _is_plugin(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/exe").endswith("/plug-ins/sdd-gimp2/sdd-gimp2")
+    except OSError:
+        return False
+
+
+class Session:
+    def __init__(self, folder, server, display, pictures):
+        self.display, self.pictures, self.server = display, pictures, server
+        gimp = Gimp(folder, server.socket)
+        # the script server runs one script at a time and would wait for the dialog: keys open it, as people do
+        with open(f"{folder}/gimp/menurc", "w") as file:
+            for procedure, key in KEYS.items():
+                file.write(f'(gtk_accel_path "<Actions>/plug-in/{procedure}" "{key[1]}")\n')
+        port = free_port()
+        self.log = open(f"{folder}/gimp.log", "wb")
+        self.process = subprocess.Popen(
+            ["gimp", "-n", "--no-splash", "-b", f'(plug-in-script-fu-server RUN-NONINTERACTIVE "127.0.0.1" {port} "")',
+             f"{folder}/in.png"], env={**gimp.environment, **display.environment}, stdin=subprocess.DEVNULL, stdout=self.log,
+            stderr=self.log)
+        self.main = display.find(r"^\[in\]", alive=self.process)
+        self.scripts = ScriptFu(port)
+        wait_for(self._listens, "the script server does not answer")
+        self.image = self.scripts.number("(vector-ref (cadr (gimp-image-list)) 0)")
+
+    def _listens(self):
+        try:
+            return self.scripts.number("(car (gimp-image-list))") == 1
+        except OSError:
+            return False
+
+    def layers(self):
+        return self.scripts.number(f"(car (gimp-image-get-layers {self.image}))")
+
+    def select(self):
+        self.scripts.call(f"(gimp-image-select-rectangle {self.image} CHANNEL-OP-REPLACE 32 24 28 24)")
+
+    def open(self, procedure="plug-in-sdd-fill"):
+        self.display.keys(self.main, KEYS[procedure][0])
+        return self.display.find("^Generate with sdd$", alive=self.process)
+
+    def shoot(self, name, window="root"):
+        if self.pictures:
+            self.display.picture(f"{self.pictures}/{name}.png", window)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+def generate(session):
+    """Type a prompt, Ctrl+Return: a layer with that name. Undone by one Ctrl+Z."""
+    session.select()
+    window = session.open()
+    session.display.type(window, "a red fox")
+    session.shoot("gimp2-dialog", window)
+    before = session.layers()
+    session.display.keys(window, "ctrl+Return")
+    wait_for(lambda: session.layers() == before + 1, "no layer came")
+    name = session.scripts.call(f"(car (gimp-item-get-name (car (gimp-image-get-active-layer {session.image}))))")
+    time.sleep(1)
+    session.shoot("gimp2-done")
+    session.display.keys(window, "Escape")
+    wait_for(lambda: not plugin_pids(), "Escape does not close the dialog")
+    session.display.keys(session.main, "ctrl+z")
+    wait_for(lambda: session.layers() == before, "one Ctrl+Z does not take the layer away")
+    return [] if name.strip('"').startswith("a red fox (") else [f"the layer is called {name}"]
+
+
+def long_job(session):
+    """The dialog with a job of many steps at work; the window."""
+    os.makedirs(f"{session.config}/sdd", exist_ok=True)
+    with open(f"{session.config}/sdd/plugins.json", "w") as file:
+        file.write('{"steps":"1000","prompt":"a long job","model":"sketched"}')
+    window = session.open("plug-in-sdd-generate")
+    session.display.keys(window, "ctrl+Return")
+    session.server.await_status(lambda s: s["jobs"]["running"] == 1, "the job does not run")
+    return window
+
+
+def cancelled(session):
+    before, cancelled_before = session.layers(), session.server.status()["jobs"]["cancelled"]
+    window = long_job(session)
+    time.sleep(2)
+    session.shoot("gimp2-progress", window)
+    session.display.keys(window, "Escape")
+    session.server.await_status(lambda s: s["jobs"]["running"] == 0 and s["jobs"]["cancelled"] == cancelled_before + 1,
+                                "Escape does not cancel the job", 10)
+    assert plugin_pids(), "the dialog went away with its job"
+    session.display.keys(window, "Escape")
+    wait_for(lambda: not plugin_pids(), "Escape does not close the dialog")
+    return [] if session.layers() == before else ["a layer came"]
+
+
+def killed(session):
+    before, cancelled_before = session.layers(), session.server.status()["jobs"]["cancelled"]
+    long_job(session)
+    for pid in plugin_pids():
+        os.kill(pid, signal.SIGKILL)
+    session.server.await_status(lambda s: s["jobs"]["running"] == 0 and s["jobs"]["cancelled"] == cancelled_before + 1,
+                                "the daemon keeps the job of a killed plug-in", 10)
+    return [] if session.layers() == before else ["a layer came"]
+
+
+def main():
+    table = Table("GIMP 2.10 UI")
+    pictures = sys.argv[1] if len(sys.argv) > 1 else None
+    with Server() as server, tempfile.TemporaryDirectory(prefix="sdd-gimp2-") as folder, Display() as display:
+        picture.write_png(f"{folder}/in.png", 96, 80, picture.pattern)
+        session = Session(folder, server, display, pictures)
+        session.config = f"{folder}/config"
+        try:
+            for name, test in (("generate+undo", generate), ("cancel", cancelled), ("kill -9", killed)):
+                try:
+                    table.note(name, "u8", test(session))
+                except AssertionError as failure:
+                    display.picture(f"{tempfile.gettempdir()}/sdd-gimp2-{name}.png")
+                    table.note(name, "u8", [str(failure)])
+        finally:
+            session.close()
+    return table.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check check-editors check-fullsize bench storm install clean
+.PHONY: all build deps deps-check demo check check-editors check-fullsize bench storm install install-user screenshots clean
 
 all: build
 
@@ -44,6 +44,18 @@ storm: build
 
 install: build
 	$(MESON) install -C $(BUILD) --no-rebuild
+
+# for this user alone: daemon and libraries below ~/.local, plug-ins where the user's GIMP and Krita look
+install-user: deps
+	[ -f build-user/build.ninja ] || $(MESON) setup build-user --prefix=$(HOME)/.local -Dtests=false \
+		-Dgimp2_plugins=$(HOME)/.config/GIMP/2.10/plug-ins -Dgimp3_plugins=$(HOME)/.config/GIMP/3.0/plug-ins
+	ninja -C build-user
+	$(MESON) install -C build-user --no-rebuild
+
+# the pictures of README, from the real programs
+screenshots: deps-check build
+	@$(MESON) test -C $(BUILD) --no-rebuild --suite editors --test-args $(CURDIR)/docs/pictures --timeout-multiplier 0 \
+		gimp2-dialog krita-docker
 
 clean:
 	rm -rf build build-* demo

@@ -131,15 +131,15 @@ def live(document):
 def drive():
     found = []
     try:
-        wait_for(lambda: Krita.instance().activeDocument() is not None, "no document opened")
+        wait_for(lambda: Krita.instance().activeDocument() is not None, "no document opened", 300)
         document = Krita.instance().activeDocument()
         wait_for(lambda: document.activeNode() is not None, "no layer is current")
         for docker in Krita.instance().dockers():
             docker.setVisible(docker.objectName() in ("sdd_docker", "KisLayerBox"))
         Krita.instance().activeWindow().qwindow().showMaximized()
-        for name, test in (("generate+undo", generate), ("cancel", cancel), ("worker lost", lose_worker),
-                           ("shortcut", shortcut), ("live", live)):
-            print("driving:", name, flush=True)
+        for name, test in (("generate+undo", generate), ("shortcut", shortcut), ("live", live), ("cancel", cancel),
+                           ("worker lost", lose_worker)):
+            print("driving:", name, found[-1:], flush=True)
             try:
                 found.append((name, "u8", test(document)))
             except Exception:  # pylint: disable=broad-except

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""GIMP 3's dialog on a screen, GIMP in the Debian 13 tree: opened, typed into, generated; a killed plug-in drops its job.
+
+With a folder as argument it leaves pictures of what it saw there: `make screenshots`.
+"""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import picture
+from display import Display
+from gimp3 import HERE, Gimp
+from scriptfu import ScriptFu, free_port, wait_for
+from server import Server, Table
+
+
+def plugin_pids():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/exe").endswith("/sdd-gimp3"):
+                found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+class Session:
+    def __init__(self, gimp, server, display, pictures):
+        self.display, self.pictures, self.server, self.gimp = display, pictures, server, gimp
+        settings = gimp.shared / "home/gimp"
+        (settings / "shortcutsrc").write_text('(file-version 1)\n(action "plug-in-sdd-generate" "<Primary><Alt>g")\n')
+        (settings / "gimprc").write_text("(show-welcome-dialog no)\n(check-updates no)\n")
+        port = free_port()
+        self.log = open(gimp.shared / "gimp.log", "wb")
+        server_call = f'(plug-in-script-fu-server #:run-mode RUN-NONINTERACTIVE #:ip "127.0.0.1" #:port {port} #:logfile "")'
+        self.process = subprocess.Popen(
+            [str(HERE / "trixie.sh"), "run", "env", *gimp.environment(**display.environment)[3:], "dbus-run-session", "gimp", "-n",
+             "--no-splash", "--batch-interpreter=plug-in-script-fu-eval", "-b", server_call, "/shared/in.png"],
+            env={**os.environ, "SDD_TRIXIE_SHARED": str(gimp.shared)}, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            start_new_session=True)
+        self.main = display.find(r"^\[in\]", 120, alive=self.process)
+        self.scripts = ScriptFu(port)
+        wait_for(self._listens, "the script server does not answer")
+
+    def _listens(self):
+        try:
+            return self.scripts.number("(vector-length (car (gimp-get-images)))") == 1
+        except OSError:
+            return False
+
+    def layers(self):
+        return self.scripts.number("(vector-length (car (gimp-image-get-layers (vector-ref (car (gimp-get-images)) 0))))")
+
+    def open(self):
+        self.display.keys(self.main, "ctrl+alt+g")
+        return self.display.find("^Generate with sdd$", alive=self.process)
+
+    def shoot(self, name, window="root"):
+        if self.pictures:
+            self.display.picture(f"{self.pictures}/{name}.png", window)
+
+    def close(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+
+
+def generate(session):
+    before = session.layers()
+    window = session.open()
+    session.display.type(window, "a red fox")
+    session.shoot("gimp3-dialog", window)
+    session.display.keys(window, "ctrl+Return")
+    wait_for(lambda: session.layers() == before + 1, "no layer came")
+    time.sleep(1)
+    session.shoot("gimp3-done")
+    session.display.keys(window, "Escape")
+    wait_for(lambda: not plugin_pids(), "Escape does not close the dialog")
+    session.display.keys(session.main, "ctrl+z")
+    wait_for(lambda: session.layers() == before, "one Ctrl+Z does not take the layer away")
+    return []
+
+
+def killed(session):
+    before, cancelled = session.layers(), session.server.status()["jobs"]["cancelled"]
+    folder = session.gimp.shared / "home/config/sdd"
+    folder.mkdir(exist_ok=True)
+    (folder / "plugins.json").write_text('{"steps":"1000","prompt":"a long job"}')
+    session.display.keys(session.open(), "ctrl+Return")
+    session.server.await_status(lambda s: s["jobs"]["running"] == 1, "the job does not run")
+    for pid in plugin_pids():
+        os.kill(pid, signal.SIGKILL)
+    session.server.await_status(lambda s: s["jobs"]["running"] == 0 and s["jobs"]["cancelled"] == cancelled + 1,
+                                "the daemon keeps the job of a killed plug-in", 10)
+    return [] if session.layers() == before else ["a layer came"]
+
+
+def main():
+    table = Table("GIMP 3 UI")
+    pictures = sys.argv[1] if len(sys.argv) > 1 else None
+    with Server() as server, Display() as display:
+        picture.write_png(f"{server.folder}/in.png", 96, 80, picture.pattern)
+        gimp = Gimp(server.folder, "s")
+        session = None
+        try:
+            session = Session(gimp, server, display, pictures)
+            for name, test in (("generate+undo", generate), ("kill -9", killed)):
+                try:
+                    table.note(name, "u8", test(session))
+                except AssertionError as failure:
+                    session.shoot("gimp3-failed")
+                    table.note(name, "u8", [str(failure)])
+        except AssertionError as failure:
+            if pictures:
+                display.picture(f"{pictures}/gimp3-failed.png")
+            table.note("start", "u8", [str(failure), (gimp.shared / "gimp.log").read_text()[-2000:]])
+        finally:
+            if session:
+                session.close()
+    return table.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

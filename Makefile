@@ -54,8 +54,9 @@ install-user: deps
 
 # the pictures of README, from the real programs
 screenshots: deps-check build
+	@mkdir -p docs/pictures
 	@$(MESON) test -C $(BUILD) --no-rebuild --suite editors --test-args $(CURDIR)/docs/pictures --timeout-multiplier 0 \
-		gimp2-dialog krita-docker
+		gimp2-dialog gimp3-dialog krita-docker
 
 clean:
 	rm -rf build build-* demo

@@ -273,6 +273,9 @@ static void build(struct dialog *dialog)
 	dialog->preview = gtk_image_new();
 	gtk_widget_set_size_request(dialog->preview, PREVIEW_SIDE, PREVIEW_SIDE);
 	dialog->bar = gtk_progress_bar_new();
+#if GTK_CHECK_VERSION(3, 0, 0)
+	gtk_progress_bar_set_show_text(GTK_PROGRESS_BAR(dialog->bar), TRUE);
+#endif
 	dialog->message = gtk_label_new("");
 	gtk_label_set_line_wrap(GTK_LABEL(dialog->message), TRUE);
 	gtk_label_set_selectable(GTK_LABEL(dialog->message), TRUE);

@@ -238,6 +238,7 @@ static int add_results(void *userdata, const struct sdh_results *results, sdc_er
 		gimp_image_resize(host->image, canvas.width, canvas.height, -canvas.x, -canvas.y);
 	done = add_all(host, results);
 	gimp_image_undo_group_end(host->image);
+	gimp_displays_flush(); /* the dialog stays open: nothing else would show it */
 	return done ? 0
 		    : sdh_fail(error, SDC_E_SYSTEM, _("GIMP could not add the new layer: %s"),
 			       gimp_get_pdb_error());

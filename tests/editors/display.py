@@ -6,7 +6,7 @@ import time
 
 
 class Display:
-    def __init__(self, width=1280, height=900):
+    def __init__(self, width=1600, height=900):
         self.size, self.processes, self.environment = f"{width}x{height}x24", [], {}
 
     def __enter__(self):
@@ -47,13 +47,30 @@ class Display:
                 raise AssertionError(f"no window {title}; there are {names}")
             time.sleep(0.2)
 
-    def keys(self, window, *keys):
+    def _focus(self, window):
+        """Keys go to what has the focus: GTK 3 ignores events that are sent to a window by name."""
         self.do("xdotool", "windowactivate", "--sync", window, check=False)
-        self.do("xdotool", "key", "--window", window, *keys)
+        self.do("xdotool", "windowfocus", "--sync", window, check=False)
+
+    def keys(self, window, *keys):
+        self._focus(window)
+        self.do("xdotool", "key", *keys)
 
     def type(self, window, text):
-        self.do("xdotool", "windowactivate", "--sync", window, check=False)
-        self.do("xdotool", "type", "--window", window, "--delay", "20", text)
+        self._focus(window)
+        self.do("xdotool", "type", "--delay", "20", text)
 
     def picture(self, path, window="root"):
         self.do("import", "-window", window, str(path))
+
+    def place(self, window, x, y, width=None, height=None):
+        if width:
+            self.do("xdotool", "windowsize", "--sync", window, str(width), str(height), check=False)
+        self.do("xdotool", "windowmove", window, str(x), str(y))
+        time.sleep(1)
+
+    def changed(self, before, after, x, y, width, height):
+        """Pixels of a part of the screen that differ between two pictures of it."""
+        out = self.do("convert", *(a for path in (before, after) for a in ("(", path, "-crop", f"{width}x{height}+{x}+{y}", "+repage", ")")),
+                      "-compose", "difference", "-composite", "-colorspace", "gray", "-threshold", "0", "-format", "%[fx:mean*w*h]", "info:")
+        return int(float(out))

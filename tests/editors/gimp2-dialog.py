@@ -46,6 +46,7 @@ class Session:
              f"{folder}/in.png"], env={**gimp.environment, **display.environment}, stdin=subprocess.DEVNULL, stdout=self.log,
             stderr=self.log)
         self.main = display.find(r"^\[in\]", alive=self.process)
+        display.place(self.main, 0, 0, 900, 860)
         self.scripts = ScriptFu(port)
         wait_for(self._listens, "the script server does not answer")
         self.image = self.scripts.number("(vector-ref (cadr (gimp-image-list)) 0)")
@@ -83,11 +84,19 @@ def generate(session):
     session.display.type(window, "a red fox")
     session.shoot("gimp2-dialog", window)
     before = session.layers()
+    before_picture, after_picture = (f"{tempfile.gettempdir()}/sdd-screen-{os.getpid()}-{when}.png" for when in ("before", "after"))
+    session.display.place(window, 920, 10)
+    session.display.picture(before_picture)
     session.display.keys(window, "ctrl+Return")
     wait_for(lambda: session.layers() == before + 1, "no layer came")
     name = session.scripts.call(f"(car (gimp-item-get-name (car (gimp-image-get-active-layer {session.image}))))")
     time.sleep(1)
     session.shoot("gimp2-done")
+    session.display.picture(after_picture)
+    shown = session.display.changed(before_picture, after_picture, 250, 150, 400, 600)  # where the canvas is, without the docks
+    for path in (before_picture, after_picture):
+        os.unlink(path)
+    assert shown > 500, f"only {shown} pixels of the canvas on the screen changed"
     session.display.keys(window, "Escape")
     wait_for(lambda: not plugin_pids(), "Escape does not close the dialog")
     session.display.keys(session.main, "ctrl+z")

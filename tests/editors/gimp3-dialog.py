@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import picture
@@ -31,7 +32,6 @@ class Session:
     def __init__(self, gimp, server, display, pictures):
         self.display, self.pictures, self.server, self.gimp = display, pictures, server, gimp
         settings = gimp.shared / "home/gimp"
-        (settings / "shortcutsrc").write_text('(file-version 1)\n(action "plug-in-sdd-generate" "<Primary><Alt>g")\n')
         (settings / "gimprc").write_text("(show-welcome-dialog no)\n(check-updates no)\n")
         port = free_port()
         self.log = open(gimp.shared / "gimp.log", "wb")
@@ -42,6 +42,8 @@ class Session:
             env={**os.environ, "SDD_TRIXIE_SHARED": str(gimp.shared)}, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
             start_new_session=True)
         self.main = display.find(r"^\[in\]", 120, alive=self.process)
+        display.keys(display.find("^Welcome to GIMP", 60, alive=self.process), "Escape")
+        display.place(self.main, 0, 0, 900, 860)
         self.scripts = ScriptFu(port)
         wait_for(self._listens, "the script server does not answer")
 
@@ -55,7 +57,10 @@ class Session:
         return self.scripts.number("(vector-length (car (gimp-image-get-layers (vector-ref (car (gimp-get-images)) 0))))")
 
     def open(self):
-        self.display.keys(self.main, "ctrl+alt+g")
+        """By the script server, which then answers no more until the dialog is closed."""
+        image = "(vector-ref (car (gimp-get-images)) 0)"
+        self.scripts.call(f"(plug-in-sdd-generate #:run-mode RUN-INTERACTIVE #:image {image} "
+                          f"#:drawables (car (gimp-image-get-selected-drawables {image})))", wait=False)
         return self.display.find("^Generate with sdd$", alive=self.process)
 
     def shoot(self, name, window="root"):
@@ -69,16 +74,25 @@ class Session:
 
 
 def generate(session):
-    before = session.layers()
+    before, done = session.layers(), session.server.status()["jobs"]["done"]
     window = session.open()
     session.display.type(window, "a red fox")
     session.shoot("gimp3-dialog", window)
+    before_picture, after_picture = (f"{tempfile.gettempdir()}/sdd-screen-{os.getpid()}-{when}.png" for when in ("before", "after"))
+    session.display.place(window, 920, 10)
+    session.display.picture(before_picture)
     session.display.keys(window, "ctrl+Return")
-    wait_for(lambda: session.layers() == before + 1, "no layer came")
-    time.sleep(1)
+    session.server.await_status(lambda s: s["jobs"]["done"] == done + 1, "the job is not done", 60)
+    time.sleep(3)
     session.shoot("gimp3-done")
+    session.display.picture(after_picture)
+    shown = session.display.changed(before_picture, after_picture, 250, 150, 400, 600)  # where the canvas is, without the docks
+    for path in (before_picture, after_picture):
+        os.unlink(path)
+    assert shown > 500, f"only {shown} pixels of the canvas on the screen changed"
     session.display.keys(window, "Escape")
     wait_for(lambda: not plugin_pids(), "Escape does not close the dialog")
+    wait_for(lambda: session.layers() == before + 1, "no layer came")
     session.display.keys(session.main, "ctrl+z")
     wait_for(lambda: session.layers() == before, "one Ctrl+Z does not take the layer away")
     return []

@@ -63,6 +63,7 @@ def generate(document):
     click("sdd_generate_button")
     wait_for(lambda: len(layers(document)) == len(before) + 1, f"no layer came: {widget('sdd_message').text()}")
     after = layers(document)
+    wait_for(lambda: widget("listLayers").model().rowCount() == len(after), "the layer is not in Krita's list of layers")
     QTest.qWait(500)
     shoot("krita-done")
     Krita.instance().action("edit_undo").trigger()
@@ -131,9 +132,7 @@ def live(document):
 def drive():
     found = []
     try:
-        wait_for(lambda: Krita.instance().activeDocument() is not None, "no document opened", 300)
         document = Krita.instance().activeDocument()
-        wait_for(lambda: document.activeNode() is not None, "no layer is current")
         for docker in Krita.instance().dockers():
             docker.setVisible(docker.objectName() in ("sdd_docker", "KisLayerBox"))
         Krita.instance().activeWindow().qwindow().showMaximized()
@@ -156,7 +155,16 @@ class Driver(Extension):
         """Krita requires it."""
 
     def createActions(self, window):  # pylint: disable=invalid-name
-        QTimer.singleShot(2000, drive)
+        self.timer = QTimer()
+        self.timer.timeout.connect(self.look)
+        self.timer.start(500)
+
+    def look(self):
+        """Krita opens the document of its command line when it comes to rest: never wait for it in here."""
+        document = Krita.instance().activeDocument()
+        if document and document.activeNode():
+            self.timer.stop()
+            drive()
 
 
 Krita.instance().addExtension(Driver(Krita.instance()))

@@ -7,11 +7,9 @@ from .library import _
 
 
 def docker_of_active_window():
-    window = Krita.instance().activeWindow()
-    for docker in (window.dockers() if window else Krita.instance().dockers()):
-        if docker.objectName() == "sdd_docker":
-            return docker
-    return None
+    """Each window has a docker of its own."""
+    from .docker import DOCKERS
+    return next((d for d in DOCKERS if d.isActiveWindow()), DOCKERS[0] if DOCKERS else None)
 
 
 class Actions(Extension):

@@ -12,6 +12,7 @@ from .library import CONNECT, Error, Failure, Settings, Task, _, c, lib, listed,
 from .live import Live
 
 PREVIEW_SIDE = 192
+DOCKERS = []  # all of this Krita, one a window
 
 
 class Runner:
@@ -74,6 +75,8 @@ class Docker(DockWidget):
         self.form.show_settings(self.settings)
         self.cancel_button.setEnabled(False)
         self.ask_daemon()
+        DOCKERS.append(self)
+        self.destroyed.connect(lambda *_a: DOCKERS.remove(self) if self in DOCKERS else None)
 
     @staticmethod
     def _button(label, name, function):

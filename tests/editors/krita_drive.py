@@ -1,7 +1,12 @@
-"""Inside Krita with a window: a plug-in of the tests that plays the artist by QTest and writes found.json."""
+"""Inside Krita with a window: a plug-in of the tests that plays the artist by QTest and writes found.json.
+
+Each test is a generator that gives the main loop back while it waits: Krita puts off what a new layer brings (its place in
+the list of layers) as long as an event loop runs inside another, so nothing here may wait in a loop of its own.
+"""
 import json
 import os
 import subprocess
+import time
 import traceback
 
 from krita import Extension, Krita, Selection
@@ -17,12 +22,17 @@ def widget(name):
     return [w for w in QApplication.instance().allWidgets() if w.objectName() == name][0]
 
 
-def wait_for(test, what, seconds=60):
-    for _ in range(int(seconds * 10)):
-        if test():
-            return
-        QTest.qWait(100)
-    raise AssertionError(what)
+def until(test, what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not test():
+        if time.monotonic() > deadline:
+            raise AssertionError(what)
+        yield
+
+
+def pause(seconds):
+    end = time.monotonic() + seconds
+    yield from until(lambda: time.monotonic() > end, "", seconds + 60)
 
 
 def layers(document):
@@ -58,43 +68,45 @@ def generate(document):
     combo = widget("sdd_action")
     combo.setCurrentIndex(combo.findData("fill"))
     type_into("sdd_prompt", "a red fox")
-    QTest.qWait(500)
+    yield from pause(0.5)
     shoot("krita-docker")
     click("sdd_generate_button")
-    wait_for(lambda: len(layers(document)) == len(before) + 1, f"no layer came: {widget('sdd_message').text()}")
+    yield from until(lambda: len(layers(document)) == len(before) + 1, f"no layer came: {widget('sdd_message').text()}")
     after = layers(document)
-    wait_for(lambda: widget("listLayers").model().rowCount() == len(after), "the layer is not in Krita's list of layers")
-    QTest.qWait(500)
+    yield from until(lambda: widget("listLayers").model().rowCount() == len(after), "the layer is not in Krita's list of layers")
+    yield from pause(0.5)
     shoot("krita-done")
     Krita.instance().action("edit_undo").trigger()
-    wait_for(lambda: layers(document) == before, "one undo does not take the layer away")
+    yield from until(lambda: layers(document) == before, "one undo does not take the layer away")
     return [] if any(n.startswith("a red fox (") for n in after) else [f"the layers are {after}"]
 
 
 def long_job():
     widget("sdd_steps").setText("1000")
+    combo = widget("sdd_action")
+    combo.setCurrentIndex(combo.findData("generate"))
     combo = widget("sdd_model")
     combo.setCurrentIndex(max(0, combo.findData("sketched")))
     click("sdd_generate_button")
-    wait_for(lambda: jobs()["running"] == 1, "the job does not run")
+    yield from until(lambda: jobs()["running"] == 1, "the job does not run")
 
 
 def cancel(document):
     before = layers(document)
-    long_job()
-    wait_for(lambda: widget("sdd_preview").pixmap() is not None, "no preview came")
+    yield from long_job()
+    yield from until(lambda: widget("sdd_preview").pixmap() is not None, "no preview came")
     shoot("krita-progress")
     click("sdd_cancel_button")
-    wait_for(lambda: jobs()["running"] == 0 and widget("sdd_generate_button").isEnabled(), "the job is not cancelled", 10)
+    yield from until(lambda: jobs()["running"] == 0 and widget("sdd_generate_button").isEnabled(), "the job is not cancelled", 10)
     return [] if "ancel" in widget("sdd_message").text() and layers(document) == before else [widget("sdd_message").text()]
 
 
 def lose_worker(document):
-    long_job()
+    yield from long_job()
     out = subprocess.run([os.environ["SDD_TEST_SDCTL"], "--socket", os.environ["SDD_SOCKET"], "--json", "status"],
                          capture_output=True, text=True, check=True).stdout
     os.kill(json.loads(out)["worker"]["pid"], 9)
-    wait_for(lambda: widget("sdd_generate_button").isEnabled(), "the docker waits for a dead engine", 20)
+    yield from until(lambda: widget("sdd_generate_button").isEnabled(), "the docker waits for a dead engine", 20)
     return [] if "try again" in widget("sdd_message").text() else [widget("sdd_message").text()]
 
 
@@ -103,7 +115,7 @@ def shortcut(document):
     before = layers(document)
     widget("sdd_steps").setText("2")
     Krita.instance().action("sdd_generate").trigger()
-    wait_for(lambda: len(layers(document)) == len(before) + 1, f"no layer came: {widget('sdd_message').text()}")
+    yield from until(lambda: len(layers(document)) == len(before) + 1, f"no layer came: {widget('sdd_message').text()}")
     return []
 
 
@@ -112,10 +124,10 @@ def live(document):
     background = [n for n in document.rootNode().childNodes() if n.type() == "paintlayer"][0]
     document.setActiveNode(background)
     document.setSelection(None)
-    QTest.qWait(200)
+    yield from pause(0.2)
     widget("sdd_steps").setText("4")
     widget("sdd_live").setChecked(True)
-    wait_for(lambda: "sdd live" in layers(document), f"no preview layer: {widget('sdd_message').text()}")
+    yield from until(lambda: "sdd live" in layers(document), f"no preview layer: {widget('sdd_message').text()}")
 
     def shown():
         node = document.nodeByName("sdd live")
@@ -123,28 +135,30 @@ def live(document):
     first, before = shown(), layers(document)
     background.setPixelData(QByteArray(b"\x10\x20\xf0\xff" * 40 * 40), 10, 10, 40, 40)
     document.refreshProjection()
-    wait_for(lambda: shown() != first, "a stroke changes nothing")
+    yield from until(lambda: shown() != first, "a stroke changes nothing")
     widget("sdd_live").setChecked(False)
     shoot("krita-live")
     return [] if layers(document) == before else [f"{before} became {layers(document)}"]
 
 
+TESTS = (("generate+undo", generate), ("shortcut", shortcut), ("live", live), ("cancel", cancel), ("worker lost", lose_worker))
+
+
 def drive():
+    """All tests, one after the other; a step at a time."""
     found = []
-    try:
-        document = Krita.instance().activeDocument()
-        for docker in Krita.instance().dockers():
-            docker.setVisible(docker.objectName() in ("sdd_docker", "KisLayerBox"))
-        Krita.instance().activeWindow().qwindow().showMaximized()
-        for name, test in (("generate+undo", generate), ("shortcut", shortcut), ("live", live), ("cancel", cancel),
-                           ("worker lost", lose_worker)):
-            print("driving:", name, found[-1:], flush=True)
-            try:
-                found.append((name, "u8", test(document)))
-            except Exception:  # pylint: disable=broad-except
-                found.append((name, "u8", [traceback.format_exc()]))
-    except BaseException:  # pylint: disable=broad-except
-        found.append(("script", "u8", [traceback.format_exc()]))
+    document = Krita.instance().activeDocument()
+    for docker in Krita.instance().dockers():
+        docker.setVisible(docker.objectName() in ("sdd_docker", "KisLayerBox"))
+    Krita.instance().activeWindow().qwindow().showMaximized()
+    yield from pause(1)
+    for name, test in TESTS:
+        print("driving:", name, found[-1:], flush=True)
+        try:
+            problems = yield from test(document)
+        except Exception:  # pylint: disable=broad-except
+            problems = [traceback.format_exc()]
+        found.append((name, "u8", problems))
     with open(f"{FOLDER}/found.json", "w") as file:
         json.dump(found, file)
     os._exit(0)
@@ -155,16 +169,18 @@ class Driver(Extension):
         """Krita requires it."""
 
     def createActions(self, window):  # pylint: disable=invalid-name
+        self.steps = None
         self.timer = QTimer()
         self.timer.timeout.connect(self.look)
-        self.timer.start(500)
+        self.timer.start(200)
 
     def look(self):
-        """Krita opens the document of its command line when it comes to rest: never wait for it in here."""
+        """Krita opens the document of its command line when it comes to rest."""
         document = Krita.instance().activeDocument()
-        if document and document.activeNode():
-            self.timer.stop()
-            drive()
+        if self.steps:
+            next(self.steps)
+        elif document and document.activeNode():
+            self.steps = drive()
 
 
 Krita.instance().addExtension(Driver(Krita.instance()))

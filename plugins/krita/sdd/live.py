@@ -32,7 +32,6 @@ class LiveHost(DocumentHost):
         else:
             preview.setPixelData(fresh.pixelData(0, 0, width, height), 0, 0, width, height)
             self.result = preview
-        self.document.setActiveNode(self.node)
         self.document.refreshProjection()
         return 0
 
@@ -40,6 +39,7 @@ class LiveHost(DocumentHost):
 class Live:
     def __init__(self, docker):
         self.docker, self.runner, self.seen, self.preview, self.dirty = docker, None, None, None, False
+        self.painted = None
         self.n_results = 0
         self.box = QCheckBox(_("Paint li_ve").replace("_", "&"))
         self.box.setObjectName("sdd_live")
@@ -67,8 +67,14 @@ class Live:
     def look(self):
         document = active_document()
         node = document and document.activeNode()
-        if node is None or (self.preview and node.uniqueId() == self.preview.uniqueId()):
+        if node and self.preview and node.uniqueId() == self.preview.uniqueId():
+            # Krita makes a new layer the current one: back to the one that is painted on
+            node = self.painted and document.nodeByUniqueID(self.painted.uniqueId())
+            if node:
+                document.setActiveNode(node)
+        if node is None:
             return
+        self.painted = node
         state = (document.fileName(), node.uniqueId().toString(), self._state(document, node))
         if state == self.seen:
             return

@@ -133,14 +133,21 @@ static void on_action(GtkComboBox *combo, struct sdg_form *form)
 		gtk_widget_set_tooltip_text(GTK_WIDGET(combo), _(sdh_actions[action].help));
 }
 
+/* What the model is; for the daemon's choice its name before that. */
 static void on_model(GtkComboBox *combo, struct sdg_form *form)
 {
-	int i = gtk_combo_box_get_active(combo) - 1;
+	const int chosen_here = gtk_combo_box_get_active(combo) - 1;
+	const int i = chosen_here >= 0 ? chosen_here
+		      : form->offer    ? sdh_offer_default(form->offer)
+				       : -1;
+	gchar *note = NULL;
 
-	if (i < 0 && form->offer)
-		i = sdh_offer_default(form->offer);
-	gtk_label_set_text(GTK_LABEL(form->model_note),
-			   i >= 0 ? sdh_offer_model_note(form->offer, (size_t)i) : "");
+	if (i >= 0)
+		note = g_strconcat(chosen_here < 0 ? sdh_offer_model(form->offer, (size_t)i) : "",
+				   chosen_here < 0 ? ": " : "",
+				   sdh_offer_model_note(form->offer, (size_t)i), NULL);
+	gtk_label_set_text(GTK_LABEL(form->model_note), note ? note : "");
+	g_free(note);
 }
 
 static void on_dice(GtkButton *button, struct sdg_form *form)

@@ -129,6 +129,9 @@ static void on_action(GtkComboBox *combo, struct sdg_form *form)
 	gtk_widget_set_visible(form->sides, action == SDH_OUTPAINT);
 	gtk_widget_set_sensitive(form->fields[SDG_STRENGTH],
 				 action >= 0 && sdh_actions[action].uses_strength);
+	if (action == SDH_REFINE && gtk_range_get_value(GTK_RANGE(form->fields[SDG_STRENGTH])) >=
+					    1) /* nothing would be left */
+		gtk_range_set_value(GTK_RANGE(form->fields[SDG_STRENGTH]), 0.6);
 	if (action >= 0)
 		gtk_widget_set_tooltip_text(GTK_WIDGET(combo), _(sdh_actions[action].help));
 }
@@ -331,6 +334,7 @@ void sdg_form_show(struct sdg_form *form, const struct sdh_settings *settings)
 {
 	for (int i = 0; i < SDG_N_FIELDS; i++)
 		show_field(form, i, sdh_settings_get(settings, field_names[i]));
+	on_action(GTK_COMBO_BOX(form->fields[SDG_ACTION]), form);
 }
 
 /* What stands in a field; g_free'd by the caller. */

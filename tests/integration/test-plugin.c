@@ -258,6 +258,36 @@ static struct sdh_task *start_long(struct none *none)
 	return task;
 }
 
+/* Somebody else's job is first: the artist sees how many are. */
+static void test_place_in_queue(void **state)
+{
+	struct sdh_settings *settings = settings_of("action=generate prompt=fox steps=2");
+	struct none first, second;
+	struct sdh_task *running, *waiting;
+	struct sdh_host host;
+	sdc_error error = {0};
+
+	SKIP_WITHOUT_WORKER();
+	none_init(&first, WIDTH, HEIGHT, SDC_U8);
+	none_init(&second, WIDTH, HEIGHT, SDC_U8);
+	running = start_long(&first);
+	host = none_host(&second);
+	assert_int_equal(sdh_task_new(&host, settings, server.socket, &waiting, &error), 0);
+	while (strncmp(second.last_progress, "Waiting: 1 job", 14) != 0) {
+		struct pollfd fd = {sdh_task_fd(waiting), (short)sdh_task_events(waiting), 0};
+
+		assert_int_equal(poll(&fd, 1, 20000), 1);
+		assert_int_equal(sdh_task_dispatch(waiting), 0);
+	}
+	sdh_task_free(running);
+	assert_int_equal(sdh_task_run(waiting, &error), 0);
+	assert_int_equal(second.n_layers, 1);
+	sdh_task_free(waiting);
+	sdh_settings_free(settings);
+	none_clear(&first);
+	none_clear(&second);
+}
+
 static void test_cancel_and_loss(void **state)
 {
 	struct sdh_task *task;
@@ -275,7 +305,7 @@ static void test_cancel_and_loss(void **state)
 	task = start_long(&none);
 	sdh_task_free(task); /* hanging up is cancelling */
 	daemon_await_status(&server, "jobs.running", 0);
-	daemon_await_status(&server, "jobs.cancelled", 2);
+	daemon_await_status(&server, "jobs.cancelled", 3);
 
 	none.last_progress[0] = '\0';
 	task = start_long(&none);
@@ -297,11 +327,9 @@ static void test_cancel_and_loss(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_actions),
-		cmocka_unit_test(test_outpaint),
-		cmocka_unit_test(test_again),
-		cmocka_unit_test(test_canvas_of_odd_size),
-		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_actions),		cmocka_unit_test(test_outpaint),
+		cmocka_unit_test(test_again),		cmocka_unit_test(test_canvas_of_odd_size),
+		cmocka_unit_test(test_errors),		cmocka_unit_test(test_place_in_queue),
 		cmocka_unit_test(test_cancel_and_loss), /* ends the daemon: last */
 	};
 

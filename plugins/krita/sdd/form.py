@@ -105,6 +105,8 @@ class Form(QWidget):
     def _on_action(self, i):
         self.sides.setVisible(ACTIONS[i].name == b"outpaint")
         self.fields["strength"].setEnabled(ACTIONS[i].uses_strength)
+        if ACTIONS[i].name == b"refine" and self.fields["strength"].value() >= 1:
+            self.fields["strength"].setValue(0.6)  # 1 would leave nothing to refine
         self.fields["action"].setToolTip(_(ACTIONS[i].help.decode()))
 
     def show_models(self, models):
@@ -129,6 +131,7 @@ class Form(QWidget):
                 widget.setText(value)
             else:
                 widget.setValue(type(widget.value())(float(value or (1 if name in ("strength", "count") else 0))))
+        self._on_action(self.fields["action"].currentIndex())
 
     def read_settings(self, settings):
         for name, widget in self.fields.items():

@@ -12,6 +12,7 @@ from .library import CANCELLED, Failure, Settings, _
 
 LOOK_MS = 250
 WATCHED_PIXELS = 4 << 20  # a larger canvas is watched through a thumbnail
+STRENGTH = "0.50"
 NAME = "sdd live"
 
 
@@ -90,6 +91,8 @@ class Live:
         settings = Settings()
         try:
             self.docker.form.read_settings(settings)
+            if float(settings["strength"]) >= 1:  # would leave nothing of what is painted
+                settings["strength"] = STRENGTH
             for name, value in (("action", "refine"), ("count", "1"), ("seed", settings["seed"] or "1")):
                 settings[name] = value
             self.dirty = False

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""The Debian packages: built in a clean Debian 12 that has nothing but their Build-Depends, judged by lintian, installed into
+another clean one, tried, and purged without a trace. usage: packages.py SOURCE-ROOT
+"""
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import trees
+
+NAMES = ["libsdclient-dev", "libsdclient1", "sdctl", "sdd"]
+# what a system writes for itself while packages come and go
+TRACES = re.compile(r"/(var/(cache|lib/(apt|dpkg|systemd/deb-systemd|pam|ucf)|log)|run|tmp|root|dev|proc|sys)(/|$)"
+                    r"|/etc/(ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|\.pwd\.lock|subuid-?|subgid-?|mailcap|machine-id)$")
+
+
+def build_dependencies(root):
+    text = (root / "packaging/debian/control").read_text()
+    names = re.search(r"^Build-Depends:(.*?)^\S", text, re.M | re.S).group(1)
+    return [re.sub(r"\s*\(.*\)", "", name.strip()).replace("debhelper-compat", "debhelper") for name in names.split(",")]
+
+
+def build(root):
+    """Returns a folder with the .deb files."""
+    debs = pathlib.Path(trees.tempfile.mkdtemp(prefix="debs-", dir=trees.CACHE))
+    with trees.tree("packages", ["build-essential", "fakeroot", "lintian", *build_dependencies(root)]) as tree:
+        source = tree / "root/sdd"
+        listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, text=True, capture_output=True, check=True)
+        for name in listed.stdout.split("\n"):
+            if name and not name.startswith(("tests/golden/data", "tests/fuzz/corpus", "training/")) and (root / name).is_file():
+                (source / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / name, source / name)
+        trees.chroot(tree, "sh", "-c", "cd /root/sdd && packaging/make-packages.sh /root/out >/root/log 2>&1 || { tail -n 60 /root/log; exit 1; }")
+        trees.chroot(tree, "sh", "-c", "lintian --allow-root --fail-on error,warning,info --no-tag-display-limit /root/out/*.changes")
+        for deb in (tree / "root/out").glob("*.deb"):
+            if "-dbgsym" not in deb.name:
+                shutil.copy(deb, debs)
+    return debs
+
+
+def files(tree):
+    listed = subprocess.run(["find", ".", "-xdev", "-printf", "%P %y %l\n"], cwd=tree, text=True, capture_output=True, check=True)
+    return {line for line in listed.stdout.split("\n") if not TRACES.match("/" + line.split(" ")[0])}
+
+
+def check_installed(tree):
+    trees.chroot(tree, "sdd", "--version")
+    trees.chroot(tree, "sdctl", "--version")
+    worker = subprocess.run(["chroot", tree, "/usr/libexec/sdd/sdd-worker", "--version"], text=True, capture_output=True, check=True)
+    assert worker.stdout.startswith("sdd-worker "), worker
+    config = subprocess.run(["chroot", tree, "env", "XDG_RUNTIME_DIR=/run/user/0", "sdd", "--dump-config"], text=True,
+                            capture_output=True, check=True).stdout
+    assert "worker = /usr/libexec/sdd/sdd-worker\n" in config and "models = /usr/share/sdd/models\n" in config, config
+    # each user's socket is enabled, the machine's is not
+    assert (tree / "etc/systemd/user/sockets.target.wants/sdd.socket").is_symlink()
+    assert not list(tree.glob("etc/systemd/system/*/sdd.*")) and not list(tree.glob("etc/systemd/user/default.target.wants/sdd*"))
+    assert re.search(r"^sdd:", (tree / "etc/passwd").read_text(), re.M), "sysusers.d was not applied"
+    assert (tree / "var/lib/sdd/models").is_dir(), "tmpfiles.d was not applied"
+    # a stranger's first program: the example against the installed library
+    trees.apt_install(tree, "gcc", "libc6-dev", "pkg-config")
+    trees.chroot(tree, "sh", "-c", "cd /tmp && cc -Wall -Werror -o example /usr/share/doc/libsdclient-dev/examples/example.c "
+                                   "$(pkg-config --cflags --libs sdclient)")
+    # a daemon and its client, both as installed
+    trees.chroot(tree, "sh", "-ec", "sdd --socket /tmp/s --backend ref & trap 'kill $!; wait' EXIT; "
+                                    "for i in 1 2 3 4 5 6 7 8 9; do [ -S /tmp/s ] || sleep 0.3; done; sdctl --socket /tmp/s status; "
+                                    "sdctl --socket /tmp/s api >/dev/null")
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    trees.need_root()
+    debs = build(root)
+    try:
+        built = sorted(deb.name.split("_")[0] for deb in debs.glob("*.deb"))
+        assert built == NAMES, built
+        with trees.tree() as tree:
+            shutil.copytree(debs, tree / "root/debs")
+            trees.apt_install(tree, "libpam-systemd", "systemd")
+            before, depends = files(tree), installed(tree)
+            trees.chroot(tree, "sh", "-c", "apt-get -qq -y install --no-install-recommends /root/debs/*.deb >/dev/null")
+            check_installed(tree)
+            trees.chroot(tree, "apt-get", "-qq", "-y", "purge", *NAMES, stdout=subprocess.DEVNULL)
+            trees.chroot(tree, "apt-get", "-qq", "-y", "purge", *sorted(installed(tree) - depends), stdout=subprocess.DEVNULL)
+            left = sorted(files(tree) - before)
+            # models that people put there stay, and so do the folders for them and the user, as Debian's policy has it
+            left = [line for line in left if not line.startswith(("var/lib/sdd", "tmp"))]
+            assert not left, left
+            gone = sorted(before - files(tree))
+            assert not gone, gone
+    finally:
+        shutil.rmtree(debs)
+    print("built, checked, installed, tried and purged:", " ".join(NAMES))
+
+
+def installed(tree):
+    listed = subprocess.run(["chroot", tree, "dpkg-query", "-W", "-f", "${Package}:${Architecture}\n"], text=True, capture_output=True, check=True)
+    return set(listed.stdout.split())
+
+
+if __name__ == "__main__":
+    main()

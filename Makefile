@@ -4,7 +4,8 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check check-editors check-fullsize bench storm install install-user screenshots clean
+.PHONY: all build deps deps-check demo check check-editors check-fullsize check-system packages bench storm install \
+	install-user screenshots clean
 
 all: build
 
@@ -29,6 +30,15 @@ check: deps-check
 # the plug-ins in the real GIMP and Krita; a part of `make check`
 check-editors: deps-check
 	@/usr/bin/python3 tests/check.py editors
+
+# the units in a booted Debian, and the packages in clean ones; a part of `make check`; needs root
+check-system: deps-check
+	@/usr/bin/python3 tests/check.py system
+
+# .deb files into build-packages/
+packages:
+	@packaging/deps/install.sh build packages
+	@packaging/make-packages.sh build-packages
 
 # the U-Net of Stable Diffusion 1.5 at real size: some minutes, 6 GB of memory, 2 GB in $TMPDIR or /var/tmp
 check-fullsize: deps-check build

@@ -3,7 +3,7 @@
 
 A stage is one build directory with one set of meson options and the suites to run in it: the plain build with warnings
 as errors, the same built by clang (its warnings only, so nothing is optimised or run), the engine-free parts under
-ASan+UBSan and TSan, and sdd with its worker as a thread under TSan. Counts come from meson's own test log, so a test that does not start is a failure.
+ASan+UBSan and TSan, a booted Debian and the packages (tests/system), and sdd with its worker as a thread under TSan. Counts come from meson's own test log, so a test that does not start is a failure.
 """
 import json
 import os
@@ -23,12 +23,15 @@ STAGES = [
     # name, build folder, meson options, suites (empty = all, None = build only), time factor
     ("plain", "build-check", ["-Dwerror=true"], [], 4),
     ("editors", "build-check", ["-Dwerror=true", "-Dgimp2=enabled"], ["editors"], 4),
+    ("system", "build-check", ["-Dwerror=true"], ["system"], 4),
     ("clang", "build-clang", ["-Dwerror=true", "-Doptimization=0"], None, 1),
     ("asan+ubsan", "build-asan",
      ["-Dengine=false", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "fuzz", "integration"], 10),
     ("tsan", "build-tsan", ["-Dengine=false", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit"], 10),
     ("threads", "build-threads", ["-Db_sanitize=thread", "-Db_lundef=false"], ["threads"], 10),
 ]
+# suites that run in a stage that names them only, and there with what they have that is slow
+OWN_STAGE = {"editors", "system", "threads"}
 # build no more than what runs; the default is everything
 TARGETS = {"threads": ["tests/integration/sdd-in-process", "tests/integration/storm", "client/sdctl/sdctl", "daemon/sdd",
                        "daemon/sdd-worker"]}
@@ -77,14 +80,13 @@ def stage(name, folder, options, suites, factor):
         return 1, []
     log = ROOT / folder / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
-    command = [MESON, "test", "-C", folder, "--no-rebuild", "--no-suite", "storm", "--no-suite", "slow", "--num-processes", "2",
-               "--timeout-multiplier", str(factor)]
-    if "editors" not in suites:
-        command += ["--no-suite", "editors"]
+    command = [MESON, "test", "-C", folder, "--no-rebuild", "--num-processes", "2", "--timeout-multiplier", str(factor)]
     for suite in suites:
         command += ["--suite", suite]
-    if "threads" not in suites:
-        command += ["--no-suite", "threads"]
+    for suite in {"storm", *OWN_STAGE} - set(suites):
+        command += ["--no-suite", suite]
+    if not OWN_STAGE & set(suites):
+        command += ["--no-suite", "slow"]
     run(command, env={**os.environ, **SANITIZER_ENV})
     passed, failed = read_log(folder)
     if passed + len(failed) == 0:

@@ -10,7 +10,7 @@ import sys
 
 import trees
 
-NAMES = ["libsdclient-dev", "libsdclient1", "sdctl", "sdd"]
+NAMES = ["gimp-sdd", "krita-sdd", "libsdclient-dev", "libsdclient1", "sdctl", "sdd"]
 # what a system writes for itself while packages come and go
 TRACES = re.compile(r"/(var/(cache|lib/(apt|dpkg|systemd/deb-systemd|pam|ucf)|log)|run|tmp|root|dev|proc|sys)(/|$)"
                     r"|/etc/(ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|\.pwd\.lock|subuid-?|subgid-?|mailcap|machine-id)$")

@@ -75,10 +75,25 @@ void sdd_model_facts_read_settings(int dir_fd, const char *name, struct sdd_mode
 	text_of(defaults, "inpaint", ret_facts->inpaint, sizeof(ret_facts->inpaint));
 }
 
-void sdd_model_facts_read(int dir_fd, struct sdd_model_facts *ret_facts)
+/* Of latents, as the engine counts them: four of FLUX's are packed into a token. */
+static int channels_of(int dir_fd)
 {
 	SDD_CLEANUP(json_decrefp) json_t *unet = read_object(dir_fd, "unet/config.json");
+	SDD_CLEANUP(json_decrefp) json_t *transformer = NULL;
+	const char *class_name;
+	int channels;
 
+	if (unet)
+		return int_of(unet, "in_channels", CHANNELS_MAX);
+	transformer = read_object(dir_fd, "transformer/config.json");
+	channels = int_of(transformer, "in_channels", CHANNELS_MAX);
+	class_name = json_string_value(json_object_get(transformer, "_class_name"));
+	return class_name && strcmp(class_name, "FluxTransformer2DModel") == 0 ? channels / 4
+									       : channels;
+}
+
+void sdd_model_facts_read(int dir_fd, struct sdd_model_facts *ret_facts)
+{
 	sdd_model_facts_read_settings(dir_fd, "sdd.json", ret_facts);
-	ret_facts->in_channels = int_of(unet, "in_channels", CHANNELS_MAX);
+	ret_facts->in_channels = channels_of(dir_fd);
 }

@@ -15,8 +15,8 @@ struct sdd_model_facts {
 	double default_guidance;	   /* negative = not known */
 	char sampler[48];		   /* "" = not known */
 	char inpaint[SDD_MODEL_NAME_SIZE]; /* the model for inpaint and outpaint jobs, or "" */
-	/* unet/config.json */
-	int in_channels; /* 0 = not known; 9 = trained to repaint selections */
+	/* unet/config.json or transformer/config.json */
+	int in_channels; /* 0 = not known; 9 or 96 = trained to repaint selections */
 };
 
 /* All but in_channels, from the settings file of that name in the folder dir_fd. */

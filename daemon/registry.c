@@ -17,10 +17,15 @@
 
 enum {
 	NAME_MAX_BYTES = 127,
-	FOLDERS_MAX = 64,     /* component folders looked into for the size of a model */
-	ENTRIES_MAX = 4096,   /* entries looked at in one folder */
-	INPAINT_CHANNELS = 9, /* noisy latents, mask, and the latents of what stays */
+	FOLDERS_MAX = 64,   /* component folders looked into for the size of a model */
+	ENTRIES_MAX = 4096, /* entries looked at in one folder */
 };
+
+/* Noisy latents, mask, and the latents of what stays: 4 + 1 + 4 of SD, 16 + 64 + 16 of FLUX fill. */
+static bool fills(const struct sdd_model *model)
+{
+	return model->facts.in_channels == 9 || model->facts.in_channels == 96;
+}
 
 static void closedirp(DIR **dir)
 {
@@ -253,7 +258,7 @@ static struct sdd_model *default_model(struct sdd_registry *registry)
 	if (registry->default_name)
 		return find(registry, registry->default_name);
 	sdd_list_for_each (model, &registry->models, link)
-		if (model->facts.in_channels != INPAINT_CHANNELS)
+		if (!fills(model))
 			return model;
 	return sdd_list_first(&registry->models, struct sdd_model, link);
 }

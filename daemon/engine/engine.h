@@ -162,6 +162,9 @@ struct sde_layer {
 	uint64_t seed;
 };
 
+#define SDE_WARNINGS_MAX 8
+#define SDE_WARNING_SIZE 200
+
 struct sde_result {
 	struct sde_layer *layers; /* count */
 	int count;
@@ -173,6 +176,9 @@ struct sde_result {
 	int steps;		     /* effective */
 	double guidance_scale;	     /* effective */
 	uint64_t stage_us[SDE_STAGE_COUNT];
+	/* What was done as asked and will hardly be what was meant: sentences. */
+	char warnings[SDE_WARNINGS_MAX][SDE_WARNING_SIZE];
+	int n_warnings;
 };
 
 /* Run one job. 0, -ECANCELED, -EINTR (it yielded), -EINVAL (the message names the field), -ENOMEM, ... ; *ret_result untouched on failure. */

@@ -12,6 +12,7 @@ static const struct sde_family sd1 = {
 	.name = "sd1",
 	.steps = 20,
 	.guidance_scale = 7.5,
+	.guidance_most = 20,
 	.sampler = SAMPLER,
 	.native_size = 512,
 };
@@ -20,6 +21,7 @@ static const struct sde_family sd2 = {
 	.name = "sd2",
 	.steps = 20,
 	.guidance_scale = 7.5,
+	.guidance_most = 20,
 	.sampler = SAMPLER,
 	.native_size = 512,
 };
@@ -29,6 +31,7 @@ static const struct sde_family lcm = {
 	.distilled = true,
 	.steps = 4,
 	.guidance_scale = 8.5,
+	.guidance_most = 20,
 	.sampler = "LCM",
 	.native_size = 512,
 };
@@ -39,6 +42,7 @@ static const struct sde_family sdxl = {
 	.pooled = SDE_POOLED_LAST,
 	.steps = 20,
 	.guidance_scale = 5.0,
+	.guidance_most = 10,
 	.sampler = SAMPLER,
 	.native_size = 1024,
 };
@@ -49,6 +53,7 @@ static const struct sde_family sdxl_refiner = {
 	.pooled = SDE_POOLED_LAST,
 	.steps = 20,
 	.guidance_scale = 5.0,
+	.guidance_most = 10,
 	.sampler = SAMPLER,
 	.native_size = 1024,
 };
@@ -63,6 +68,7 @@ static const struct sde_family sd3 = {
 	SD3_ROW,
 	.steps = 28,
 	.guidance_scale = 7.0,
+	.guidance_most = 10,
 };
 
 static const struct sde_family sd35 = {
@@ -70,6 +76,7 @@ static const struct sde_family sd35 = {
 	SD3_ROW,
 	.steps = 28,
 	.guidance_scale = 4.5,
+	.guidance_most = 10,
 };
 
 #define FLUX_ROW                                                                                   \
@@ -83,6 +90,7 @@ static const struct sde_family flux = {
 	.t5_tokens = 512,
 	.steps = 28,
 	.guidance_scale = 3.5,
+	.guidance_most = 10,
 };
 
 static const struct sde_family flux_schnell = {
@@ -99,6 +107,7 @@ static const struct sde_family flux_fill = {
 	.t5_tokens = 512,
 	.steps = 28,
 	.guidance_scale = 30.0,
+	.guidance_most = 60,
 };
 
 static const struct sde_family *unet_family(const struct sde_unet_config *unet, bool refiner)

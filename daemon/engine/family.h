@@ -32,7 +32,8 @@ struct sde_family {
 	int steps; /* the defaults */
 	double guidance_scale;
 	const char *sampler;
-	int native_size; /* pixels a side, for configurations that do not say */
+	double guidance_most; /* above it pictures burn out; 0: the network knows no guidance */
+	int native_size;      /* pixels a side, for configurations that do not say */
 };
 
 /* refiner: an SDXL model without the first text encoder that is told an aesthetic score. Never NULL. */

@@ -12,6 +12,8 @@
 #include "daemon/engine/rng.h"
 #include "daemon/engine/scheduler.h"
 
+struct sde_text;
+
 struct sde_job_run {
 	struct sde_model *model;
 	const struct sde_job *job;
@@ -51,6 +53,9 @@ int sde_job_guides(struct sde_job_run *run, const struct sde_rect *context, int 
 
 /* Fill prompt_embeds, pooled, tokens and the result's counts. */
 int sde_job_encode_prompts(struct sde_job_run *run);
+/* job-warnings.c: note what is off the model's range, and what of a prompt is not read. */
+void sde_job_warn(struct sde_job_run *run);
+void sde_job_warn_of_prompt(struct sde_job_run *run, const char *name, const struct sde_text *text);
 /* txt2img: a new layer. */
 int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer);
 /* A planned part of canvas repainted: a new layer. */

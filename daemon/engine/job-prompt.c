@@ -76,6 +76,9 @@ int sde_job_encode_prompts(struct sde_job_run *run)
 		run->result.negative_tokens = tokens_of(run->model, &texts[NEGATIVE]);
 		run->result.prompt_tokens = tokens_of(run->model, &texts[POSITIVE]);
 		run->result.chunks = (int)texts[POSITIVE].clip[0].count;
+		sde_job_warn_of_prompt(run, "prompt", &texts[POSITIVE]);
+		if (first == NEGATIVE)
+			sde_job_warn_of_prompt(run, "negative_prompt", &texts[NEGATIVE]);
 	}
 	for (int i = 0; i < PROMPTS; i++)
 		sde_text_clear(&texts[i]);

@@ -246,6 +246,7 @@ static int prepare(struct sde_job_run *run)
 	if (!run->result.layers)
 		return sde_error_set(run->error, -ENOMEM, "no memory for a result");
 	run->result.count = job->count;
+	sde_job_warn(run);
 	r = sde_job_adapt(run);
 	return r < 0 ? r : sde_job_encode_prompts(run);
 }

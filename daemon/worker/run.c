@@ -334,6 +334,12 @@ static void write_facts(struct run *run, const struct sde_result *result, struct
 	sdp_writer_int(writer, "chunks", result->chunks);
 	sdp_writer_int(writer, "work_width", result->work_width);
 	sdp_writer_int(writer, "work_height", result->work_height);
+	if (result->n_warnings > 0) {
+		sdp_writer_list_begin(writer, "warnings");
+		for (int i = 0; i < result->n_warnings; i++)
+			sdp_writer_string(writer, NULL, result->warnings[i]);
+		sdp_writer_end(writer);
+	}
 	sdp_writer_map_begin(writer, "timings");
 	sdp_writer_uint(writer, "encode_ms", result->stage_us[SDE_STAGE_ENCODE] / 1000);
 	sdp_writer_uint(writer, "steps_ms", result->stage_us[SDE_STAGE_STEPS] / 1000);

@@ -243,6 +243,8 @@ static void test_t5_reads_prompts(void **state)
 	plain.prompt = text;
 	run(model, &plain, &result);
 	assert_true(result.prompt_tokens > 256);
+	assert_int_equal(result.n_warnings, 1);
+	assert_non_null(strstr(result.warnings[0], "tokens of prompt fell out: T5 reads 255"));
 	sde_result_clear(&result);
 	sde_model_unref(model);
 }
@@ -335,6 +337,43 @@ static void test_parts_that_may_be_missing(void **state)
 	assert_true(load_without(f, "sd3", "text_encoder_3", true, &model, &error) < 0);
 }
 
+static void test_warnings(void **state)
+{
+	static const struct {
+		const char *folder, *negative;
+		double guidance_scale;
+		int side, count;
+		const char *words;
+	} cases[] = {
+		{"sd3", NULL, -1, 0, 0, ""},
+		{"sd3", "blurry", 4, 128, 0, ""},
+		{"sd3", NULL, 12, 0, 1, "guidance_scale 12 is high"},
+		{"sd3", "blurry", 1, 0, 1, "negative_prompt is not heard at guidance_scale 1"},
+		{"sd3", NULL, -1, 48, 1, "48 x 48 is much less than the 128 x 128"},
+		{"sd35", NULL, -1, 192, 1, "192 x 192 is much more than the 128 x 128"},
+		{"flux_schnell", "blurry", 5, 0, 1, "hears no negative_prompt"},
+		{"flux_fill", NULL, 30, 0, 0, ""},
+	};
+	const struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sde_model *model = load(f, cases[i].folder);
+		struct sde_job job = job_of(f, SDE_TXT2IMG);
+		struct sde_result result;
+
+		job.steps = 1;
+		job.negative_prompt = cases[i].negative;
+		job.guidance_scale = cases[i].guidance_scale;
+		job.width = job.height = cases[i].side;
+		run(model, &job, &result);
+		assert_int_equal(result.n_warnings, cases[i].count);
+		if (!strstr(result.warnings[0], cases[i].words))
+			fail_msg("'%s' does not say '%s'", result.warnings[0], cases[i].words);
+		sde_result_clear(&result);
+		sde_model_unref(model);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,6 +382,7 @@ int main(void)
 		cmocka_unit_test(test_fill_looks_at_the_surroundings),
 		cmocka_unit_test(test_t5_reads_prompts),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_parts_that_may_be_missing),
 	};
 

@@ -142,6 +142,15 @@ static void test_facts_come_from_small_files(void **state)
 	assert_true(model->facts.default_guidance == 3.5);
 	assert_string_equal(model->facts.sampler, "Euler");
 	assert_string_equal(model->facts.inpaint, "");
+	put(fixture, "flux/model_index.json", "{}");
+	put(fixture, "flux/transformer/config.json",
+	    "{\"_class_name\": \"FluxTransformer2DModel\", \"in_channels\": 384}");
+	model = sdd_registry_find(&fixture->registry, "flux");
+	assert_non_null(model);
+	assert_int_equal(model->facts.in_channels, 96);
+	/* the default is a model that makes whole pictures, which flux, first by name, does not */
+	assert_string_equal(sdd_registry_find(&fixture->registry, "")->name, "m");
+	model = sdd_registry_find(&fixture->registry, "m");
 	/* a changed file is noticed as long as nobody has loaded the model */
 	put(fixture, "m/sdd.json", "{\"steps\": 7}");
 	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);

@@ -1,0 +1,136 @@
+/*
+ * SD3 and FLUX through the real sdd and worker: text to image and inpainting by a client that knows nothing of families, and
+ * what the reply says of words that were not heard.
+ */
+#include "tests/integration/harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CANVAS_WIDTH  90
+#define CANVAS_HEIGHT 70
+
+static void add_model(const struct daemon *daemon, const char *name)
+{
+	char from[4096], to[160];
+
+	snprintf(from, sizeof(from), "%s/%s", getenv("SDD_TEST_MODELS"), name);
+	snprintf(to, sizeof(to), "%s/models/%s", daemon->folder, name);
+	assert_int_equal(symlink(from, to), 0);
+}
+
+static sdc_request *request_of(const char *kind, const char *model)
+{
+	sdc_error error = {0};
+	sdc_request *request = sdc_job_request_new(kind, &error);
+
+	assert_non_null(request);
+	assert_int_equal(sdc_request_set_string(request, "model", model, &error), 0);
+	assert_int_equal(sdc_request_set_string(request, "prompt", "a red boat", &error), 0);
+	assert_int_equal(sdc_request_set_int(request, "steps", 2, &error), 0);
+	assert_int_equal(sdc_request_set_uint(request, "seed", 3, &error), 0);
+	return request;
+}
+
+static void set_canvas(sdc_request *request)
+{
+	static uint8_t pixels[CANVAS_HEIGHT][CANVAS_WIDTH][3];
+	const sdc_image image = {.width = CANVAS_WIDTH,
+				 .height = CANVAS_HEIGHT,
+				 .channels = 3,
+				 .type = SDC_U8,
+				 .data = pixels};
+	sdc_error error = {0};
+
+	for (int y = 0; y < CANVAS_HEIGHT; y++)
+		for (int x = 0; x < CANVAS_WIDTH * 3; x++)
+			pixels[y][x / 3][x % 3] = (uint8_t)(x + 2 * y);
+	assert_int_equal(sdc_request_set_image(request, "image", &image, &error), 0);
+	assert_int_equal(sdc_request_set_rect(request, "select", 30, 25, 21, 17, &error), 0);
+}
+
+/* The reply, owned by the caller. */
+static sdc_reply *paint(sdc_client *client, sdc_request *request)
+{
+	sdc_error error = {0};
+	sdc_reply *reply = NULL;
+
+	if (sdc_call(client, request, 120000, &reply, &error) < 0)
+		fail_msg("%s", error.message);
+	sdc_request_free(request);
+	assert_int_equal(sdc_reply_count(reply, "images"), 1);
+	return reply;
+}
+
+static void test_paint_and_fill(void **state)
+{
+	static const struct {
+		const char *model;
+		int64_t side;
+	} models[] = {{"sd3", 128}, {"flux_schnell", 64}, {"flux_fill", 64}};
+	struct daemon daemon;
+	sdc_client *client;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
+		sdc_request *request = request_of("inpaint", models[i].model);
+		int64_t width = 0;
+		sdc_image image;
+		sdc_error error;
+		sdc_reply *reply;
+
+		add_model(&daemon, models[i].model);
+		set_canvas(request);
+		reply = paint(client, request);
+		assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
+		assert_int_equal(image.channels, 4);
+		sdc_reply_free(reply);
+		reply = paint(client, request_of("txt2img", models[i].model));
+		assert_int_equal(sdc_reply_int(reply, "work_width", &width), 0);
+		assert_int_equal(width, models[i].side);
+		assert_int_equal(sdc_reply_count(reply, "warnings"), 0);
+		sdc_reply_free(reply);
+	}
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_reply_says_what_was_not_heard(void **state)
+{
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_request *request;
+	sdc_reply *reply;
+	sdc_error error = {0};
+	const char *text = "";
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	add_model(&daemon, "flux_schnell");
+	client = daemon_connect(&daemon);
+	request = request_of("txt2img", "flux_schnell");
+	assert_int_equal(sdc_request_set_string(request, "negative_prompt", "blurry", &error), 0);
+	reply = paint(client, request);
+	assert_int_equal(sdc_reply_count(reply, "warnings"), 1);
+	assert_int_equal(sdc_reply_string(reply, "warnings.0", &text), 0);
+	assert_non_null(strstr(text, "negative_prompt"));
+	sdc_reply_free(reply);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_paint_and_fill),
+		cmocka_unit_test(test_reply_says_what_was_not_heard),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

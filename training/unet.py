@@ -159,7 +159,7 @@ class Trainer:
             start = time.monotonic()
             errors.append(self.learn(*batches.draw(self.options.batch)))
             self.seconds += time.monotonic() - start
-            if self.step % 100 == 0:
+            if self.step % 200 == 0:
                 log.write(step=self.step, samples=self.step * self.options.batch,
                           minutes=round(self.seconds / 60, 2), scenes=len(batches.notes),
                           rate=round(self.step * self.options.batch / self.seconds, 1),
@@ -175,8 +175,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--channels", type=int, choices=(4, 9), default=9)
     parser.add_argument("--minutes", type=float, default=50)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)

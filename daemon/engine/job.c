@@ -15,10 +15,11 @@
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 
-#define STEPS_MAX    1000
-#define GUIDANCE_MAX 100.0
-#define COUNT_MAX    16
-#define SIDE_MAX     4096 /* txt2img */
+#define TRANSITIONS_PER_SIDE 16 /* 32 pixels of 512 */
+#define STEPS_MAX	     1000
+#define GUIDANCE_MAX	     100.0
+#define COUNT_MAX	     16
+#define SIDE_MAX	     4096 /* txt2img */
 
 static uint64_t now_us(void)
 {
@@ -84,11 +85,18 @@ static int check(const struct sde_job_run *run)
 	return 0;
 }
 
-static struct sde_inpaint_options options_of(const struct sde_job *job)
+/*
+ * The least width of a transition suits models of 512 pixels and more; one of 128 would spend a quarter of its side on it.
+ */
+static struct sde_inpaint_options options_of(const struct sde_job_run *run)
 {
+	const uint32_t native = (uint32_t)run->model->info.native_size;
+	const struct sde_job *job = run->job;
 	struct sde_inpaint_options options;
 
 	sde_inpaint_options_init(&options);
+	if (options.min_transition > native / TRANSITIONS_PER_SIDE)
+		options.min_transition = native / TRANSITIONS_PER_SIDE;
 	options.strength = job->strength;
 	if (job->feather >= 0)
 		options.feather = job->feather;
@@ -119,7 +127,7 @@ static int plan_repaint(const struct sde_job_run *run, struct sde_inpaint_plan *
 {
 	const struct sde_job *job = run->job;
 	const struct sde_model_range range = range_of(run->model);
-	struct sde_inpaint_options options = options_of(job);
+	struct sde_inpaint_options options = options_of(run);
 	struct sde_selection selection = {.mask = job->mask};
 
 	selection.rect = (struct sde_rect){job->select_x, job->select_y, job->select_width,
@@ -184,7 +192,7 @@ static int outpaint_pictures(struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
 	const struct sde_model_range range = range_of(run->model);
-	struct sde_inpaint_options options = options_of(job);
+	struct sde_inpaint_options options = options_of(run);
 	struct sde_outpaint_options grow = {0};
 	struct sde_outpaint outpaint;
 	int r;

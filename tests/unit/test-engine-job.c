@@ -169,6 +169,25 @@ static void test_selection_is_opaque_and_strength_0_changes_nothing(void **state
 	sde_result_clear(&result);
 }
 
+/* 32 pixels of transition are for models of 512; with them the layer would be 96 pixels wide, not 32. */
+static void test_transition_suits_the_model(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_job job = job_of(f, SDE_INPAINT);
+	struct sde_result result;
+	struct sde_error error = {0};
+	struct sde_image canvas;
+
+	assert_int_equal(sde_model_info(f->model)->native_size, 64);
+	assert_int_equal(sde_image_new(160, 160, 3, SDE_PIXEL_U8, &canvas, &error), 0);
+	job.image = &canvas;
+	job.select_x = job.select_y = 70;
+	run(f->model, &job, &result);
+	assert_int_equal(result.layers[0].image.width, 32);
+	sde_result_clear(&result);
+	sde_image_clear(&canvas);
+}
+
 /* SDXL was trained with zeros in place of an absent negative prompt, which an empty one is not. */
 static void test_sdxl(void **state)
 {
@@ -411,6 +430,7 @@ int main(void)
 		cmocka_unit_test(test_picture_i_has_seed_plus_i),
 		cmocka_unit_test(test_every_kind_on_both_unets),
 		cmocka_unit_test(test_selection_is_opaque_and_strength_0_changes_nothing),
+		cmocka_unit_test(test_transition_suits_the_model),
 		cmocka_unit_test(test_sdxl),
 		cmocka_unit_test(test_cancel_stops_behind_the_step),
 		cmocka_unit_test(test_previews_show_what_will_be),

@@ -49,7 +49,7 @@ captions never use are spelled out by the vocabulary and mean nothing.
 ## How they were made
 
 By `training/`, from scenes that a program paints together with their captions and holes; no picture, text or weight from
-elsewhere went in, not even for the perceptual loss, whose net is a classifier trained on the same scenes.
+elsewhere went in.
 
 | stage | steps | samples | samples/s | minutes | last logged |
 |---|---|---|---|---|---|
@@ -120,8 +120,9 @@ def write(models, evaluation):
             sheet.convert("RGB").save(models / "sheets" / f"{name}.jpg", quality=88)
     logs = {"4 channels": entries("unet4"), "9 channels": entries("unet9")}
     plot(logs).save(models / "sheets" / "error.png", optimize=True)
-    rows = [stage("perceptual net", entries("perceptual")), stage("autoencoder", entries("vae")),
-            *(stage(f"U-Net, {name}", log) for name, log in logs.items())]
+    stages = {"autoencoder": entries("vae"), "its decoder alone": entries("decoder"),
+              **{f"U-Net, {name}": log for name, log in logs.items()}}
+    rows = [stage(name, log) for name, log in stages.items() if log]
     used = defaults(models / export.FOLDERS[4])
     (models / "README.md").write_text(CARD.format(
         million=parameters(models) / 1e6, bytes=export.size(models) / 1e6,

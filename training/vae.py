@@ -88,7 +88,8 @@ def train(options):
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
     vae = build()
-    checkpoint, seconds, step = state.path("decoder.pt" if options.decoder else "vae.pt"), 0.0, 0
+    name = "decoder" if options.decoder else "vae"
+    checkpoint, seconds, step = state.path(f"{name}.pt"), 0.0, 0
     if options.decoder:
         vae.load_state_dict(torch.load(state.path("vae.pt"))["model"])
         vae.encoder.requires_grad_(False)
@@ -100,7 +101,7 @@ def train(options):
         vae.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
         seconds, step = kept["seconds"], kept["step"]
-    log = state.Log("vae.log")
+    log = state.Log(f"{name}.log")
     pixels = np.concatenate([render.load(k)[0] for k in render.shards()[:8]])
     rng = np.random.default_rng(step)
     last_save = 0

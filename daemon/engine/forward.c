@@ -69,10 +69,7 @@ static float *look_up(const struct sde_clip *clip, const struct sde_clip_added *
 			memcpy(rows + i * width, added->rows + (size_t)beyond * width,
 			       width * sizeof(float));
 		else
-			sdk_widen(table->type,
-				  (const char *)table->data +
-					  (size_t)id * width * sdk_type_size(table->type),
-				  rows + i * width, width);
+			sdk_tensor_row(table, (size_t)id, rows + i * width);
 	}
 	return rows;
 }

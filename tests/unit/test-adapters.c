@@ -17,6 +17,7 @@
 
 #include "daemon/engine/adapters/adapted.h"
 #include "daemon/engine/adapters/words.h"
+#include "daemon/engine/forward.h"
 #include "daemon/engine/model.h"
 #include "tests/unit/model-files.h"
 
@@ -263,6 +264,35 @@ static void test_finding_by_name(void **state)
 	assert_non_null(strstr(error.message, "sdxl_clip_l_g"));
 }
 
+/* A text encoder whose table is stored in some form gives the same with learnt words beside it as without. */
+static void test_words_beside_any_table(void **state)
+{
+	static const struct sde_clip_wanted last = {1, true};
+	struct sde_clip clip = model->towers[0].clip;
+	const size_t width = (size_t)clip.config.hidden_size, n = SDE_PROMPT_LENGTH * width;
+	float *plain = calloc(n, sizeof(float)), *beside = calloc(n, sizeof(float));
+	float *row = calloc(width, sizeof(float));
+	const struct sde_clip_added added = {row, 1};
+	int32_t ids[SDE_PROMPT_LENGTH];
+	struct sde_error error = {0};
+
+	assert_true(plain && beside && row);
+	clip.token_embedding.weight.scale = 2;
+	for (int i = 0; i < SDE_PROMPT_LENGTH; i++)
+		ids[i] = i * 13 % clip.config.vocab_size;
+	assert_int_equal(sde_clip_forward(model->runner, &clip, ids, NULL, 1, SDE_PROMPT_LENGTH,
+					  &last, 1, &plain, &error),
+			 0);
+	assert_int_equal(sde_clip_forward(model->runner, &clip, ids, &added, 1, SDE_PROMPT_LENGTH,
+					  &last, 1, &beside, &error),
+			 0);
+	assert_memory_equal(plain, beside, n * sizeof(float));
+	sde_runner_forget(model->runner, &clip);
+	free(plain);
+	free(beside);
+	free(row);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -274,6 +304,7 @@ int main(void)
 		cmocka_unit_test(test_embeddings_that_do_not_fit),
 		cmocka_unit_test(test_embeddings_in_prompts),
 		cmocka_unit_test(test_finding_by_name),
+		cmocka_unit_test(test_words_beside_any_table),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import trees
 
-NAMES = ["gimp-sdd", "krita-sdd", "libsdclient-dev", "libsdclient1", "sdctl", "sdd"]
+# with their editors a plug-in's package brings a thousand others: apt says that they can be had, and only ours is unpacked
+PLUG_INS = ["gimp-sdd", "krita-sdd"]
+NAMES = ["libsdclient-dev", "libsdclient1", "sdctl", "sdd"]
 # what a system writes for itself while packages come and go
 TRACES = re.compile(r"/(var/(cache|lib/(apt|dpkg|systemd/deb-systemd|pam|ucf)|log)|run|tmp|root|dev|proc|sys)(/|$)"
                     r"|/etc/(ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|\.pwd\.lock|subuid-?|subgid-?|mailcap|machine-id)$")
@@ -22,9 +25,8 @@ def build_dependencies(root):
     return [re.sub(r"\s*\(.*\)", "", name.strip()).replace("debhelper-compat", "debhelper") for name in names.split(",")]
 
 
-def build(root):
-    """Returns a folder with the .deb files."""
-    debs = pathlib.Path(trees.tempfile.mkdtemp(prefix="debs-", dir=trees.CACHE))
+def build(root, debs):
+    """Puts the .deb files into the folder debs."""
     with trees.tree("packages", ["build-essential", "fakeroot", "lintian", *build_dependencies(root)]) as tree:
         source = tree / "root/sdd"
         listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, text=True, capture_output=True, check=True)
@@ -33,11 +35,10 @@ def build(root):
                 (source / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, source / name)
         trees.chroot(tree, "sh", "-c", "cd /root/sdd && packaging/make-packages.sh /root/out >/root/log 2>&1 || { tail -n 60 /root/log; exit 1; }")
-        trees.chroot(tree, "sh", "-c", "lintian --allow-root --fail-on error,warning,info --no-tag-display-limit /root/out/*.changes")
+        trees.chroot(tree, "sh", "-c", "lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 /root/out/*.changes")
         for deb in (tree / "root/out").glob("*.deb"):
             if "-dbgsym" not in deb.name:
                 shutil.copy(deb, debs)
-    return debs
 
 
 def files(tree):
@@ -68,35 +69,46 @@ def check_installed(tree):
                                     "sdctl --socket /tmp/s api >/dev/null")
 
 
-def main():
-    root = pathlib.Path(sys.argv[1])
-    trees.need_root()
-    debs = build(root)
-    try:
-        built = sorted(deb.name.split("_")[0] for deb in debs.glob("*.deb"))
-        assert built == NAMES, built
-        with trees.tree() as tree:
-            shutil.copytree(debs, tree / "root/debs")
-            trees.apt_install(tree, "libpam-systemd", "systemd")
-            before, depends = files(tree), installed(tree)
-            trees.chroot(tree, "sh", "-c", "apt-get -qq -y install --no-install-recommends /root/debs/*.deb >/dev/null")
-            check_installed(tree)
-            trees.chroot(tree, "apt-get", "-qq", "-y", "purge", *NAMES, stdout=subprocess.DEVNULL)
-            trees.chroot(tree, "apt-get", "-qq", "-y", "purge", *sorted(installed(tree) - depends), stdout=subprocess.DEVNULL)
-            left = sorted(files(tree) - before)
-            # models that people put there stay, and so do the folders for them and the user, as Debian's policy has it
-            left = [line for line in left if not line.startswith(("var/lib/sdd", "tmp"))]
-            assert not left, left
-            gone = sorted(before - files(tree))
-            assert not gone, gone
-    finally:
-        shutil.rmtree(debs)
-    print("built, checked, installed, tried and purged:", " ".join(NAMES))
+def debs_of(debs, names):
+    return [f"/root/debs/{deb.name}" for deb in debs.glob("*.deb") if deb.name.split("_")[0] in names]
+
+
+def install_try_purge(debs):
+    with trees.tree() as tree:
+        shutil.copytree(debs, tree / "root/debs")
+        trees.apt_install(tree, "libpam-systemd", "systemd")
+        before, others = files(tree), installed(tree)
+        trees.apt_install(tree, *debs_of(debs, NAMES))
+        check_installed(tree)
+        trees.apt_install(tree, "--simulate", *debs_of(debs, PLUG_INS))
+        trees.chroot(tree, "dpkg", "--force-depends", "--install", *debs_of(debs, PLUG_INS), stdout=subprocess.DEVNULL)
+        assert (tree / "usr/lib/gimp/2.0/plug-ins/sdd-gimp2/sdd-gimp2").is_file()
+        assert (tree / "usr/share/krita/pykrita/sdd.desktop").is_file() and list(tree.glob("usr/lib/*/sdd/libsdplugin.so"))
+        trees.chroot(tree, "dpkg", "--purge", *PLUG_INS, stdout=subprocess.DEVNULL)
+        trees.chroot(tree, "apt-get", "-qq", "-y", "purge", *NAMES, stdout=subprocess.DEVNULL)
+        trees.chroot(tree, "apt-get", "-qq", "-y", "purge", *sorted(installed(tree) - others), stdout=subprocess.DEVNULL)
+        after = files(tree)
+        # models that people put there stay, and so do the folders for them and the user, as Debian's policy has it
+        left = sorted(line for line in after - before if not line.startswith(("var/lib/sdd", "tmp")))
+        assert not left, left
+        assert before <= after, sorted(before - after)
 
 
 def installed(tree):
     listed = subprocess.run(["chroot", tree, "dpkg-query", "-W", "-f", "${Package}:${Architecture}\n"], text=True, capture_output=True, check=True)
     return set(listed.stdout.split())
+
+
+def main():
+    trees.need_root()
+    trees.CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="debs-", dir=trees.CACHE) as folder:
+        debs = pathlib.Path(folder)
+        build(pathlib.Path(sys.argv[1]), debs)
+        built = sorted(deb.name.split("_")[0] for deb in debs.glob("*.deb"))
+        assert built == sorted(NAMES + PLUG_INS), built
+        install_try_purge(debs)
+    print("built, checked, installed, tried and purged:", " ".join(NAMES + PLUG_INS))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,15 @@ def live(document):
     first, before = shown(), layers(document)
     background.setPixelData(QByteArray(b"\x10\x20\xf0\xff" * 40 * 40), 10, 10, 40, 40)
     document.refreshProjection()
-    yield from until(lambda: shown() != first, "a stroke changes nothing")
+    try:
+        yield from until(lambda: shown() != first, "a stroke changes nothing")
+    except AssertionError as failure:
+        from sdd.docker import DOCKERS
+        now = DOCKERS[0].live
+        shoot("krita-failed")
+        raise AssertionError(f"{failure}: {now.n_results} results, runner {now.runner}, dirty {now.dirty}, current layer "
+                             f"{document.activeNode().name()}, on {now.box.isChecked()}, layers {layers(document)}, "
+                             f"“{widget('sdd_message').text()}”") from failure
     widget("sdd_live").setChecked(False)
     shoot("krita-live")
     return [] if layers(document) == before else [f"{before} became {layers(document)}"]
@@ -153,6 +161,8 @@ def drive():
     Krita.instance().activeWindow().qwindow().showMaximized()
     yield from pause(1)
     for name, test in TESTS:
+        if os.environ.get("SDD_TEST_ONLY", name) != name:
+            continue
         print("driving:", name, found[-1:], flush=True)
         try:
             problems = yield from test(document)

@@ -22,6 +22,17 @@ def swap_red_and_blue(pixels, kind):
     return pixels
 
 
+def find_node(document, unique_id):
+    """A document's node by its id, None when it is gone. (Krita 5.1's own nodeByUniqueID gives an object that is no Node.)"""
+    nodes = [document.rootNode()]
+    while nodes:
+        node = nodes.pop()
+        if node.uniqueId() == unique_id:
+            return node
+        nodes += node.childNodes()
+    return None
+
+
 class DocumentHost:
     """repeated: a layer to make again, which is not seen while the canvas is read."""
 
@@ -87,7 +98,7 @@ class DocumentHost:
             copy = document.clone()
             copy.setBatchmode(True)
             if self.repeated:
-                hidden = copy.nodeByUniqueID(self.repeated.uniqueId())
+                hidden = find_node(copy, self.repeated.uniqueId())
                 if hidden:
                     hidden.setVisible(False)
             copy.setColorSpace("RGBA", DEPTHS[kind], SRGB)

@@ -7,7 +7,7 @@ import zlib
 from PyQt5.QtCore import QTimer
 from PyQt5.QtWidgets import QCheckBox
 
-from .host import DocumentHost, active_document
+from .host import DocumentHost, active_document, find_node
 from .library import CANCELLED, Failure, Settings, _
 
 LOOK_MS = 250
@@ -26,7 +26,7 @@ class LiveHost(DocumentHost):
         layer, preview = results[0].layers[0], self.repeated
         fresh = self.new_layer(layer, 0, 0)
         width, height = self.document.width(), self.document.height()
-        if preview is None or self.document.nodeByUniqueID(preview.uniqueId()) is None:
+        if preview is None or find_node(self.document, preview.uniqueId()) is None:
             fresh.setName(NAME)
             self.document.rootNode().addChildNode(fresh, None)
             self.result = fresh
@@ -70,7 +70,7 @@ class Live:
         node = document and document.activeNode()
         if node and self.preview and node.uniqueId() == self.preview.uniqueId():
             # Krita makes a new layer the current one: back to the one that is painted on
-            node = self.painted and document.nodeByUniqueID(self.painted.uniqueId())
+            node = self.painted and find_node(document, self.painted.uniqueId())
             if node:
                 document.setActiveNode(node)
         if node is None:

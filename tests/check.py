@@ -97,6 +97,9 @@ def stage(name, folder, options, suites, factor):
 
 def main():
     passed, failed = 0, []
+    unknown = set(sys.argv[1:]) - {e[0] for e in STAGES}
+    if unknown:
+        sys.exit(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(e[0] for e in STAGES)}")
     for entry in (e for e in STAGES if e[0] in sys.argv[1:] or not sys.argv[1:]):
         stage_passed, stage_failed = stage(*entry)
         passed += stage_passed

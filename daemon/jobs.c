@@ -5,6 +5,7 @@
 #include "daemon/budget.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
+#include "daemon/message-ids.h"
 #include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
@@ -259,7 +260,8 @@ void sdd_jobs_expire(struct sdd_server *server)
 	struct sdd_job *oldest;
 
 	while ((oldest = sdd_list_first(&server->kept, struct sdd_job, link))) {
-		const struct sdd_log_about about = {.job = oldest->id};
+		const struct sdd_log_about about = {.job = oldest->id,
+						    .message_id = SDD_MESSAGE_RESULT_DROPPED};
 
 		if (server->kept_bytes <= config->result_bytes && server->n_kept <= SDD_KEPT_MAX &&
 		    oldest->ended_us + config->result_ttl_us > now)

@@ -87,6 +87,8 @@ static void to_journal(int level, const struct sdd_log_about *about, char *messa
 		add_field(&fields, "SDD_WORKER_PID=%d", about->worker_pid);
 	if (about && about->model)
 		add_field(&fields, "SDD_MODEL=%s", about->model);
+	if (about && about->message_id)
+		add_field(&fields, "MESSAGE_ID=%s", about->message_id);
 	fields.vector[fields.n] = (struct iovec){message, strlen(message)};
 	sd_journal_sendv(fields.vector, fields.n + 1);
 }

@@ -1,6 +1,6 @@
 /*
  * The daemon's log: one line an event, quiet when clients behave. Under systemd the lines go to the journal with
- * fields (SDD_JOB=, SDD_CLIENT=, SDD_MODEL=, SDD_WORKER_PID=), elsewhere to stderr with the same facts as text.
+ * fields (SDD_JOB=, SDD_CLIENT=, SDD_MODEL=, SDD_WORKER_PID=, MESSAGE_ID=), elsewhere to stderr with the same facts as text.
  */
 #pragma once
 
@@ -15,6 +15,7 @@ struct sdd_log_about {
 	pid_t peer_pid;
 	pid_t worker_pid;
 	const char *model;
+	const char *message_id; /* of message-ids.h; for the journal only */
 };
 
 /* identifier is "sdd" or "sdd-worker". Decides once where lines go: the journal if stderr is connected to it. */

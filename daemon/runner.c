@@ -5,6 +5,7 @@
 #include "daemon/events.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
+#include "daemon/message-ids.h"
 #include "daemon/residency.h"
 #include "daemon/util/clock.h"
 
@@ -319,6 +320,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 			snprintf(model->error, sizeof(model->error), "%s", error.message);
 			sdd_events_model(server, model, true);
 		}
+		about.message_id = SDD_MESSAGE_MODEL_REFUSED;
 		sdd_log(LOG_WARNING, &about, "model cannot be loaded: %s", error.message);
 		answer_model_requests(server, server->runner.model, false, NULL, &error);
 		if (job)

@@ -5,8 +5,9 @@
 #include "daemon/dispatch.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
-#include "daemon/residency.h"
+#include "daemon/message-ids.h"
 #include "daemon/peer.h"
+#include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 
@@ -155,6 +156,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	}
 	about(session, &whom);
+	whom.message_id = SDD_MESSAGE_CLIENT_CUT_OFF;
 	sdd_log(LOG_NOTICE, &whom, "client cut off: %s", why);
 	sdp_error_set(&error, SDP_CODE_TIMEOUT, "%s", why);
 	if (session->state != SDD_SESSION_REFUSED)
@@ -169,6 +171,7 @@ static void break_off(struct sdd_session *session, const struct sdp_error *error
 	struct sdd_log_about whom;
 
 	about(session, &whom);
+	whom.message_id = SDD_MESSAGE_CLIENT_CUT_OFF;
 	sdd_log(LOG_NOTICE, &whom, "client cut off: %s", error->message);
 	sdd_session_fail(session, 0, error);
 	sdd_session_close(session, error->message);
@@ -245,6 +248,7 @@ static bool admit(struct sdd_session *session, int fd)
 	session->uid = peer.uid;
 	if (!sdd_peer_is_allowed(server->config, fd, &peer)) {
 		about(session, &whom);
+		whom.message_id = SDD_MESSAGE_CLIENT_REFUSED;
 		sdd_log(LOG_NOTICE, &whom,
 			"user %u refused: neither in allow-user nor in a group of allow-group",
 			peer.uid);
@@ -376,6 +380,7 @@ void sdd_session_event(struct sdd_session *session, struct sdp_writer *writer, u
 		return;
 	if (queued_bytes(session) > QUEUE_MAX) {
 		about(session, &whom);
+		whom.message_id = SDD_MESSAGE_CLIENT_CUT_OFF;
 		sdd_log(LOG_NOTICE, &whom, "client cut off: it does not read its events");
 		sdd_session_close(session, "too many events unread");
 		return;

@@ -3,6 +3,7 @@
  */
 #include "daemon/supervisor.h"
 #include "daemon/log.h"
+#include "daemon/message-ids.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/clock.h"
 
@@ -204,7 +205,8 @@ static void worker_gone(struct sdd_supervisor *supervisor, const char *why)
 {
 	const bool was_starting = supervisor->state == SDP_WORKER_STATE_STARTING;
 	const uint64_t lived_us = sdd_now_us() - supervisor->started_us;
-	const struct sdd_log_about about = {.worker_pid = supervisor->pid};
+	const struct sdd_log_about about = {.worker_pid = supervisor->pid,
+					    .message_id = SDD_MESSAGE_WORKER_LOST};
 
 	sdd_log(LOG_WARNING, &about, "worker lost: %s", why);
 	drop_connection(supervisor);

@@ -135,6 +135,9 @@ def lost_worker_is_replaced():
     after = pids()
     assert code == 0, text
     assert after[0] == before[0] and after[1] != before[1], (before, after)
+    sh("journalctl", "--update-catalog")
+    sh("journalctl", "--sync")
+    assert "Subject: The engine process was lost" in sh("journalctl", "-x", "-u", "sdd.service")
 
 
 def memory_kill_leaves_the_daemon():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 MOST = {"system": 0.4, "user": 0.8}  # the figures of sdd(8) and SECURITY.md; 1.0 is the house's limit
 
 
@@ -17,9 +18,17 @@ def analyze(*arguments):
     return done.returncode, done.stdout
 
 
+def message_ids():
+    """Each id of the daemon is explained once in the catalog, and nothing else is."""
+    header, catalog = ((ROOT / name).read_text() for name in ("daemon/message-ids.h", "packaging/sdd.catalog"))
+    used, explained = re.findall(r'"([0-9a-f]{32})"', header), re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.M)
+    if sorted(used) != sorted(explained) or len(set(used)) != len(used):
+        yield f"daemon/message-ids.h has {used}, packaging/sdd.catalog {explained}"
+
+
 def main():
     meson, build = sys.argv[1:]
-    faults = []
+    faults = list(message_ids())
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([meson, "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", folder], check=True, stdout=subprocess.DEVNULL)
         installed = pathlib.Path(folder)

@@ -40,9 +40,7 @@ def layers(document):
 
 
 def jobs():
-    out = subprocess.run([os.environ["SDD_TEST_SDCTL"], "--socket", os.environ["SDD_SOCKET"], "--json", "status"],
-                         capture_output=True, text=True, check=True).stdout
-    return json.loads(out)["jobs"]
+    return status()["jobs"]
 
 
 def shoot(name):
@@ -101,13 +99,22 @@ def cancel(document):
     return [] if "ancel" in widget("sdd_message").text() and layers(document) == before else [widget("sdd_message").text()]
 
 
-def lose_worker(document):
-    yield from long_job()
+def status():
     out = subprocess.run([os.environ["SDD_TEST_SDCTL"], "--socket", os.environ["SDD_SOCKET"], "--json", "status"],
                          capture_output=True, text=True, check=True).stdout
-    os.kill(json.loads(out)["worker"]["pid"], 9)
-    yield from until(lambda: widget("sdd_generate_button").isEnabled(), "the docker waits for a dead engine", 20)
-    return [] if "try again" in widget("sdd_message").text() else [widget("sdd_message").text()]
+    return json.loads(out)
+
+
+def lose_worker(document):
+    """The daemon takes the job up again with another worker; the docker goes on showing it, and can still cancel it."""
+    yield from long_job()
+    before = status()["worker"]["pid"]
+    os.kill(before, 9)
+    yield from until(lambda: status()["worker"]["pid"] not in (0, before) and status()["jobs"]["running"] == 1,
+                     f"the job does not go on: {widget('sdd_message').text()}")
+    click("sdd_cancel_button")
+    yield from until(lambda: widget("sdd_generate_button").isEnabled(), "the job is not cancelled", 30)
+    return [] if "ancel" in widget("sdd_message").text() else [widget("sdd_message").text()]
 
 
 def shortcut(document):

@@ -193,7 +193,7 @@ def main():
         # every job on the plainest document, and on each kind of document the jobs that differ in how pixels travel
         wanted = [(j, d) for d in DOCUMENTS for j in JOBS if d == "u8" or j in ("fill", "whole", "outpaint")]
         began = time.monotonic()
-        output = gimp.batch("".join(case(d, [j for j, e in wanted if e == d]) for d in DOCUMENTS).replace("FOLDER", folder), timeout=280)
+        output = gimp.batch("".join(case(d, [j for j, e in wanted if e == d]) for d in DOCUMENTS).replace("FOLDER", folder), timeout=900)
         print(f"{len(wanted)} jobs in {time.monotonic() - began:.0f} s")
         parts = {re.match(r'"([^"]*)"', p).group(1): p for p in output.split("SAY case ")[1:]}
         for job, document in wanted:

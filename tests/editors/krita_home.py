@@ -24,7 +24,7 @@ class Krita:
         for path in (home / ".config", home / ".local/share", home / ".cache", self.folder / "run"):
             path.mkdir(parents=True, mode=0o700)
 
-    def batch(self, script, timeout=300):
+    def batch(self, script, timeout=900):
         """Run a module of tests/editors by name; what it wrote into found.json."""
         found = self.folder / "found.json"
         found.unlink(missing_ok=True)

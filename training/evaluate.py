@@ -71,7 +71,6 @@ def ask(count):
     def again(number, change):
         return [dataclasses.replace(q, job=dataclasses.replace(q.job, **change(q.job)))
                 for q in asked["single"][:number]]
-    asked["styles"] = questions.of_styles(asked["single"][:8])
     asked["no_guidance"] = again(numbers["no_guidance"], lambda job: {"guidance": 1.0})
     asked["swapped"] = again(numbers["swapped"], lambda job: {"prompt": "", "negative": job.prompt})
     return asked
@@ -176,7 +175,7 @@ def markdown(figures):
 
 def draw_sheets(out, asked, pictures, backend):
     """Sheets of txt2img, inpainting before and after, and outpainting."""
-    cells = [(p, q.job.prompt) for name, n in (("single", 16), ("two", 8), ("styles", 8))
+    cells = [(p, q.job.prompt) for name, n in (("single", 16), ("two", 8))
              for p, q in list(zip(pictures[name], asked[name]))[:n]]
     sheets.grid(cells, 8).save(out / "txt2img.png")
     cells = []

@@ -1,22 +1,21 @@
-"""What the evaluation asks the model for: prompts of one and of two objects, holes with what is to
-fill them, and drawings in the other styles. All come from fresh scenes that no training step saw, so
-only what the world has is asked for; colours are always said, the plain style never."""
+"""What the evaluation asks the model for: prompts of one and of two objects, and holes with what is
+to fill them. All come from fresh scenes that no training step saw, so only what the world has is
+asked for; colours are always said."""
 
 import multiprocessing
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 import state
 from generate import Job
-from world.captions import PLACE_PHRASES, STYLE_PHRASES, TIME_PHRASES, name_object
+from world.captions import PLACE_PHRASES, TIME_PHRASES, name_object
 from world.objects import KINDS
 from world.palette import COLOURS
 from world.scene import compose
 
-PLAIN = "flat"
 CONTEXT = 0.5
 MARGIN = 0.08
 
@@ -50,7 +49,7 @@ def _scene(name, objects):
     """A fresh scene of that many objects, with the random numbers it was made from."""
     rng = random.Random(f"evaluate {name}")
     while True:
-        picture, record = compose(rng, state.SIDE, style=PLAIN)
+        picture, record = compose(rng, state.SIDE)
         if len(record["objects"]) == objects:
             return rng, picture, record
 
@@ -66,13 +65,6 @@ def of_words(name, count, objects):
     return [Question(Job(words(rng, record, record["objects"]), seed), record["objects"], picture,
                      setting(record))
             for seed, (rng, picture, record) in enumerate(scenes(name, count, objects))]
-
-
-def of_styles(asked):
-    """The questions again, for drawings in the styles that are not plain."""
-    styles = [phrases[0] for name, phrases in STYLE_PHRASES.items() if name != PLAIN]
-    return [replace(q, job=replace(q.job, prompt=f"{q.job.prompt}, {styles[k % len(styles)]}"))
-            for k, q in enumerate(asked)]
 
 
 def other_object(rng, item):

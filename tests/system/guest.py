@@ -144,7 +144,7 @@ def memory_kill_leaves_the_daemon():
     """The kernel ends the worker at the group's limit; the client gets one error, the daemon stays (OOMPolicy=continue)."""
     before = pids()
     sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=40M")
-    code, text = paint(size="512x512")
+    code, text = paint(size="1024x1024")
     sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=infinity")
     assert code != 0 and "the engine process was lost" in text, text
     assert status()["pid"] == before[0]

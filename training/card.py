@@ -35,8 +35,8 @@ are used with: {sampler}, {steps} steps, guidance {guidance_scale:g}.
 * Colours: {colours}.
 * Places: {places}; times: {times}.
 
-Say it plainly: "a red house on the grass by day". Two objects are about as many as they can keep apart. Words that the world's
-captions never use are spelled out by the vocabulary and mean nothing.
+Say it plainly: "a red house on the grass by day". The figures below tell how often one object comes out, and how often two. Words that the
+world's captions never use are spelled out by the vocabulary and mean nothing.
 
 ## Inpainting and outpainting
 

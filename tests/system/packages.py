@@ -13,7 +13,7 @@ import trees
 
 # with their editors a plug-in's package brings a thousand others: apt says that they can be had, and only ours is unpacked
 PLUG_INS = ["gimp-sdd", "krita-sdd"]
-NAMES = ["libsdclient-dev", "libsdclient1", "sdctl", "sdd", "sdd-l10n"]
+NAMES = ["libsdclient-dev", "libsdclient1", "sdctl", "sdd", "sdd-l10n", "sdd-model-small"]
 # what a system writes for itself while packages come and go
 TRACES = re.compile(r"/(var/(cache|lib/(apt|dpkg|systemd/deb-systemd|pam|ucf)|log)|run|tmp|root|dev|proc|sys)(/|$)"
                     r"|/etc/(ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|\.pwd\.lock|subuid-?|subgid-?|mailcap|machine-id)$")

@@ -21,7 +21,12 @@ PRELUDE = r"""
   (file-png-save RUN-NONINTERACTIVE image layer path path 0 6 0 0 0 0 0))
 (define (say name value) (display "SAY ") (display name) (display " ") (write value) (newline))
 (define (load path) (car (gimp-file-load RUN-NONINTERACTIVE path path)))
-(define (current image) (car (gimp-image-get-active-drawable image)))
+;; a copy of an image whose active layer lay in a group has the group active
+(define (current image)
+  (let ((drawable (car (gimp-image-get-active-drawable image))))
+    (if (= (car (gimp-item-is-group drawable)) 1)
+        (vector-ref (cadr (gimp-item-get-children drawable)) 0)
+        drawable)))
 (define (layers image) (car (gimp-image-get-layers image)))
 (define (describe image layer)
   (say "layers" (layers image))

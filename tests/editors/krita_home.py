@@ -20,7 +20,8 @@ class Krita:
             "XDG_CACHE_HOME": str(home / ".cache"), "XDG_RUNTIME_DIR": str(self.folder / "run"), "SDD_SOCKET": socket,
             "SDD_PLUGIN_LIBRARY": os.environ["SDD_TEST_PLUGIN_LIBRARY"], "LD_LIBRARY_PATH": os.environ["SDD_TEST_LIBRARIES"],
             "LIBGL_ALWAYS_SOFTWARE": "1", "DISABLE_ASSERT_MSG": "1", "LC_ALL": "C.UTF-8", "SDD_TEST_FOLDER": str(self.folder),
-            "PYTHONPATH": f"{SOURCE / 'plugins/krita'}:{SOURCE / 'tests/editors'}", "PYTHONDONTWRITEBYTECODE": "1"}
+            "PYTHONPATH": f"{SOURCE / 'plugins/krita'}:{SOURCE / 'tests/editors'}", "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": "/usr/bin:/bin"}  # Krita's own Python is that of the first python3 on PATH
         for path in (home / ".config", home / ".local/share", home / ".cache", self.folder / "run"):
             path.mkdir(parents=True, mode=0o700)
 

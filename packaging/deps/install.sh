@@ -1,15 +1,14 @@
 #!/bin/sh
-# Install the Debian packages named in the lists beside this script, asking for root only when something is missing.
+# Install the Debian packages of sections of apt.txt, asking for root only when something is missing.
 # Usage: install.sh build [check ...]
 set -eu
 here=$(dirname "$0")
 missing=
-for list in "$@"; do
-	while read -r package; do
-		[ -n "$package" ] || continue
+for section in "$@"; do
+	for package in $(sed -n "/^\[$section\]/,/^\[/{/^\[/d;p}" "$here/apt.txt"); do
 		dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
 			missing="$missing $package"
-	done <"$here/$list.txt"
+	done
 done
 [ -n "$missing" ] || exit 0
 echo "installing:$missing"

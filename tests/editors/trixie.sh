@@ -20,7 +20,7 @@ make_tree() {
 		touch "$tree/.base"
 	fi
 	enter /bin/sh -c 'export DEBIAN_FRONTEND=noninteractive; apt-get -qq update &&
-		apt-get -qq -y install --no-install-recommends $(cat /src/packaging/deps/trixie.txt)'
+		apt-get -qq -y install --no-install-recommends $(sed -n "/^\[trixie\]/,/^\[/{/^\[/d;p}" /src/packaging/deps/apt.txt)'
 	touch "$tree/.complete-2"
 }
 

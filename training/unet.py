@@ -4,7 +4,8 @@
 have a full mask (which is text to image), the others a cached hole, whose caption names what the
 hole hides. --channels 4 folds that U-Net into a text-to-image one and goes on with it, the text
 encoder frozen. Epsilon prediction, min-SNR weights, caption dropout for classifier-free guidance,
-AdamW with warm-up and cosine, EMA. A run is taken up where it stopped."""
+AdamW with warm-up and cosine, EMA. A run is taken up where it stopped; --released begins with the
+weights below models/ instead of fresh ones, on latents of the released autoencoder."""
 
 import argparse
 import math
@@ -13,9 +14,11 @@ import time
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel
 
 import denoiser
+import export
 import latents
 import state
 import tokens
@@ -82,6 +85,12 @@ class Trainer:
             self.unet.load_state_dict(kept["unet"])
             self.text.load_state_dict(kept["text"])
             self.step, self.seconds = kept["step"], kept["seconds"]
+        elif options.released:
+            folder = export.MODELS / export.FOLDERS[options.channels]
+            self.text.load_state_dict(
+                CLIPTextModel.from_pretrained(folder / "text_encoder").float().state_dict())
+            self.unet.load_state_dict(
+                UNet2DConditionModel.from_pretrained(folder / "unet").float().state_dict())
         elif options.channels == 4:
             inpaint = torch.load(state.path("unet9.pt"))
             self.text.load_state_dict(inpaint["ema_text"])
@@ -178,6 +187,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--released", action="store_true", help="begin with the weights of models/")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     Trainer(chosen).run()

@@ -64,7 +64,7 @@ def pids():
 
 
 def paint(prefix=(), size="64x64"):
-    command = [*prefix, "sdctl", "txt2img", "--steps", "2", "--seed", "1", "--width", size.split("x")[0], "--height",
+    command = [*prefix, "sdctl", "txt2img", "--model", "tiny", "--steps", "2", "--seed", "1", "--width", size.split("x")[0], "--height",
                size.split("x")[1], "-o", "/tmp/out.png", "a cat"]
     pathlib.Path("/tmp/out.png").unlink(missing_ok=True)
     done = sh(*command, check=False)

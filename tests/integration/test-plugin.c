@@ -157,13 +157,14 @@ static void test_outpaint(void **state)
 /* The same seed again gives the same bytes; parameters of a layer are enough to ask for it. */
 static void test_again(void **state)
 {
-	struct sdh_settings *settings = sdh_settings_new();
+	struct sdh_settings *settings;
 	struct none none;
 	sdc_error error = {0};
 	struct sdh_host host;
 	struct sdh_task *task;
 
 	SKIP_WITHOUT_WORKER();
+	settings = sdh_settings_new();
 	none_init(&none, WIDTH, HEIGHT, SDC_U8);
 	none_select(&none, 32, 24, 28, 24);
 	must_generate(&none, "action=fill prompt=\"a \\\"red\\\" fox\" steps=2 count=3");
@@ -261,13 +262,14 @@ static struct sdh_task *start_long(struct none *none)
 /* Somebody else's job is first: the artist sees how many are. */
 static void test_place_in_queue(void **state)
 {
-	struct sdh_settings *settings = settings_of("action=generate prompt=fox steps=2");
+	struct sdh_settings *settings;
 	struct none first, second;
 	struct sdh_task *running, *waiting;
 	struct sdh_host host;
 	sdc_error error = {0};
 
 	SKIP_WITHOUT_WORKER();
+	settings = settings_of("action=generate prompt=fox steps=2");
 	none_init(&first, WIDTH, HEIGHT, SDC_U8);
 	none_init(&second, WIDTH, HEIGHT, SDC_U8);
 	running = start_long(&first);

@@ -49,9 +49,8 @@ int sde_delta_misfit(const struct sde_tensor *tensor, const struct sde_delta_sha
 		shape->in, shape->out, shape->kernel);
 }
 
-SDK_CLONES void sde_delta_axpy(size_t n, float a, const float *x, float *y)
+SDK_CLONES void sde_delta_axpy(size_t n, float a, const float *restrict x, float *restrict y)
 {
-#pragma GCC ivdep
 	for (size_t i = 0; i < n; i++)
 		y[i] += a * x[i];
 }

@@ -287,6 +287,16 @@ static int submit_detached(const struct context *context, sdc_client *client,
 	return EXIT_OK;
 }
 
+/* The path to write down for a source: what a replayed picture says, so that its bytes come back wherever the source lies now. */
+static const char *path_to_record(const struct generation *generation, const char *field,
+				  const char *path)
+{
+	const char *recorded = json_string_value(
+		json_object_get(json_object_get(generation->replayed, field), "path"));
+
+	return recorded ? recorded : path;
+}
+
 static int submit(const struct context *context, sdc_client *client, struct generation *generation)
 {
 	struct display display = {.preview = generation->preview};
@@ -297,9 +307,9 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 		.sheet = generation->sheet,
 		.as_layer = generation->as_layer,
 		.base = generation->image.data ? &generation->image : NULL,
-		.base_path = generation->image_path,
+		.base_path = path_to_record(generation, "image", generation->image_path),
 		.mask = generation->mask.data ? &generation->mask : NULL,
-		.mask_path = generation->mask_path,
+		.mask_path = path_to_record(generation, "mask", generation->mask_path),
 		.guides = &generation->guides};
 	sdc_error error = {0};
 	sdc_job *job;

@@ -110,6 +110,10 @@ static void test_inpaint_leaves_the_rest_alone_and_replays(void **state)
 	assert_only_inside_changed("out.png", 40, 30, 50, 41);
 	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
 			 0);
+	assert_int_equal(sdctl("status >/dev/null && mv in.png moved.png"), 0);
+	assert_int_equal(sdctl("replay out.png -i - -o again.png <moved.png 2>/dev/null && "
+			       "cmp out.png again.png"),
+			 0);
 	write_source(2);
 	assert_int_equal(sdctl("replay out.png -o never.png 2>/dev/null"), 1);
 	assert_int_equal(sdctl("status >/dev/null && test ! -e never.png"), 0);

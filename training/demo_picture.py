@@ -22,7 +22,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     folder = MODELS / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    picture, _ = compose(random.Random("demo"), SIDE, WIDTH, HEIGHT, "hills", "day", OBJECTS)
+    picture, _ = compose(random.Random("demo"), SIDE, WIDTH, HEIGHT, "hills", "day", OBJECTS,
+                         style="flat", rain=False)
     picture.save(folder / "picture.png", optimize=True)
     job = {"picture": "picture.png", "prompt": options.prompt, "select": SELECT, "seed": options.seed}
     (folder / "demo.json").write_text(json.dumps(job, indent=2) + "\n")

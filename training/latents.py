@@ -1,4 +1,4 @@
-"""Encodes the painted scenes once: latents-NNN.npz holds, scaled as the U-Net sees them,
+"""Encodes the painted scenes once: latents-SIDE/latents-NNN.npz holds, scaled as the U-Net sees them,
 z [n, 4, h, w], and for MASKS random holes a scene z_masked [n, MASKS, 4, h, w] (the picture with
 the hole mid-grey) and mask [n, MASKS, h, w]; latents-NNN.json holds for each scene its record and
 for each hole the objects it hides. Full masks are not stored: their latent is always the same."""
@@ -16,7 +16,8 @@ import state
 from vae import to_tensor
 from world.masks import hidden_objects, make_mask
 
-MASKS = 2
+MASKS = 1
+FOLDER = f"latents-{state.SIDE}"
 BATCH = 25
 
 
@@ -30,7 +31,7 @@ def encode(vae, pictures):
 
 def encode_shard(vae, number):
     """Encodes one shard unless it is done."""
-    target = state.path("latents", f"latents-{number:03}.npz")
+    target = state.path(FOLDER, f"latents-{number:03}.npz")
     if target.exists():
         return
     pixels, records = render.load(number)
@@ -58,7 +59,7 @@ def encode_shard(vae, number):
 
 def load_all():
     """All encoded shards as one set of arrays, and their notes."""
-    files = sorted(state.path("latents", "x").parent.glob("latents-*.npz"))
+    files = sorted(state.path(FOLDER, "x").parent.glob("latents-*.npz"))
     parts = [np.load(f) for f in files]
     notes = [n for f in files for n in json.loads(f.with_suffix(".json").read_text())]
     return {k: np.concatenate([p[k] for p in parts]) for k in ("z", "z_masked", "mask")}, notes
@@ -72,9 +73,11 @@ def grey_latent(vae):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shards", type=int, default=24)
+    parser.add_argument("--part", default="1/1", help="K/N: the Kth of N processes that share the work")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = AutoencoderKL.from_pretrained(state.path("vae"))
-    for shard in render.shards()[:options.shards]:
+    part, parts = map(int, options.part.split("/"))
+    for shard in render.shards()[part - 1:options.shards:parts]:
         encode_shard(model, shard)

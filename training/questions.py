@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 import state
 from generate import Job
-from world.captions import PLACE_PHRASES, TIME_PHRASES, name_object
+from world.captions import PLACE_PHRASES, RAIN_PHRASES, TIME_PHRASES, middle, name_object
 from world.objects import KINDS
 from world.palette import COLOURS
 from world.scene import compose
@@ -31,25 +31,30 @@ class Question:
     box: tuple | None = None
 
 
+def _phrases(record):
+    """The world's words for a scene's place, and for its time of day or rain."""
+    return (PLACE_PHRASES[record["place"]],
+            RAIN_PHRASES if record["rain"] else TIME_PHRASES[record["time"]])
+
+
 def words(rng, record, objects):
-    """A prompt for objects of a scene, their colours said."""
-    parts = [" and ".join(name_object(rng, o, 1.0) for o in objects)]
-    for table, key in ((PLACE_PHRASES, "place"), (TIME_PHRASES, "time")):
-        if rng.random() < CONTEXT:
-            parts.append(rng.choice(table[record[key]]))
+    """A prompt for objects of a scene from left to right, their colours said."""
+    named = sorted(objects, key=lambda o: middle(o, record)) if len(objects) > 1 else objects
+    parts = [" and ".join(name_object(rng, o, 1.0) for o in named)]
+    parts += [rng.choice(phrases) for phrases in _phrases(record) if rng.random() < CONTEXT]
     return " ".join(parts)
 
 
 def setting(record):
     """Place and time of a scene in words."""
-    return f"{PLACE_PHRASES[record['place']][0]} {TIME_PHRASES[record['time']][0]}"
+    return " ".join(phrases[0] for phrases in _phrases(record))
 
 
 def _scene(name, objects):
     """A fresh scene of that many objects, with the random numbers it was made from."""
     rng = random.Random(f"evaluate {name}")
     while True:
-        picture, record = compose(rng, state.SIDE)
+        picture, record = compose(rng, state.SIDE, style="flat")
         if len(record["objects"]) == objects:
             return rng, picture, record
 

@@ -1,5 +1,6 @@
-"""Paints the training scenes into a cache: scenes-NNN.npy (uint8 [n, side, side, 3]) with the
-records in scenes-NNN.json. Shard k depends on its number alone, so the cache can be grown."""
+"""Paints the training scenes into a cache, scenes-SIDE/: scenes-NNN.npy (uint8 [n, side, side, 3])
+with the records in scenes-NNN.json. Shard k depends on its number alone, so the cache can be grown.
+Remove the folder (and latents-SIDE/) when the world changes."""
 
 import argparse
 import json
@@ -12,11 +13,12 @@ import state
 from world.scene import compose
 
 SHARD = 1000
+FOLDER = f"scenes-{state.SIDE}"
 
 
 def paint_shard(number):
     """Paints one shard unless it is there."""
-    target = state.path("scenes", f"scenes-{number:03}.npy")
+    target = state.path(FOLDER, f"scenes-{number:03}.npy")
     if target.exists():
         return
     rng = random.Random(f"scenes {number}")
@@ -33,13 +35,13 @@ def paint_shard(number):
 
 def load(number):
     """The pixels (memory-mapped) and records of a shard."""
-    target = state.path("scenes", f"scenes-{number:03}.npy")
+    target = state.path(FOLDER, f"scenes-{number:03}.npy")
     return np.load(target, mmap_mode="r"), json.loads(target.with_suffix(".json").read_text())
 
 
 def shards():
     """Numbers of the shards that are there."""
-    return sorted(int(p.stem[7:]) for p in state.path("scenes", "x").parent.glob("scenes-*.npy"))
+    return sorted(int(p.stem[7:]) for p in state.path(FOLDER, "x").parent.glob("scenes-*.npy"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The model's own byte-pair vocabulary in CLIP's file format: vocab.json and merges.txt.
 
 Ids in CLIP's order: 256 byte letters, the same with </w>, the merges, <|startoftext|>,
-<|endoftext|>. The merges are learned from the words of the world's captions, each word as often."""
+<|endoftext|>. The merges are learned from the words of the world's captions, each word as often. When
+the world has got new words their merges are appended: old tokens keep their ids, the two special ones
+move to the end, and denoiser.grow_rows moves a trained model's rows likewise."""
 
 import json
 
@@ -35,15 +37,39 @@ def learn_merges(letters):
     return [tuple(m) for m in json.loads(bpe.to_str())["model"]["merges"]]
 
 
-def write():
+def pieces(word, ranks):
+    """A word's tokens under merges given as {pair: rank}."""
+    parts = [*word[:-1], word[-1] + WORD_END]
+    while len(parts) > 1:
+        pair = min(zip(parts, parts[1:]), key=lambda p: ranks.get(p, len(ranks)))
+        if pair not in ranks:
+            break
+        joined = []
+        for part in parts:
+            if joined and (joined[-1], part) == pair:
+                joined[-1] += part
+            else:
+                joined.append(part)
+        parts = joined
+    return parts
+
+
+def extend(merges, words):
+    """The merges with more appended, so that each of these words is one token. What was one token
+    stays one: a new merge comes after all old ones."""
+    ranks = {m: k for k, m in enumerate(merges)}
+    for word in words:
+        while len(parts := pieces(word, ranks)) > 1:
+            ranks[parts[0], parts[1]] = len(ranks)
+    return list(ranks)
+
+
+def write(merges):
     """Writes tokenizer/ to the state folder."""
     letters = byte_letters()
-    merges = learn_merges(letters)
     words = letters + [c + WORD_END for c in letters] + ["".join(m) for m in merges]
-    words += ["<|startoftext|>", "<|endoftext|>"]
+    words = list(dict.fromkeys(words)) + ["<|startoftext|>", "<|endoftext|>"]
     vocab = {w: k for k, w in enumerate(words)}
-    if len(vocab) != len(words):
-        raise ValueError("two merges make the same token")
     folder = state.path("tokenizer", "vocab.json").parent
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
     (folder / "merges.txt").write_text(
@@ -52,14 +78,19 @@ def write():
         "tokenizer_class": "CLIPTokenizer", "model_max_length": CONTEXT, "errors": "replace",
         "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
         "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}, indent=2))
-    return folder
 
 
 def load():
-    """The tokenizer, written first if it is not there."""
+    """The tokenizer; written first if it is not there, and extended if the world has new words."""
     folder = state.path("tokenizer", "vocab.json").parent
-    if not (folder / "tokenizer_config.json").exists():
-        write()
+    if (folder / "tokenizer_config.json").exists():
+        lines = (folder / "merges.txt").read_text().splitlines()[1:]
+        merges = [tuple(line.split()) for line in lines]
+    else:
+        merges = learn_merges(byte_letters())
+    known = extend(merges, every_word())
+    if known != merges or not (folder / "tokenizer_config.json").exists():
+        write(known)
     return CLIPTokenizer.from_pretrained(folder)
 
 

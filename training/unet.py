@@ -4,8 +4,10 @@
 have a full mask (which is text to image), the others a cached hole, whose caption names what the
 hole hides. --channels 4 folds that U-Net into a text-to-image one and goes on with it, the text
 encoder frozen. Epsilon prediction, min-SNR weights, caption dropout for classifier-free guidance,
-AdamW with warm-up and cosine, EMA. A run is taken up where it stopped; --released begins with the
-weights below models/ instead of fresh ones, on latents of the released autoencoder."""
+AdamW with warm-up and cosine, EMA. A run is taken up where it stopped; with --since M it goes on
+after its first M minutes with a schedule that begins anew there (a wider world, a larger picture).
+--released begins with the weights below models/ instead of fresh ones, on latents of the released
+autoencoder."""
 
 import argparse
 import math
@@ -24,11 +26,11 @@ import state
 import tokens
 from world.captions import caption
 
-FULL_MASK = 0.3
+FULL_MASK = 0.5
 DROP_CAPTION = 0.12
 MIN_SNR = 5.0
-EMA = 0.998
-WARM_UP_STEPS = 200
+EMA = 0.999
+WARM_UP = 0.02
 RELOAD_SECONDS = 240
 
 
@@ -64,7 +66,7 @@ class Batches:
                 words.append("")
             else:
                 shown = None if full else note["hidden"][hole]
-                words.append(caption(rng, note["record"], shown, 0.6 if full else 0.4))
+                words.append(caption(rng, note["record"], shown, 0.85 if full else 0.5))
         return torch.stack(z), torch.stack(extra), tokens.encode(self.tokenizer, words)
 
 
@@ -83,17 +85,17 @@ class Trainer:
         if self.checkpoint().exists():
             kept = torch.load(self.checkpoint())
             self.unet.load_state_dict(kept["unet"])
-            self.text.load_state_dict(kept["text"])
+            self.load_text(kept["text"])
             self.step, self.seconds = kept["step"], kept["seconds"]
         elif options.released:
             folder = export.MODELS / export.FOLDERS[options.channels]
-            self.text.load_state_dict(
+            self.load_text(
                 CLIPTextModel.from_pretrained(folder / "text_encoder").float().state_dict())
             self.unet.load_state_dict(
                 UNet2DConditionModel.from_pretrained(folder / "unet").float().state_dict())
         elif options.channels == 4:
             inpaint = torch.load(state.path("unet9.pt"))
-            self.text.load_state_dict(inpaint["ema_text"])
+            self.load_text(inpaint["ema_text"])
             self.unet.load_state_dict(
                 denoiser.fold(inpaint["ema_unet"], torch.from_numpy(self.grey)))
         self.parameters = list(self.unet.parameters())
@@ -104,15 +106,24 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.parameters]
         if kept:
             self.optimizer.load_state_dict(kept["optimizer"])
-            self.average = kept["average"]
+            self.average = [denoiser.grow_rows(a, p) for a, p in zip(kept["average"], self.parameters)]
+            for p, moments in self.optimizer.state.items():
+                for name in ("exp_avg", "exp_avg_sq"):
+                    moments[name] = denoiser.grow_rows(moments[name], torch.zeros_like(p))
         self.alphas = denoiser.build_scheduler().alphas_cumprod
 
     def checkpoint(self):
         return state.path(f"{self.name}.pt")
 
+    def load_text(self, weights):
+        """Weights of the text encoder, which may know fewer words than the vocabulary has by now."""
+        own = self.text.state_dict()
+        self.text.load_state_dict({k: denoiser.grow_rows(v, own[k]) for k, v in weights.items()})
+
     def done(self):
-        """The fraction of the run's time that is over."""
-        return self.seconds / (self.options.minutes * 60)
+        """The fraction of the schedule's time that is over."""
+        since, until = self.options.since * 60, self.options.minutes * 60
+        return (self.seconds - since) / (until - since)
 
     def averaged(self):
         """State dicts of U-Net and text encoder with the averaged weights."""
@@ -136,7 +147,7 @@ class Trainer:
     def learn(self, z, extra, ids):
         """One step; returns the plain mean squared error."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.rate * min(1, (self.step + 1) / WARM_UP_STEPS) * (
+            group["lr"] = self.options.rate * min(1, 0.02 + self.done() / WARM_UP) * (
                 0.02 + 0.49 * (1 + math.cos(math.pi * min(1, self.done()))))
         t = torch.randint(0, len(self.alphas), (len(z),))
         alpha = self.alphas[t].view(-1, 1, 1, 1)
@@ -163,17 +174,18 @@ class Trainer:
         torch.manual_seed(self.step)
         if self.options.channels == 4:
             self.text.requires_grad_(False)
-        errors, saved = [], time.monotonic()
+        errors, spent, saved = [], 0.0, time.monotonic()
         while self.done() < 1:
             start = time.monotonic()
             errors.append(self.learn(*batches.draw(self.options.batch)))
+            spent += time.monotonic() - start
             self.seconds += time.monotonic() - start
             if self.step % 200 == 0:
                 log.write(step=self.step, samples=self.step * self.options.batch,
                           minutes=round(self.seconds / 60, 2), scenes=len(batches.notes),
-                          rate=round(self.step * self.options.batch / self.seconds, 1),
+                          side=state.SIDE, rate=round(len(errors) * self.options.batch / spent, 1),
                           error=round(float(np.mean(errors)), 4))
-                errors = []
+                errors, spent = [], 0.0
             if time.monotonic() - saved > 180:
                 self.save()
                 saved = time.monotonic()
@@ -183,7 +195,8 @@ class Trainer:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--channels", type=int, choices=(4, 9), default=9)
-    parser.add_argument("--minutes", type=float, default=50)
+    parser.add_argument("--minutes", type=float, default=50, help="of learning in all")
+    parser.add_argument("--since", type=float, default=0, help="minutes at which the schedule began")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--threads", type=int, default=2)

@@ -1,11 +1,13 @@
 """Holes to inpaint: the box of an object with room around it (so that a prompted object fills a
-hole), boxes, ellipses, brush strokes and half-planes (outpainting).
+hole), boxes, ellipses, polygons, brush strokes and half-planes (outpainting).
 
 A mask is an L image, 255 = repaint."""
 
+from math import cos, pi, sin
+
 from PIL import Image, ImageDraw
 
-KINDS = {"object": 0.72, "box": 0.08, "ellipse": 0.06, "strokes": 0.06, "half": 0.08}
+KINDS = {"object": 0.5, "box": 0.1, "ellipse": 0.07, "polygon": 0.05, "strokes": 0.08, "half": 0.2}
 
 
 def _around(rng, box, side):
@@ -31,6 +33,11 @@ def make_mask(rng, record, side):
         w, h = rng.uniform(0.25, 0.75) * side, rng.uniform(0.25, 0.75) * side
         x, y = rng.uniform(0, side - w), rng.uniform(0, side - h)
         (draw.rectangle if kind == "box" else draw.ellipse)((x, y, x + w, y + h), fill=255)
+    elif kind == "polygon":
+        x, y = rng.uniform(0.3, 0.7) * side, rng.uniform(0.3, 0.7) * side
+        corners = sorted(rng.uniform(0, 2 * pi) for _ in range(rng.randint(3, 7)))
+        reach = [rng.uniform(0.2, 0.45) * side for _ in corners]
+        draw.polygon([(x + r * cos(a), y + r * sin(a)) for a, r in zip(corners, reach)], fill=255)
     elif kind == "strokes":
         for _ in range(rng.randint(1, 4)):
             points = [(rng.uniform(0, side), rng.uniform(0, side)) for _ in range(rng.randint(2, 5))]

@@ -1,7 +1,8 @@
 """Named colours and the paints of places and times of day.
 
 Few and strong on purpose: a model of this size, trained for hours on a processor, learns eight
-clearly different colours and blurs eighty similar ones.
+clearly different colours and blurs eighty similar ones. New names are appended: their order is that
+of the judge's answers.
 """
 
 COLOURS = {
@@ -12,6 +13,7 @@ COLOURS = {
     "blue": (40, 90, 220),
     "purple": (135, 60, 175),
     "white": (246, 246, 246),
+    "pink": (246, 140, 190),
 }
 
 # time of day: sky at the zenith, sky at the horizon, light that multiplies the ground and objects
@@ -28,7 +30,14 @@ PLACES = {
     "sea": ((26, 92, 168), (64, 142, 206)),
     "snow": ((238, 244, 252), (208, 222, 240)),
     "desert": ((226, 184, 112), (240, 208, 146)),
+    "lake": ((92, 172, 74), (58, 136, 200)),
+    "mountains": ((104, 168, 84), (128, 136, 160)),
+    "forest": ((84, 148, 66), (34, 92, 60)),
+    "town": ((150, 150, 156), (196, 178, 160)),
 }
+
+# a rainy day takes the place of the day's sky and light
+RAIN = ((120, 130, 146), (176, 184, 194), (0.80, 0.83, 0.90))
 
 
 def mix(a, b, t):

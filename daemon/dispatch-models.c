@@ -3,6 +3,7 @@
  */
 #include "daemon/dispatch.h"
 #include "daemon/budget.h"
+#include "daemon/caches.h"
 #include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/metrics.h"
@@ -122,6 +123,7 @@ int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
 		sdp_writer_end(&writer);
 	}
 	sdp_writer_end(&writer);
+	sdd_caches_write(server, &writer);
 	sdd_session_reply(request->session, request->msgid, &writer);
 	sdp_writer_clear(&writer);
 	return 0;

@@ -79,6 +79,28 @@ static void write_models(struct sdd_server *server, FILE *out)
 	fprintf(out, "sdd_memory_budget_bytes %" PRIu64 "\n", server->memory_budget_bytes);
 }
 
+static void write_caches(struct sdd_server *server, FILE *out)
+{
+	family(out, "sdd_cache_hits", "counter", "What was found in a cache, by kind.");
+	for (size_t i = 0; i < SDP_CACHE_KIND_COUNT; i++)
+		fprintf(out, "sdd_cache_hits_total{cache=\"%s\"} %" PRIu64 "\n",
+			sdp_enum_cache_kind.values[i], server->caches[i].hits);
+	family(out, "sdd_cache_misses", "counter", "What had to be computed, by kind.");
+	for (size_t i = 0; i < SDP_CACHE_KIND_COUNT; i++)
+		fprintf(out, "sdd_cache_misses_total{cache=\"%s\"} %" PRIu64 "\n",
+			sdp_enum_cache_kind.values[i], server->caches[i].misses);
+	family(out, "sdd_cache_entries", "gauge", "Kept now, by kind.");
+	for (size_t i = 0; i < SDP_CACHE_KIND_COUNT; i++)
+		fprintf(out, "sdd_cache_entries{cache=\"%s\"} %" PRIu64 "\n",
+			sdp_enum_cache_kind.values[i], server->caches[i].entries);
+	unit_family(out, "sdd_cache_bytes", "gauge", "bytes", "Memory of what is kept, by kind.");
+	for (size_t i = 0; i < SDP_CACHE_KIND_COUNT; i++)
+		fprintf(out, "sdd_cache_bytes{cache=\"%s\"} %" PRIu64 "\n",
+			sdp_enum_cache_kind.values[i], server->caches[i].bytes);
+	unit_family(out, "sdd_cache_budget_bytes", "gauge", "bytes", "What caches may use.");
+	fprintf(out, "sdd_cache_budget_bytes %" PRIu64 "\n", server->config->cache_bytes);
+}
+
 static void write_processes(struct sdd_server *server, FILE *out)
 {
 	unit_family(out, "sdd_resident_bytes", "gauge", "bytes", "Resident memory, by process.");
@@ -108,6 +130,7 @@ char *sdd_metrics_text(struct sdd_server *server)
 		return NULL;
 	write_jobs(server, out);
 	write_models(server, out);
+	write_caches(server, out);
 	write_processes(server, out);
 	fputs("# EOF\n", out);
 	if (fclose(out) != 0) {

@@ -2,6 +2,7 @@
  * The worker's programme; see runner.h.
  */
 #include "daemon/runner.h"
+#include "daemon/caches.h"
 #include "daemon/events.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
@@ -70,6 +71,7 @@ static void send_run(struct sdd_server *server, struct sdd_job *job)
 	sdp_writer_request(&writer, next_msgid(server), "worker.run");
 	sdp_writer_record(&writer, job->record, &sdp_struct_worker_run, 0);
 	sdp_writer_uint(&writer, "job", job->id);
+	sdp_writer_uint(&writer, "user", job->user->uid);
 	sdp_writer_list_begin(&writer, "roots");
 	for (size_t i = 0; i < server->registry.n_roots; i++)
 		sdp_writer_string(&writer, NULL, server->registry.roots[i]);
@@ -483,6 +485,8 @@ static void on_message(void *userdata, struct sdp_message *message)
 			take_progress(server, message);
 		else if (message->method->id == SDP_EVENT_WORKER_PREVIEW)
 			take_preview(server, message);
+		else if (message->method->id == SDP_EVENT_WORKER_CACHES)
+			sdd_caches_take(server, message);
 		else if (message->method->id == SDP_EVENT_WORKER_CHECKPOINT)
 			take_checkpoint(server, sdd_steal_pointer(owned));
 		return;
@@ -539,6 +543,7 @@ static void on_lost(void *userdata, const char *why)
 
 	runner->doing = SDD_RUNNER_IDLE;
 	forget_models(server);
+	sdd_caches_lost(server);
 	sdp_error_set(&error, SDP_CODE_WORKER_LOST,
 		      "the engine process was lost while it worked on this: %s; "
 		      "it is started again, submit the job once more",

@@ -44,6 +44,12 @@ struct sdd_runner {
 	bool yielding; /* the running job was asked to make room */
 };
 
+/* One of the engine's caches; caches.h. */
+struct sdd_cache_figures {
+	uint64_t entries, bytes, hits, misses;
+	uint64_t hits_before, misses_before; /* of workers that have gone */
+};
+
 struct sdd_server {
 	const struct sdd_config *config;
 	sd_event *event;
@@ -73,6 +79,7 @@ struct sdd_server {
 	sd_event_source *expiry;
 
 	uint64_t n_done, n_failed, n_cancelled, n_interrupted, n_loads;
+	struct sdd_cache_figures caches[SDP_CACHE_KIND_COUNT];
 	sd_event_source *residency;
 	bool stopping;
 	sd_event_source *stop_deadline;

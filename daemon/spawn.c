@@ -25,14 +25,16 @@ static const char *const private_variables[] = {
 static _Noreturn void become_worker(const struct sdd_config *config, pid_t parent, int socket_fd,
 				    int error_fd)
 {
-	char threads[24], level[24];
-	const char *const arguments[] = {"sdd-worker",	"--backend", config->backend, "--dtype",
-					 config->dtype, "--threads", threads,	      "--log-level",
-					 level,		NULL};
+	char threads[24], cache_bytes[24], level[24];
+	const char *const arguments[] = {"sdd-worker",	"--backend",	 config->backend,
+					 "--dtype",	config->dtype,	 "--threads",
+					 threads,	"--cache-bytes", cache_bytes,
+					 "--log-level", level,		 NULL};
 	sigset_t none;
 	int code, null_fd;
 
 	snprintf(threads, sizeof(threads), "%" PRIu64, config->threads);
+	snprintf(cache_bytes, sizeof(cache_bytes), "%" PRIu64, config->cache_bytes);
 	snprintf(level, sizeof(level), "%" PRIu64, config->log_level);
 	for (size_t i = 0; i < sizeof(private_variables) / sizeof(private_variables[0]); i++)
 		unsetenv(private_variables[i]);

@@ -75,6 +75,31 @@ static void print_jobs(const sdc_reply *reply)
 	}
 }
 
+/* "text 3 hits of 4 (75 %), 0.9 MiB; ..." */
+static void print_caches(const sdc_reply *reply)
+{
+	const size_t n = sdc_reply_count(reply, "caches");
+	char path[64];
+
+	for (size_t i = 0; i < n; i++) {
+		const uint64_t hits =
+			uint_at(reply, path_of(path, sizeof(path), "caches", i, "hits"));
+		const uint64_t all =
+			hits + uint_at(reply, path_of(path, sizeof(path), "caches", i, "misses"));
+
+		printf("%s%s", i == 0 ? "caches: " : "; ",
+		       string_at(reply, path_of(path, sizeof(path), "caches", i, "kind")));
+		printf(" %" PRIu64 " hits of %" PRIu64, hits, all);
+		if (all > 0)
+			printf(" (%.0f %%)", 100.0 * (double)hits / (double)all);
+		printf(", %.1f MiB",
+		       (double)uint_at(reply, path_of(path, sizeof(path), "caches", i, "bytes")) /
+			       1048576.0);
+	}
+	if (n > 0)
+		printf("; at most %" PRIu64 " MiB\n", uint_at(reply, "cache_budget") >> 20);
+}
+
 static void print_status(const sdc_reply *reply)
 {
 	const uint64_t uptime_s = uint_at(reply, "uptime_ms") / 1000;
@@ -99,6 +124,7 @@ static void print_status(const sdc_reply *reply)
 	       uint_at(reply, "jobs.queued"), uint_at(reply, "jobs.running"),
 	       uint_at(reply, "jobs.done"), uint_at(reply, "jobs.failed"),
 	       uint_at(reply, "jobs.cancelled"));
+	print_caches(reply);
 	if (sdc_reply_count(reply, "models") > 0)
 		print_models(reply);
 }

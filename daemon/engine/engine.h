@@ -23,6 +23,8 @@ struct sde_engine_options {
 	int threads; /* 0 = as many as the affinity mask and cgroup quota allow */
 	atomic_ulong *
 		pulse; /* counted up between ops: still while jobs run means the engine hangs; may be NULL */
+	uint64_t
+		cache_bytes; /* kept of what jobs have in common (enum sde_cache_kind), all together; 0 = nothing */
 };
 
 /* Returns 0 and an engine owned by the caller, or a negative errno with *ret_error filled. */
@@ -31,6 +33,18 @@ int sde_engine_new(const struct sde_engine_options *options, struct sde_engine *
 struct sde_engine *sde_engine_free(struct sde_engine *engine);
 /* One line for logs and status, e.g. "cpu (oneDNN 2.6.3, avx512_core_bf16), bf16, 2 threads". Owned by the engine. */
 const char *sde_engine_describe(const struct sde_engine *engine);
+
+/* What is kept from job to job: prompts' embeddings, encoded source pictures, models with their adapters. */
+enum sde_cache_kind { SDE_CACHE_TEXT, SDE_CACHE_SOURCE, SDE_CACHE_ADAPTERS, SDE_CACHE_KINDS };
+
+struct sde_cache_stats {
+	uint64_t hits, misses; /* since the engine was made */
+	uint64_t entries, bytes;
+	uint64_t limit_bytes; /* of all kinds together */
+};
+
+void sde_engine_cache_stats(const struct sde_engine *engine, enum sde_cache_kind kind,
+			    struct sde_cache_stats *ret_stats);
 
 struct sde_model_info {
 	const char *
@@ -118,6 +132,8 @@ struct sde_job {
 	size_t n_loras;
 	const struct sde_control *controls;
 	size_t n_controls;
+	uint64_t
+		partition; /* jobs of one number share what is kept, and never with those of another: the user */
 	bool guess_mode; /* ControlNets see only the prompt's half of guidance and count less in fine detail */
 };
 

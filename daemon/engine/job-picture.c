@@ -207,6 +207,7 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		.strength = sampling->strength,
 		.prompt_embeds = run->prompt_embeds,
 		.tokens = run->tokens,
+		.partition = run->job->partition,
 		.noise = &noise,
 		.on_step = on_step,
 		.userdata = run,

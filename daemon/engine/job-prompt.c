@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/engine/cached.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/job-private.h"
 #include "daemon/engine/model.h"
@@ -49,10 +50,11 @@ static int embed(struct sde_job_run *run, int first, const struct sde_text *text
 	run->tokens = (int)rows;
 	for (int i = first; r >= 0 && i < PROMPTS; i++)
 		if (i == POSITIVE || !zeros)
-			r = sde_model_embed(run->model, &texts[i],
-					    i == POSITIVE ? run->job->clip_skip : 0,
-					    run->prompt_embeds + (size_t)(i - first) * row,
-					    run->pooled + (size_t)(i - first) * pooled, run->error);
+			r = sde_cached_embed(run->model, run->job->partition, &texts[i],
+					     i == POSITIVE ? run->job->clip_skip : 0,
+					     run->prompt_embeds + (size_t)(i - first) * row,
+					     run->pooled + (size_t)(i - first) * pooled,
+					     run->error);
 	return r;
 }
 

@@ -271,6 +271,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 	int r;
 
 	sde_runner_set_cancel(model->runner, hooks ? hooks->cancel : NULL);
+	model->partition = job->partition;
 	r = prepare(&run);
 	/* bytes that are no use cost nothing but the time they would have saved */
 	if (r >= 0 && job->resume &&

@@ -301,6 +301,7 @@ int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model
 		return sde_error_set(ret_error, -ENOMEM, "no memory for a model");
 	model->references = 1;
 	model->runner = engine->runner;
+	model->cache = engine->cache;
 	r = load(model, path, ret_error);
 	if (r < 0) {
 		sde_model_unref(model);

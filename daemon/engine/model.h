@@ -14,11 +14,12 @@
 #include "daemon/engine/tokenizer/t5.h"
 
 struct sde_adapted;
-struct sde_adapted_cache;
+struct sde_cache;
 struct sde_controls;
 
 struct sde_engine {
 	struct sde_runner *runner;
+	struct sde_cache *cache;
 };
 
 #define SDE_TOWERS_MAX 2
@@ -40,6 +41,8 @@ struct sde_t5_tower {
 struct sde_model {
 	unsigned int references;
 	struct sde_runner *runner; /* the engine's */
+	struct sde_cache *cache;   /* the engine's */
+	uint64_t partition;	   /* of the cache, for adapters: the running job's */
 	struct sde_model_dir *dir;
 	json_t *scheduler_config;
 	struct sde_text_tower
@@ -57,8 +60,7 @@ struct sde_model {
 	char default_sampler[48];
 	struct sde_adapted *
 		adapted; /* what the running job sees (adapters/adapted.h), NULL = the model as it is */
-	struct sde_adapted_cache *adapted_cache; /* NULL until a job has LoRAs */
-	struct sde_controls *controls;		 /* NULL until a job has guiding pictures */
+	struct sde_controls *controls; /* NULL until a job has guiding pictures */
 };
 
 /* Pixels per latent. */

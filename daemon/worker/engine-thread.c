@@ -42,6 +42,27 @@ static void post_failure(struct sdd_worker *worker, uint32_t msgid, const struct
 	sdd_worker_post(worker, &writer, 0);
 }
 
+void sdd_worker_post_caches(struct sdd_worker *worker)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sde_cache_stats stats;
+
+	sdp_writer_event(&writer, "worker.caches");
+	sdp_writer_list_begin(&writer, "caches");
+	for (int kind = 0; kind < SDE_CACHE_KINDS; kind++) {
+		sde_engine_cache_stats(worker->engine, (enum sde_cache_kind)kind, &stats);
+		sdp_writer_map_begin(&writer, NULL);
+		sdp_writer_string(&writer, "kind", sdp_enum_cache_kind.values[kind]);
+		sdp_writer_uint(&writer, "entries", stats.entries);
+		sdp_writer_uint(&writer, "bytes", stats.bytes);
+		sdp_writer_uint(&writer, "hits", stats.hits);
+		sdp_writer_uint(&writer, "misses", stats.misses);
+		sdp_writer_end(&writer);
+	}
+	sdp_writer_end(&writer);
+	sdd_worker_post(worker, &writer, 0);
+}
+
 static struct sdd_loaded_model *find_model(struct sdd_worker *worker, const char *name)
 {
 	struct sdd_loaded_model *loaded;
@@ -121,6 +142,7 @@ static void unload(struct sdd_worker *worker, const struct sdd_worker_task *task
 
 	if (loaded)
 		drop_model(loaded);
+	sdd_worker_post_caches(worker);
 	sdp_writer_response(&writer, task->message->msgid);
 	sdd_worker_post(worker, &writer, 0);
 }
@@ -182,6 +204,7 @@ static int make_engine(struct sdd_worker *worker)
 		.backend = strcmp(options->backend, "auto") == 0 ? NULL : options->backend,
 		.dtype = strcmp(options->dtype, "auto") == 0 ? NULL : options->dtype,
 		.threads = options->threads,
+		.cache_bytes = options->cache_bytes,
 		.pulse = &worker->pulse,
 	};
 	struct sdp_writer writer = SDP_WRITER_INIT;

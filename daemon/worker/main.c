@@ -8,6 +8,7 @@
 #include "daemon/worker/worker.h"
 
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +19,15 @@
 enum { SOCKET_FD = 3, THREADS_MAX = 1024 };
 
 static const struct option long_options[] = {
-	{"backend", required_argument, NULL, 'b'}, {"dtype", required_argument, NULL, 'd'},
-	{"threads", required_argument, NULL, 't'}, {"log-level", required_argument, NULL, 'l'},
-	{"convert", no_argument, NULL, 'c'},	   {"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},	   {NULL, 0, NULL, 0},
+	{"backend", required_argument, NULL, 'b'},
+	{"dtype", required_argument, NULL, 'd'},
+	{"threads", required_argument, NULL, 't'},
+	{"log-level", required_argument, NULL, 'l'},
+	{"cache-bytes", required_argument, NULL, 'm'},
+	{"convert", no_argument, NULL, 'c'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{NULL, 0, NULL, 0},
 };
 
 static const char help[] =
@@ -30,6 +36,7 @@ static const char help[] =
 	"  --backend NAME     auto, cpu or ref\n"
 	"  --dtype TYPE       activations: auto, f32 or bf16\n"
 	"  --threads N        0 = all the cores given to us\n"
+	"  --cache-bytes N    memory for what jobs have in common; 0 = nothing is kept\n"
 	"  --log-level N      0 (emerg) to 7 (debug)\n"
 	"  --convert IN OUT   rewrite a checkpoint of torch as .safetensors and exit\n"
 	"  --help, --version  print and exit\n";
@@ -49,12 +56,22 @@ static int convert(int argc, char **argv)
 	return EXIT_FAILURE;
 }
 
-static int parse_number(const char *text, long maximum, int *ret)
+static int parse_large(const char *text, long maximum, long *ret)
 {
 	char *end;
 	long number = strtol(text, &end, 10);
 
 	if (!*text || *end || number < 0 || number > maximum)
+		return -1;
+	*ret = number;
+	return 0;
+}
+
+static int parse_number(const char *text, int maximum, int *ret)
+{
+	long number;
+
+	if (parse_large(text, maximum, &number) < 0)
 		return -1;
 	*ret = (int)number;
 	return 0;
@@ -72,6 +89,7 @@ int main(int argc, char **argv)
 {
 	struct sdd_worker_options options = {.backend = "auto", .dtype = "auto"};
 	int level = LOG_INFO, c, r = 0;
+	long bytes = 0;
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (c) {
@@ -83,6 +101,10 @@ int main(int argc, char **argv)
 			break;
 		case 't':
 			r = parse_number(optarg, THREADS_MAX, &options.threads);
+			break;
+		case 'm':
+			r = parse_large(optarg, LONG_MAX, &bytes);
+			options.cache_bytes = (uint64_t)bytes;
 			break;
 		case 'l':
 			r = parse_number(optarg, LOG_DEBUG, &level);

@@ -36,6 +36,7 @@ _Static_assert((int)SDP_JOB_KIND_OUTPAINT == (int)SDE_OUTPAINT, "job_kind");
 _Static_assert((int)SDP_FILL_ORIGINAL == (int)SDE_FILL_ORIGINAL, "fill");
 _Static_assert((int)SDP_CONTEXT_IMAGE == (int)SDE_CONTEXT_IMAGE, "context");
 _Static_assert((int)SDP_STAGE_DECODE == (int)SDE_STAGE_DECODE, "stage");
+_Static_assert((int)SDP_CACHE_KIND_ADAPTERS == (int)SDE_CACHE_ADAPTERS, "cache_kind");
 _Static_assert((int)SDP_SAMPLE_TYPE_F32 == (int)SDE_PIXEL_F32, "sample_type");
 
 static const char *const stage_points[] = {"load", "encode", "steps", "decode"};
@@ -182,6 +183,7 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 		.height = sdp_record_int(record, SDP_JOB_PARAMETERS_HEIGHT),
 		.count = sdp_record_int(record, SDP_JOB_PARAMETERS_COUNT),
 		.preview_every = sdp_record_int(record, SDP_WORKER_RUN_PREVIEW),
+		.partition = sdp_record_uint(record, SDP_WORKER_RUN_USER),
 	};
 	fill_geometry(record, job);
 	if (image) {
@@ -430,5 +432,6 @@ void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
 	for (size_t i = 0; i < SDE_CONTROLS_MAX; i++)
 		sdp_mapping_clear(&run.guide_mappings[i]);
 	sdp_mapping_clear(&run.resume_mapping);
+	sdd_worker_post_caches(worker);
 	sdd_worker_post(worker, &writer, 0);
 }

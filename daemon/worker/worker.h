@@ -15,6 +15,7 @@
 struct sdd_worker_options {
 	const char *backend, *dtype; /* "auto" = the engine's choice */
 	int threads;		     /* 0 = what affinity and cgroup allow */
+	uint64_t cache_bytes;	     /* for what jobs have in common */
 };
 
 /* A request for the engine thread. */
@@ -69,6 +70,8 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options);
 void *sdd_worker_engine_thread(void *userdata);
 /* Hand a message to the control thread; the writer is empty afterwards. coalesce as in sdp_connection_queue. */
 void sdd_worker_post(struct sdd_worker *worker, struct sdp_writer *writer, uint64_t coalesce);
+/* Engine thread: tell how the caches do. */
+void sdd_worker_post_caches(struct sdd_worker *worker);
 /* Run one worker.run on the engine thread and post its answer. */
 void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
 			struct sde_model *model);

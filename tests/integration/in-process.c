@@ -43,7 +43,8 @@ static int spawn_thread(const struct sdd_config *config, int *ret_fd, pid_t *ret
 		return -errno;
 	worker.options = (struct sdd_worker_options){.backend = config->backend,
 						     .dtype = config->dtype,
-						     .threads = (int)config->threads};
+						     .threads = (int)config->threads,
+						     .cache_bytes = config->cache_bytes};
 	worker.fd = pair[1];
 	r = pthread_create(&worker.thread, NULL, serve, NULL);
 	if (r != 0) {

@@ -273,10 +273,14 @@ static void test_operations(void **state)
 			       "grep -q '^" HARNESS_MODEL " .* for ' ps || "
 			       "grep -q '^" HARNESS_MODEL " .*must make room' ps"),
 			 0);
+	assert_int_equal(
+		sdctl("status | grep -Eq '^caches: text [0-9]+ hits of [0-9]+.* at most 512 MiB$'"),
+		0);
 	assert_int_equal(sdctl("--json top 2 >top && test $(wc -l <top) = 2"), 0);
 	assert_int_equal(sdctl("metrics >metrics && tail -n 1 metrics | grep -qx '# EOF' && "
 			       "grep -qx 'sdd_jobs_running 1' metrics && "
-			       "grep -qx 'sdd_jobs_waiting{class=\"batch\"} 1' metrics"),
+			       "grep -qx 'sdd_jobs_waiting{class=\"batch\"} 1' metrics && "
+			       "grep -q '^sdd_cache_misses_total{cache=\"text\"} [1-9]' metrics"),
 			 0);
 	/* every line is a comment or a sample */
 	assert_int_equal(sdctl("metrics | grep -Evq '^(# (TYPE|UNIT|HELP) .*|# EOF|"

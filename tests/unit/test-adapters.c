@@ -21,7 +21,8 @@
 #include "daemon/engine/model.h"
 #include "tests/unit/model-files.h"
 
-#define Q "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+#define CACHE_BYTES 200000 /* a few sets of these LoRAs */
+#define Q	    "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 
 static char scratch[] = "/tmp/sdd-test-adapters-XXXXXX";
 static char path[64];
@@ -40,7 +41,8 @@ static const char *data_path(const char *name)
 
 static int setup(void **state)
 {
-	const struct sde_engine_options options = {"ref", "f32", 1};
+	const struct sde_engine_options options = {
+		.backend = "ref", .dtype = "f32", .threads = 1, .cache_bytes = CACHE_BYTES};
 	struct sde_error error = {0};
 
 	if (!mkdtemp(scratch))
@@ -168,6 +170,14 @@ static void test_bound_once(void **state)
 	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
 	assert_ptr_equal(model->adapted, first);
 	unlink(copy);
+	/* another user's is another's */
+	use = (struct sde_lora_use){"x", path, 1};
+	model->partition = 1;
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
+	assert_ptr_not_equal(model->adapted, first);
+	model->partition = 0;
+	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
+	assert_ptr_equal(model->adapted, first);
 
 	use = (struct sde_lora_use){"x", path, 0.5};
 	assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
@@ -181,9 +191,10 @@ static void test_bound_once(void **state)
 	assert_ptr_equal(sde_model_denoiser(model), &model->denoiser);
 }
 
-/* The oldest goes; what comes back is bound anew. */
+/* The oldest goes when there is no room; what comes back is bound anew. */
 static void test_few_are_kept(void **state)
 {
+	struct sde_cache_stats stats;
 	struct sde_lora_use use = {"x", data_path("lora/kohya_linear.safetensors"), 1};
 	struct sde_error error = {0};
 
@@ -191,7 +202,12 @@ static void test_few_are_kept(void **state)
 		use.weight = i % 8 + 1;
 		assert_int_equal(sde_model_adapt(model, &use, 1, NULL, &error), 0);
 		assert_ptr_not_equal(sde_model_clip(model, 0), &model->towers[0].clip);
+		sde_engine_cache_stats(engine, SDE_CACHE_ADAPTERS, &stats);
+		assert_in_range(stats.bytes, 1, CACHE_BYTES);
 	}
+	assert_in_range(stats.entries, 2, 7);
+	/* what is in use stays; without a user it goes */
+	assert_int_equal(sde_model_adapt(model, NULL, 0, NULL, &error), 0);
 }
 
 static void not_an_embedding(const char *file, const char *part_of_message)

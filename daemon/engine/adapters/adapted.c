@@ -1,5 +1,5 @@
 /*
- * Adapted models and the cache of them; see adapted.h.
+ * Adapted models and their place in the engine's cache; see adapted.h.
  */
 #include "daemon/engine/adapters/adapted.h"
 
@@ -7,29 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/adapters/content.h"
 #include "daemon/engine/adapters/ip-adapter.h"
+#include "daemon/engine/cache.h"
 #include "daemon/engine/error.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/runner.h"
 
-#define KEPT_MAX 4
-/* Merged weights (LoHa, LoKr, DoRA, full differences) are copies of layers once packed: of all sets kept together. */
-#define KEPT_MERGED_BYTES ((uint64_t)1 << 30)
-
 struct sde_adapted {
 	uint64_t key;
-	uint64_t used; /* cache->clock when last chosen */
 	struct sde_loras *loras;
 	struct sde_ip_adapter *ip;    /* or NULL */
 	struct sde_denoiser denoiser; /* class NULL: none of its layers changed */
 	struct sde_clip clips[SDE_TOWERS_MAX];
 	bool has_clip[SDE_TOWERS_MAX];
-};
-
-struct sde_adapted_cache {
-	struct sde_adapted *kept[KEPT_MAX];
-	uint64_t clock;
 };
 
 static void adapted_free(struct sde_adapted *adapted, struct sde_runner *runner)
@@ -144,77 +135,73 @@ static int adapted_new(const struct sde_model *model, struct sde_loras *loras,
 	return 0;
 }
 
-static struct sde_adapted **oldest(struct sde_adapted_cache *cache)
+static void drop_adapted(void *value, void *owner)
 {
-	struct sde_adapted **slot = NULL;
+	const struct sde_model *model = owner;
 
-	for (int i = 0; i < KEPT_MAX; i++)
-		if (cache->kept[i] && (!slot || cache->kept[i]->used < (*slot)->used))
-			slot = &cache->kept[i];
-	return slot;
+	adapted_free(value, model->runner);
 }
 
-/* Room for one more: a free slot, and its merged weights within the limit as far as dropping others helps. */
-static struct sde_adapted **make_room(struct sde_model *model, uint64_t merged_bytes)
+static uint64_t bytes_of(const struct sde_adapted *adapted)
 {
-	struct sde_adapted_cache *cache = model->adapted_cache;
+	uint64_t bytes = sizeof(*adapted) + sde_loras_bytes(adapted->loras);
 
-	for (;;) {
-		struct sde_adapted **vacant = NULL, **victim = oldest(cache);
-		uint64_t bytes = merged_bytes;
+	if (adapted->ip)
+		bytes += sde_weights_bytes(adapted->ip->weights) +
+			 sde_weights_bytes(adapted->ip->encoder_weights);
+	return bytes;
+}
 
-		for (int i = 0; i < KEPT_MAX; i++) {
-			if (cache->kept[i])
-				bytes += sde_loras_merged_bytes(cache->kept[i]->loras);
-			else
-				vacant = &cache->kept[i];
-		}
-		if (!victim || (vacant && bytes <= KEPT_MERGED_BYTES))
-			return vacant;
-		adapted_free(*victim, model->runner);
-		*victim = NULL;
-	}
+/* Which model a set is bound from: another of the same files may live beside it. */
+static uint64_t mix_model(uint64_t key, const struct sde_model *model)
+{
+	return sde_content_mix(key, (uint64_t)(uintptr_t)model);
 }
 
 int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, size_t n,
 		    const struct sde_ip_use *ip, struct sde_error *error)
 {
-	struct sde_adapted_cache *cache = model->adapted_cache;
-	struct sde_adapted *adapted = NULL, **slot;
+	struct sde_cache_key key = {SDE_CACHE_ADAPTERS, model->partition, 0};
+	struct sde_adapted *adapted;
 	struct sde_loras *loras;
-	uint64_t key;
 	int r;
 
+	if (model->adapted)
+		sde_cache_release(model->cache, model->adapted);
 	model->adapted = NULL;
 	if (n == 0 && !ip)
 		return 0;
 	if (n > SDE_LORAS_MAX)
 		return sde_error_set(error, -EINVAL, "at most %d LoRAs at once, not %zu",
 				     SDE_LORAS_MAX, n);
-	if (!cache)
-		cache = model->adapted_cache = calloc(1, sizeof(*cache));
-	if (!cache)
-		return sde_error_set(error, -ENOMEM, "no memory for LoRAs");
 	r = sde_loras_new(uses, n, model->info.family, &loras, error);
 	if (r < 0)
 		return r;
-	key = sde_loras_content(loras);
+	key.hash = mix_model(sde_loras_content(loras), model);
 	if (ip)
-		key = mix_ip(key, ip);
-	cache->clock++;
-	for (int i = 0; i < KEPT_MAX; i++)
-		if (cache->kept[i] && cache->kept[i]->key == key) {
-			sde_loras_free(loras);
-			model->adapted = cache->kept[i];
-			model->adapted->used = cache->clock;
-			return 0;
-		}
-	r = adapted_new(model, loras, ip, key, &adapted, error);
+		key.hash = mix_ip(key.hash, ip);
+	adapted = sde_cache_find(model->cache, &key);
+	if (adapted) {
+		sde_loras_free(loras);
+		sde_cache_hold(model->cache, adapted);
+		model->adapted = adapted;
+		return 0;
+	}
+	r = adapted_new(model, loras, ip, key.hash, &adapted, error);
 	if (r < 0)
 		return r;
-	slot = make_room(model, sde_loras_merged_bytes(loras));
-	adapted->used = cache->clock;
-	*slot = model->adapted = adapted;
+	r = sde_cache_put_held(model->cache, &key, bytes_of(adapted), adapted, drop_adapted, model);
+	if (r < 0)
+		return sde_error_set(error, r, "no memory for LoRAs");
+	model->adapted = adapted;
+	return 0;
+}
+
+uint64_t sde_model_adapted_text(const struct sde_model *model)
+{
+	for (int i = 0; model->adapted && i < model->n_towers; i++)
+		if (model->adapted->has_clip[i])
+			return model->adapted->key;
 	return 0;
 }
 
@@ -237,11 +224,6 @@ const struct sde_clip *sde_model_clip(const struct sde_model *model, int tower)
 
 void sde_model_forget_adapted(struct sde_model *model)
 {
-	struct sde_adapted_cache *cache = model->adapted_cache;
-
-	for (int i = 0; cache && i < KEPT_MAX; i++)
-		adapted_free(cache->kept[i], model->runner);
-	free(cache);
-	model->adapted_cache = NULL;
 	model->adapted = NULL;
+	sde_cache_forget(model->cache, model);
 }

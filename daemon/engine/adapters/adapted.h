@@ -1,7 +1,7 @@
 /*
  * A model as one job sees it: with its LoRAs. The adapted parts are bound again from the model's own mapped weights (structs of a
  * few kilobytes) with what the adapters add; packed weights are shared with the model's, and a part that no adapter touches is the
- * model's. The last few are kept, so that changing back and forth costs nothing.
+ * model's. They are kept in the engine's cache, so that changing back and forth costs nothing.
  */
 #pragma once
 
@@ -20,11 +20,14 @@ struct sde_ip_use {
 };
 
 /*
- * Jobs on model run with these from now on; n 0 and ip NULL: as it is. The cache is keyed by the files' content and the weights. Errors as
+ * Jobs on model run with these from now on; n 0 and ip NULL: as it is. Kept for the model's partition, keyed by the files' content and the weights. Errors as
  * of sde_loras_new and sde_loras_finish; on failure the model runs as it is.
  */
 int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, size_t n,
 		    const struct sde_ip_use *ip, struct sde_error *error);
+
+/* A number for what the LoRAs do to the text encoders now; 0: nothing. */
+uint64_t sde_model_adapted_text(const struct sde_model *model);
 
 /* The IP-Adapter of the model as jobs see it now; NULL: none. */
 const struct sde_ip_adapter *sde_model_ip_adapter(const struct sde_model *model);

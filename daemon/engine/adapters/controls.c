@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/engine/adapters/content.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/adapters/open.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/model.h"

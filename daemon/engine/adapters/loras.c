@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/adapters/content.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/adapters/delta.h"
 #include "daemon/engine/adapters/family.h"
 #include "daemon/engine/error.h"
@@ -392,9 +392,13 @@ size_t sde_loras_patched(const struct sde_loras *loras, enum sde_adapter_part pa
 	return loras->parts[part].patched;
 }
 
-uint64_t sde_loras_merged_bytes(const struct sde_loras *loras)
+uint64_t sde_loras_bytes(const struct sde_loras *loras)
 {
-	return loras->merged_bytes;
+	uint64_t bytes = loras->merged_bytes;
+
+	for (size_t i = 0; i < loras->n_files; i++)
+		bytes += sde_weights_bytes(loras->files[i].weights);
+	return bytes;
 }
 
 int sde_loras_finish(const struct sde_loras *loras, struct sde_error *error)

@@ -36,8 +36,8 @@ struct sde_patch *sde_loras_patch(struct sde_loras *loras, enum sde_adapter_part
 				  const struct sde_unet_config *unet);
 /* Layers of this part that were changed. */
 size_t sde_loras_patched(const struct sde_loras *loras, enum sde_adapter_part part);
-/* Bytes of weights that had to be merged, in the form backends pack: what a cached set costs beside its branches. */
-uint64_t sde_loras_merged_bytes(const struct sde_loras *loras);
+/* What a set takes in memory: its files' tensors, and weights that had to be merged, in the form backends pack. */
+uint64_t sde_loras_bytes(const struct sde_loras *loras);
 
 /*
  * After all parts of a model were bound: every tensor of every file must have found its layer. -EINVAL names one that did not.

@@ -100,46 +100,58 @@ static int tile_side(int height, int width)
 	return height > width ? height : width;
 }
 
-static int encode_kl(struct sde_runner *runner, const struct sde_vae *vae, const float *images,
-		     const float *eps, int batch, int height, int width, float *ret_latents,
-		     struct sde_error *error)
+/* Of one picture. */
+static size_t latents_of(const struct sde_vae *vae, int height, int width)
+{
+	return (size_t)vae->latent_channels * (size_t)(height / vae->factor) *
+	       (size_t)(width / vae->factor);
+}
+
+size_t sde_vae_encoding_size(const struct sde_vae *vae, int batch, int height, int width)
+{
+	/* a KL autoencoder gives means and variances */
+	return (size_t)batch * latents_of(vae, height, width) * (sde_vae_draws(vae) ? 2 : 1);
+}
+
+int sde_vae_encoding(struct sde_runner *runner, const struct sde_vae *vae, const float *images,
+		     int batch, int height, int width, float *ret_encoding, struct sde_error *error)
 {
 	const int side = tile_side(height, width);
-	const struct sde_kl_tiling tiling = {side, side / vae->factor, KL_OVERLAP};
-	const size_t n = (size_t)vae->latent_channels * (size_t)(height / vae->factor) *
-			 (size_t)(width / vae->factor);
-	_cleanup_free_ float *moments = NULL;
-	int r;
+	const struct sde_kl_tiling kl_tiling = {side, side / vae->factor, KL_OVERLAP};
+	const struct sde_tiny_tiling tiny_tiling = {side, side / vae->factor, TINY_OVERLAP};
 
-	if (vae->kind == SDE_VAE_VQ)
-		return sde_kl_encode_tiled(runner, &vae->kl, &tiling, images, batch, height, width,
-					   ret_latents, error);
-	moments = calloc((size_t)batch * 2, n * sizeof(float));
-	if (!moments)
-		return sde_error_set(error, -ENOMEM, "no memory for %zu latents", n);
-	r = sde_kl_encode_tiled(runner, &vae->kl, &tiling, images, batch, height, width, moments,
-				error);
-	if (r >= 0)
-		sde_kl_posterior(moments, eps, batch, n, ret_latents);
-	return r;
+	if (vae->kind == SDE_VAE_TINY)
+		return sde_tiny_encode(runner, &vae->tiny, &tiny_tiling, images, batch, height,
+				       width, ret_encoding, error);
+	return sde_kl_encode_tiled(runner, &vae->kl, &kl_tiling, images, batch, height, width,
+				   ret_encoding, error);
+}
+
+void sde_vae_sample(const struct sde_vae *vae, const float *encoding, const float *eps, int batch,
+		    int height, int width, float *ret_latents)
+{
+	const size_t n = latents_of(vae, height, width), all = (size_t)batch * n;
+
+	if (sde_vae_draws(vae))
+		sde_kl_posterior(encoding, eps, batch, n, ret_latents);
+	else
+		memcpy(ret_latents, encoding, all * sizeof(float));
+	sde_latents_scale(vae->scaling_factor, vae->shift_factor, ret_latents, all);
 }
 
 int sde_vae_encode(struct sde_runner *runner, const struct sde_vae *vae, const float *images,
 		   const float *eps, int batch, int height, int width, float *ret_latents,
 		   struct sde_error *error)
 {
-	const int side = tile_side(height, width);
-	const struct sde_tiny_tiling tiling = {side, side / vae->factor, TINY_OVERLAP};
-	const size_t count = (size_t)batch * (size_t)vae->latent_channels *
-			     (size_t)(height / vae->factor) * (size_t)(width / vae->factor);
+	const size_t n = sde_vae_encoding_size(vae, batch, height, width);
+	_cleanup_free_ float *encoding = malloc(n * sizeof(float) + 1);
 	int r;
 
-	r = vae->kind == SDE_VAE_TINY
-		    ? sde_tiny_encode(runner, &vae->tiny, &tiling, images, batch, height, width,
-				      ret_latents, error)
-		    : encode_kl(runner, vae, images, eps, batch, height, width, ret_latents, error);
+	if (!encoding)
+		return sde_error_set(error, -ENOMEM, "no memory for %zu latents", n);
+	r = sde_vae_encoding(runner, vae, images, batch, height, width, encoding, error);
 	if (r >= 0)
-		sde_latents_scale(vae->scaling_factor, vae->shift_factor, ret_latents, count);
+		sde_vae_sample(vae, encoding, eps, batch, height, width, ret_latents);
 	return r;
 }
 

@@ -40,6 +40,18 @@ bool sde_vae_draws(const struct sde_vae *vae);
 int sde_vae_encode(struct sde_runner *runner, const struct sde_vae *vae, const float *images,
 		   const float *eps, int batch, int height, int width, float *ret_latents,
 		   struct sde_error *error);
+
+/*
+ * The same in two halves. The encoding is what the network makes of the pictures, before eps, scale and shift:
+ * sde_vae_encoding_size() floats.
+ */
+size_t sde_vae_encoding_size(const struct sde_vae *vae, int batch, int height, int width);
+int sde_vae_encoding(struct sde_runner *runner, const struct sde_vae *vae, const float *images,
+		     int batch, int height, int width, float *ret_encoding,
+		     struct sde_error *error);
+void sde_vae_sample(const struct sde_vae *vae, const float *encoding, const float *eps, int batch,
+		    int height, int width, float *ret_latents);
+
 /* latents (batch, latent_channels, height, width) -> images (batch, out_channels, height * factor, width * factor). */
 int sde_vae_decode(struct sde_runner *runner, const struct sde_vae *vae, const float *latents,
 		   int batch, int height, int width, float *ret_images, struct sde_error *error);

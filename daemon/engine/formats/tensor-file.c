@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/formats/file.h"
 #include "daemon/engine/formats/gguf.h"
 #include "daemon/engine/formats/torch-file.h"
@@ -16,6 +17,7 @@
 struct sde_tensor_file {
 	unsigned int references;
 	char *path;
+	uint64_t state;
 	struct sde_safetensors *safetensors; /* one of these, the others NULL */
 	struct sde_gguf *gguf;
 	struct sde_torch_file *torch;
@@ -85,6 +87,7 @@ static int open_file(const char *path, bool pickles, struct sde_tensor_file **re
 		     struct sde_error *error)
 {
 	struct sde_tensor_file *file = calloc(1, sizeof(*file));
+	uint64_t states[2];
 	int r;
 
 	if (!file || !(file->path = strdup(path))) {
@@ -92,7 +95,11 @@ static int open_file(const char *path, bool pickles, struct sde_tensor_file **re
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	}
 	file->references = 1;
+	states[0] = sde_content_stat(path);
 	r = open_container(file, pickles, error);
+	/* a file put in its place meanwhile gives a number that is neither's */
+	states[1] = sde_content_stat(path);
+	file->state = sde_content_mix_bytes(0, states, sizeof(states));
 	if (r >= 0)
 		r = index_tensors(file, error);
 	if (r < 0) {
@@ -137,6 +144,11 @@ struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file)
 const char *sde_tensor_file_path(const struct sde_tensor_file *file)
 {
 	return file->path;
+}
+
+uint64_t sde_tensor_file_state(const struct sde_tensor_file *file)
+{
+	return file->state;
 }
 
 size_t sde_tensor_file_count(const struct sde_tensor_file *file)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/formats/json.h"
 
 #define SHARDS_MAX 1024
@@ -101,6 +102,15 @@ int sde_weights_hold(struct sde_weights *weights, struct sde_tensor_file *file,
 	weights->files = grown;
 	grown[weights->file_count++] = sde_tensor_file_ref(file);
 	return 0;
+}
+
+uint64_t sde_weights_state(const struct sde_weights *weights)
+{
+	uint64_t state = 0;
+
+	for (size_t i = 0; i < weights->file_count; i++)
+		state = sde_content_mix(state, sde_tensor_file_state(weights->files[i]));
+	return state;
 }
 
 int sde_weights_add(struct sde_weights *weights, const char *name, const struct sde_tensor *tensor,

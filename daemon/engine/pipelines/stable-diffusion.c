@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/engine/adapters/adapted.h"
+#include "daemon/engine/cached.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/model.h"
@@ -214,8 +215,8 @@ static int encode(struct run *run, const float *images, int n_images, float *ret
 					   run->error);
 	}
 	if (r >= 0)
-		r = sde_vae_encode(run->model->runner, vae, images, eps, n_images, request->height,
-				   request->width, ret_latents, run->error);
+		r = sde_cached_encode(run->model, request->partition, images, eps, n_images,
+				      request->height, request->width, ret_latents, run->error);
 	if (r >= 0)
 		for (size_t at = count; at < run->all; at += count)
 			memcpy(ret_latents + at, ret_latents, count * sizeof(float));

@@ -63,6 +63,7 @@ struct sde_sd_request {
 	 * resolution, values 0..1, the same for every image.
 	 */
 	const float *soft_mask;
+	uint64_t partition; /* of the engine's cache (cache.h) */
 	struct sde_noise *noise;
 	struct sde_guides_options
 		guides; /* pictures that guide the U-Net; options.guidance is filled in */

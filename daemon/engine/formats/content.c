@@ -1,7 +1,7 @@
 /*
  * The hash of a file's content; see content.h. Eight bytes a step (multiply and fold), 2 to 4 GB a second.
  */
-#include "daemon/engine/adapters/content.h"
+#include "daemon/engine/formats/content.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@ uint64_t sde_content_mix(uint64_t hash, uint64_t value)
 	return hash ^ hash >> 32;
 }
 
-static uint64_t mix_bytes(uint64_t hash, const void *data, size_t n)
+uint64_t sde_content_mix_bytes(uint64_t hash, const void *data, size_t n)
 {
 	const char *at = data;
 	uint64_t word;
@@ -22,7 +22,8 @@ static uint64_t mix_bytes(uint64_t hash, const void *data, size_t n)
 		hash = sde_content_mix(hash, word);
 	}
 	word = 0;
-	memcpy(&word, at, n);
+	if (n > 0)
+		memcpy(&word, at, n);
 	return sde_content_mix(hash, word);
 }
 
@@ -32,18 +33,18 @@ uint64_t sde_weights_content(const struct sde_weights *weights)
 	uint64_t hash = 0;
 
 	for (size_t i = 0; (tensor = sde_weights_at(weights, i)); i++) {
-		hash = mix_bytes(hash, tensor->name, strlen(tensor->name));
+		hash = sde_content_mix_bytes(hash, tensor->name, strlen(tensor->name));
 		hash = sde_content_mix(hash, (uint64_t)tensor->dtype);
-		hash = mix_bytes(hash, tensor->shape,
-				 (size_t)tensor->rank * sizeof(tensor->shape[0]));
-		hash = mix_bytes(hash, tensor->data, tensor->bytes);
+		hash = sde_content_mix_bytes(hash, tensor->shape,
+					     (size_t)tensor->rank * sizeof(tensor->shape[0]));
+		hash = sde_content_mix_bytes(hash, tensor->data, tensor->bytes);
 	}
 	return hash;
 }
 
 uint64_t sde_content_stat(const char *path)
 {
-	uint64_t hash = mix_bytes(0, path, strlen(path));
+	uint64_t hash = sde_content_mix_bytes(0, path, strlen(path));
 	struct stat st;
 
 	if (stat(path, &st) < 0)
@@ -52,5 +53,7 @@ uint64_t sde_content_stat(const char *path)
 	hash = sde_content_mix(hash, (uint64_t)st.st_ino);
 	hash = sde_content_mix(hash, (uint64_t)st.st_size);
 	hash = sde_content_mix(hash, (uint64_t)st.st_mtim.tv_sec);
-	return sde_content_mix(hash, (uint64_t)st.st_mtim.tv_nsec);
+	hash = sde_content_mix(hash, (uint64_t)st.st_mtim.tv_nsec);
+	hash = sde_content_mix(hash, (uint64_t)st.st_ctim.tv_sec);
+	return sde_content_mix(hash, (uint64_t)st.st_ctim.tv_nsec);
 }

@@ -1,0 +1,108 @@
+/*
+ * Keys of texts and pictures, and their way through the cache; see cached.h.
+ */
+#include "daemon/engine/cached.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/adapters/adapted.h"
+#include "daemon/engine/cache.h"
+#include "daemon/engine/error.h"
+#include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/content.h"
+
+/* The encoders and what is made of their states. */
+static uint64_t hash_encoders(const struct sde_model *model, int clip_skip)
+{
+	uint64_t hash = sde_content_mix_bytes(0, model->family->name, strlen(model->family->name));
+
+	for (int i = 0; i < model->n_towers; i++)
+		hash = sde_content_mix(hash, sde_weights_state(model->towers[i].weights));
+	if (model->t5.weights)
+		hash = sde_content_mix(hash, sde_weights_state(model->t5.weights));
+	hash = sde_content_mix(hash, sde_model_adapted_text(model));
+	hash = sde_content_mix(hash, (uint64_t)sde_model_context_width(model));
+	return sde_content_mix(hash, (uint64_t)clip_skip);
+}
+
+static uint64_t hash_clip(uint64_t hash, const struct sde_prompt *prompt, size_t width)
+{
+	hash = sde_content_mix(hash, prompt->count);
+	for (size_t i = 0; i < prompt->count; i++) {
+		const struct sde_prompt_chunk *chunk = &prompt->chunks[i];
+
+		hash = sde_content_mix_bytes(hash, chunk->ids, sizeof(chunk->ids));
+		hash = sde_content_mix_bytes(hash, chunk->weights, sizeof(chunk->weights));
+	}
+	hash = sde_content_mix(hash, prompt->n_added);
+	return sde_content_mix_bytes(hash, prompt->added, prompt->n_added * width * sizeof(float));
+}
+
+static uint64_t hash_text(const struct sde_model *model, const struct sde_text *text, int clip_skip)
+{
+	const size_t length = (size_t)text->t5.length;
+	uint64_t hash = hash_encoders(model, clip_skip);
+
+	for (int i = 0; i < model->n_towers; i++)
+		hash = hash_clip(hash, &text->clip[i],
+				 (size_t)model->towers[i].clip.config.hidden_size);
+	hash = sde_content_mix(hash, length);
+	if (!text->t5.ids)
+		return hash;
+	hash = sde_content_mix_bytes(hash, text->t5.ids, length * sizeof(*text->t5.ids));
+	return sde_content_mix_bytes(hash, text->t5.weights, length * sizeof(*text->t5.weights));
+}
+
+int sde_cached_embed(struct sde_model *model, uint64_t partition, const struct sde_text *text,
+		     int clip_skip, float *ret_embeds, float *ret_pooled, struct sde_error *error)
+{
+	const struct sde_cache_key key = {SDE_CACHE_TEXT, partition,
+					  hash_text(model, text, clip_skip)};
+	const size_t n =
+		sde_model_context_rows(model, text) * (size_t)sde_model_context_width(model);
+	const size_t pooled = (size_t)sde_model_pooled_width(model);
+	_cleanup_free_ float *both = malloc((n + pooled) * sizeof(float) + 1);
+	int r;
+
+	if (!both)
+		return sde_error_set(error, -ENOMEM, "no memory for a prompt");
+	if (!sde_cache_get_floats(model->cache, &key, both, n + pooled)) {
+		r = sde_model_embed(model, text, clip_skip, both, both + n, error);
+		if (r < 0)
+			return r;
+		sde_cache_put_floats(model->cache, &key, both, n + pooled);
+	}
+	memcpy(ret_embeds, both, n * sizeof(float));
+	memcpy(ret_pooled, both + n, pooled * sizeof(float));
+	return 0;
+}
+
+int sde_cached_encode(struct sde_model *model, uint64_t partition, const float *images,
+		      const float *eps, int batch, int height, int width, float *ret_latents,
+		      struct sde_error *error)
+{
+	const struct sde_vae *vae = &model->vae;
+	const size_t pixels = (size_t)batch * 3 * (size_t)height * (size_t)width;
+	const size_t n = sde_vae_encoding_size(vae, batch, height, width);
+	const int shape[] = {batch, height, width, (int)vae->kind};
+	struct sde_cache_key key = {SDE_CACHE_SOURCE, partition,
+				    sde_weights_state(model->vae_weights)};
+	_cleanup_free_ float *encoding = malloc(n * sizeof(float) + 1);
+	int r;
+
+	if (!encoding)
+		return sde_error_set(error, -ENOMEM, "no memory for %zu latents", n);
+	key.hash = sde_content_mix_bytes(key.hash, shape, sizeof(shape));
+	key.hash = sde_content_mix_bytes(key.hash, images, pixels * sizeof(float));
+	if (!sde_cache_get_floats(model->cache, &key, encoding, n)) {
+		r = sde_vae_encoding(model->runner, vae, images, batch, height, width, encoding,
+				     error);
+		if (r < 0)
+			return r;
+		sde_cache_put_floats(model->cache, &key, encoding, n);
+	}
+	sde_vae_sample(vae, encoding, eps, batch, height, width, ret_latents);
+	return 0;
+}

@@ -1,0 +1,162 @@
+/*
+ * What status and metrics say of the engine's caches while jobs repeat each other: hits of the same user, none of another, counts
+ * that outlive the worker, and nothing kept where sdd.conf says so.
+ */
+#include "tests/integration/harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <signal.h>
+
+enum { STRANGER = 65534 };
+
+struct picture {
+	uint8_t *bytes; /* malloc'd */
+	size_t size;
+};
+
+static sdc_request *request_of(const char *prompt)
+{
+	sdc_request *request = txt2img(2, 1);
+	sdc_error error = {0};
+
+	assert_int_equal(sdc_request_set_string(request, "prompt", prompt, &error), 0);
+	return request;
+}
+
+static struct picture paint(const struct daemon *daemon, const char *prompt)
+{
+	sdc_client *client = daemon_connect(daemon);
+	sdc_request *request = request_of(prompt);
+	struct picture picture = {0};
+	sdc_reply *reply = NULL;
+	sdc_error error = {0};
+	sdc_image image;
+
+	if (sdc_call(client, request, 120000, &reply, &error) < 0)
+		fail_msg("%s", error.message);
+	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
+	picture.size = image.stride * (size_t)image.height;
+	picture.bytes = malloc(picture.size);
+	assert_non_null(picture.bytes);
+	memcpy(picture.bytes, image.data, picture.size);
+	sdc_reply_free(reply);
+	sdc_request_free(request);
+	sdc_client_free(client);
+	return picture;
+}
+
+static void drop(struct picture picture)
+{
+	free(picture.bytes);
+}
+
+/* By the order of the kinds: text is the first. */
+static void assert_texts(const struct daemon *daemon, int64_t hits, int64_t misses)
+{
+	char kind[16];
+
+	daemon_status_text(daemon, "caches.0.kind", kind, sizeof(kind));
+	assert_string_equal(kind, "text");
+	assert_int_equal(daemon_status_int(daemon, "caches.0.hits"), hits);
+	assert_int_equal(daemon_status_int(daemon, "caches.0.misses"), misses);
+}
+
+static void test_repeats_hit(void **state)
+{
+	struct picture first, again;
+	struct daemon daemon;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	first = paint(&daemon, "a red boat");
+	assert_texts(&daemon, 0, 2); /* the prompt and the empty one */
+	again = paint(&daemon, "a red boat");
+	assert_int_equal(first.size, again.size);
+	assert_memory_equal(first.bytes, again.bytes, first.size);
+	assert_texts(&daemon, 2, 2);
+	drop(again);
+	drop(paint(&daemon, "a blue boat"));
+	assert_texts(&daemon, 3, 3);
+	assert_int_equal(daemon_status_int(&daemon, "caches.0.entries"), 3);
+	assert_in_range(daemon_status_int(&daemon, "caches.0.bytes"), 3 * 77 * 24 * 4, 1 << 20);
+	assert_int_equal(daemon_status_int(&daemon, "cache_budget"), 512 << 20);
+	/* another worker knows nothing, but the counts go on */
+	kill((pid_t)daemon_status_int(&daemon, "worker.pid"), SIGKILL);
+	daemon_await_status(&daemon, "caches.0.entries", 0);
+	assert_texts(&daemon, 3, 3);
+	again = paint(&daemon, "a red boat");
+	assert_memory_equal(first.bytes, again.bytes, first.size);
+	assert_texts(&daemon, 3, 5);
+	drop(again);
+	drop(first);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+/* Needs root, to be somebody else. */
+static void test_users_do_not_share(void **state)
+{
+	struct daemon daemon;
+	int status;
+	pid_t pid;
+
+	SKIP_WITHOUT_WORKER();
+	if (geteuid() != 0)
+		skip();
+	daemon_start(&daemon, "--allow-user=65534", NULL);
+	assert_int_equal(chmod(daemon.folder, 0755), 0);
+	drop(paint(&daemon, "a red boat"));
+	assert_texts(&daemon, 0, 2);
+	for (int i = 0; i < 2; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			sdc_request *request = request_of("a red boat");
+			sdc_client *stranger = NULL;
+			sdc_reply *reply = NULL;
+			sdc_error error = {0};
+
+			if (setuid(STRANGER) < 0 ||
+			    sdc_connect(daemon.socket, "other", 0, 5000, &stranger, &error) < 0)
+				_exit(1);
+			_exit(sdc_call(stranger, request, 120000, &reply, &error) < 0 ? 2 : 0);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		assert_texts(&daemon, i == 0 ? 0 : 2, 4);
+	}
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_nothing_is_kept(void **state)
+{
+	struct daemon daemon;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--cache-bytes=0", NULL);
+	for (int i = 0; i < 2; i++)
+		drop(paint(&daemon, "a red boat"));
+	assert_texts(&daemon, 0, 4);
+	assert_int_equal(daemon_status_int(&daemon, "caches.0.entries"), 0);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_repeats_hit),
+		cmocka_unit_test(test_users_do_not_share),
+		cmocka_unit_test(test_nothing_is_kept),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

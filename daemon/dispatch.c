@@ -2,6 +2,7 @@
  * Requests of clients to their handlers, and the small handlers themselves; see dispatch.h.
  */
 #include "daemon/dispatch.h"
+#include "daemon/counts.h"
 #include "daemon/jobs.h"
 #include "daemon/runner.h"
 
@@ -111,6 +112,7 @@ static const handler_fn handlers[SDP_METHOD_COUNT] = {
 	[SDP_METHOD_ADAPTERS_LIST] = sdd_handle_adapters_list,
 	[SDP_METHOD_MODELS_LOAD] = sdd_handle_models_load,
 	[SDP_METHOD_MODELS_UNLOAD] = sdd_handle_models_unload,
+	[SDP_METHOD_PROMPT_COUNT] = sdd_handle_prompt_count,
 	[SDP_METHOD_JOB_SUBMIT] = sdd_handle_job_submit,
 	[SDP_METHOD_JOB_CANCEL] = sdd_handle_job_cancel,
 	[SDP_METHOD_JOB_GET] = sdd_handle_job_get,

@@ -3,6 +3,7 @@
  */
 #include "daemon/runner.h"
 #include "daemon/caches.h"
+#include "daemon/counts.h"
 #include "daemon/events.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
@@ -204,7 +205,8 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 
 static bool has_work(struct sdd_server *server)
 {
-	return server->queue.length > 0 || !sdd_list_is_empty(&server->runner.requests);
+	return server->queue.length > 0 || !sdd_list_is_empty(&server->runner.requests) ||
+	       sdd_counts_are_waiting(server);
 }
 
 /* Somebody of a higher class waits. */
@@ -234,6 +236,7 @@ void sdd_runner_kick(struct sdd_server *server)
 		return;
 	/* what happens below may come back here */
 	runner->kicking = true;
+	sdd_counts_send(server);
 	while (runner->doing == SDD_RUNNER_IDLE && has_work(server)) {
 		if (server->supervisor.dying)
 			break;
@@ -491,6 +494,8 @@ static void on_message(void *userdata, struct sdp_message *message)
 			take_checkpoint(server, sdd_steal_pointer(owned));
 		return;
 	}
+	if (message->kind == SDP_RESPONSE && sdd_counts_take(server, message))
+		return;
 	if (message->kind != SDP_RESPONSE || message->msgid != server->runner.msgid)
 		return; /* the answer to worker.cancel */
 	switch (server->runner.doing) {
@@ -551,6 +556,7 @@ static void on_lost(void *userdata, const char *why)
 	if (doing == SDD_RUNNER_LOADING || doing == SDD_RUNNER_UNLOADING)
 		answer_model_requests(server, runner->model, doing == SDD_RUNNER_UNLOADING, NULL,
 				      &error);
+	sdd_counts_fail(server, &error);
 	if (job && job->cancel_requested) {
 		error = job->error;
 		end_job(server, SDP_JOB_STATE_CANCELLED, &error);
@@ -579,6 +585,7 @@ static void on_unusable(void *userdata, const char *why)
 	}
 	sdd_list_for_each_safe (request, following, &server->runner.requests, link)
 		answer_model(server, request, NULL, &error);
+	sdd_counts_fail(server, &error);
 }
 
 const struct sdd_supervisor_handlers sdd_runner_handlers = {
@@ -677,4 +684,5 @@ void sdd_runner_stop(struct sdd_server *server)
 	sdp_error_set(&error, SDP_CODE_SHUTTING_DOWN, "the daemon is stopping");
 	sdd_list_for_each_safe (request, following, &server->runner.requests, link)
 		answer_model(server, request, NULL, &error);
+	sdd_counts_fail(server, &error);
 }

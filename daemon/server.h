@@ -50,6 +50,12 @@ struct sdd_cache_figures {
 	uint64_t hits_before, misses_before; /* of workers that have gone */
 };
 
+/* prompt.count under way; counts.h. */
+struct sdd_counts {
+	struct sdd_list list;
+	uint32_t next;
+};
+
 struct sdd_server {
 	const struct sdd_config *config;
 	sd_event *event;
@@ -72,6 +78,7 @@ struct sdd_server {
 	struct sdd_queue queue;
 	struct sdd_supervisor supervisor;
 	struct sdd_runner runner;
+	struct sdd_counts counts;
 
 	struct sdd_list kept; /* ended detached jobs, oldest first */
 	size_t n_kept;

@@ -343,6 +343,8 @@ static int run_watch(const struct context *context, int argc, char **argv)
 const struct verb query_verbs[] = {
 	{"models", run_models, "", "list the models the daemon can use"},
 	{"adapters", run_adapters, "", "list LoRAs, ControlNets and embeddings"},
+	{"count", run_count, "[--model NAME] [--negative TEXT] PROMPT",
+	 "count a prompt's tokens as the model would read them"},
 	{"load", run_model_state, "[MODEL]", "load a model ahead of its first job"},
 	{"unload", run_model_state, "[MODEL]", "take a model out of memory"},
 	{"jobs", run_jobs, "", "list your jobs"},

@@ -39,7 +39,8 @@ extern const struct verb generate_verbs[]; /* ended by an empty entry, as all ta
 extern const struct verb query_verbs[];
 extern const struct verb operate_verbs[];
 
-/* A verb of query_verbs in a file of its own. */
+/* Verbs of query_verbs in files of their own. */
+int run_count(const struct context *context, int argc, char **argv);
 int run_convert(const struct context *context, int argc, char **argv);
 
 /* The verb of this name in a table, or NULL. */

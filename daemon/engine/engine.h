@@ -203,6 +203,27 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 void sde_result_clear(struct sde_result *result);
 
 /*
+ * How a model reads prompts, without its weights: its tokenizers, and the size of its text encoders. A counter belongs to no engine and no thread, but
+ * to one thread at a time.
+ */
+struct sde_counter;
+
+struct sde_count {
+	int tokens; /* of the encoder that the context is made of, as prompt_tokens of a result */
+	int chunks, limit; /* chunks used, and tokens that each holds */
+	char *lost; /* the end of the prompt, whole words, that a text encoder does not read; "" = none. malloc()ed */
+};
+
+/* path as for sde_model_load, errors too. Reads configurations and tokenizers, some megabytes; keeps no file open. */
+int sde_counter_new(const char *path, struct sde_counter **ret_counter,
+		    struct sde_error *ret_error);
+struct sde_counter *sde_counter_free(struct sde_counter *counter);
+/* What a job with this prompt would be told; tags are passed over, learnt words of embeddings/ below the roots counted. */
+int sde_counter_count(const struct sde_counter *counter, const char *prompt,
+		      const char *const *adapter_roots, size_t n_adapter_roots,
+		      struct sde_count *ret_count, struct sde_error *ret_error);
+
+/*
  * Rewrite a checkpoint of torch as .safetensors, without executing it. -EEXIST when `to` is there, -EPERM when the checkpoint names what could run,
  * and as for loading a model.
  */

@@ -26,7 +26,7 @@ static int load_tokenizer(struct sde_text_tower *tower, const struct sde_compone
 }
 
 static int load_tower(struct sde_model *model, const char *encoder, const char *tokenizer,
-		      struct sde_error *error)
+		      bool weights, struct sde_error *error)
 {
 	struct sde_text_tower *tower = &model->towers[model->n_towers];
 	_cleanup_json_ json_t *config = NULL;
@@ -45,10 +45,15 @@ static int load_tower(struct sde_model *model, const char *encoder, const char *
 				     "%s: '%s' is a %.60s; this engine paints with CLIPTextModel "
 				     "and CLIPTextModelWithProjection",
 				     model->dir->path, encoder, component->class_name);
-	r = sde_model_open_component(model, encoder, NULL, &config, &tower->weights, error);
+	r = sde_component_config(component, &config, error);
 	if (r >= 0)
 		r = sde_clip_config_parse(config, what, &clip, error);
-	if (r >= 0)
+	if (r < 0)
+		return r;
+	tower->clip.config = clip;
+	if (weights)
+		r = sde_component_weights(component, &tower->weights, error);
+	if (r >= 0 && weights)
 		r = sde_clip_bind(&tower->clip, &clip, tower->weights, error);
 	if (r >= 0)
 		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
@@ -57,22 +62,33 @@ static int load_tower(struct sde_model *model, const char *encoder, const char *
 	return r;
 }
 
-static int load_t5(struct sde_model *model, const char *encoder, struct sde_error *error)
+static int bind_t5(struct sde_model *model, const char *encoder, struct sde_error *error)
 {
 	_cleanup_json_ json_t *config = NULL;
-	const struct sde_component *component;
 	struct sde_t5_config t5;
-	char what[64], tokenizer[64];
+	char what[64];
 	int r;
 
 	snprintf(what, sizeof(what), "%s/config.json", encoder);
-	snprintf(tokenizer, sizeof(tokenizer), "tokenizer%s", encoder + strlen("text_encoder"));
 	r = sde_model_open_component(model, encoder, "T5EncoderModel", &config, &model->t5.weights,
 				     error);
 	if (r >= 0)
 		r = sde_t5_config_parse(config, what, &t5, error);
 	if (r >= 0)
 		r = sde_t5_bind(&model->t5.t5, &t5, model->t5.weights, error);
+	return r;
+}
+
+static int load_t5(struct sde_model *model, const char *encoder, bool weights,
+		   struct sde_error *error)
+{
+	const struct sde_component *component;
+	char tokenizer[64];
+	int r = 0;
+
+	snprintf(tokenizer, sizeof(tokenizer), "tokenizer%s", encoder + strlen("text_encoder"));
+	if (weights)
+		r = bind_t5(model, encoder, error);
 	if (r >= 0)
 		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
 	if (r >= 0)
@@ -94,17 +110,17 @@ static bool has_tower(const struct sde_model *model, int i)
 	return sde_model_dir_find(model->dir, clips[i][0]) || (i == 0 && !second);
 }
 
-int sde_model_load_text(struct sde_model *model, struct sde_error *error)
+int sde_model_load_text(struct sde_model *model, bool weights, struct sde_error *error)
 {
 	const struct sde_family *family = model->family;
 	int r = 0;
 
 	for (int i = 0; r >= 0 && i < SDE_TOWERS_MAX; i++)
 		if (has_tower(model, i))
-			r = load_tower(model, clips[i][0], clips[i][1], error);
+			r = load_tower(model, clips[i][0], clips[i][1], weights, error);
 	if (r >= 0 && family->t5 &&
 	    (!family->t5_optional || sde_model_dir_find(model->dir, family->t5)))
-		r = load_t5(model, family->t5, error);
+		r = load_t5(model, family->t5, weights, error);
 	return r;
 }
 
@@ -113,12 +129,14 @@ void sde_model_clear_text(struct sde_model *model)
 	for (int i = 0; i < model->n_towers; i++) {
 		struct sde_text_tower *tower = &model->towers[i];
 
-		sde_runner_forget(model->runner, &tower->clip);
+		if (model->runner)
+			sde_runner_forget(model->runner, &tower->clip);
 		sde_clip_clear(&tower->clip);
 		sde_clip_tokenizer_free(tower->tokenizer);
 		sde_weights_free(tower->weights);
 	}
-	sde_runner_forget(model->runner, &model->t5.t5);
+	if (model->runner)
+		sde_runner_forget(model->runner, &model->t5.t5);
 	sde_t5_clear(&model->t5.t5);
 	sde_t5_tokenizer_free(model->t5.tokenizer);
 	sde_weights_free(model->t5.weights);

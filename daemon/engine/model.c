@@ -40,9 +40,9 @@ int sde_model_open_component(struct sde_model *model, const char *name, const ch
 	return sde_component_weights(component, ret_weights, error);
 }
 
-/* The class of the model's denoiser: that of model_index.json, else of the folder's config.json. */
-static int find_denoiser(struct sde_model *model, const struct sde_denoiser_class **ret_class,
-			 struct sde_error *error)
+int sde_model_find_denoiser(const struct sde_model *model,
+			    const struct sde_denoiser_class **ret_class, json_t **ret_config,
+			    struct sde_error *error)
 {
 	const struct sde_component *component = sde_model_dir_find(model->dir, "unet");
 	const struct sde_denoiser_class *class;
@@ -63,6 +63,8 @@ static int find_denoiser(struct sde_model *model, const struct sde_denoiser_clas
 		if (strcmp(class->folder, component->name) == 0 &&
 		    (!name || strcmp(class->name, name) == 0)) {
 			*ret_class = class;
+			*ret_config = config;
+			config = NULL;
 			return 0;
 		}
 	return sde_error_set(error, -ENOTSUP,
@@ -75,17 +77,19 @@ static int load_denoiser(struct sde_model *model, struct sde_error *error)
 {
 	_cleanup_json_ json_t *config = NULL;
 	const struct sde_denoiser_class *class = NULL;
+	const struct sde_component *component;
 	char what[64];
 	int r;
 
-	r = find_denoiser(model, &class, error);
+	r = sde_model_find_denoiser(model, &class, &config, error);
+	if (r >= 0)
+		r = sde_model_dir_require(model->dir, class->folder, &component, error);
+	if (r >= 0)
+		r = sde_component_weights(component, &model->denoiser_weights, error);
 	if (r < 0)
 		return r;
 	snprintf(what, sizeof(what), "%s/config.json", class->folder);
-	r = sde_model_open_component(model, class->folder, NULL, &config, &model->denoiser_weights,
-				     error);
-	if (r >= 0)
-		r = class->bind(&model->denoiser, config, what, model->denoiser_weights, error);
+	r = class->bind(&model->denoiser, config, what, model->denoiser_weights, error);
 	return r;
 }
 
@@ -269,7 +273,7 @@ static int load(struct sde_model *model, const char *path, struct sde_error *err
 	if (r >= 0) {
 		load_flags(model);
 		model->family = sde_family_of(&model->denoiser, model->aesthetic);
-		r = sde_model_load_text(model, error);
+		r = sde_model_load_text(model, true, error);
 	}
 	if (r >= 0)
 		r = load_vae(model, error);

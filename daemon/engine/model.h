@@ -87,10 +87,16 @@ static inline bool sde_model_fills(const struct sde_model *model)
 	return model->denoiser.in_channels != model->vae.latent_channels;
 }
 
+/* The class of the denoiser, of model_index.json, else of its folder's config.json; and that config, owned by the caller. */
+int sde_model_find_denoiser(const struct sde_model *model,
+			    const struct sde_denoiser_class **ret_class, json_t **ret_config,
+			    struct sde_error *error);
+
 /*
- * model-text.c: the text encoders and tokenizers that the model's family has; and their end.
+ * model-text.c: the text encoders and tokenizers that the model's family has; and their end. Without weights: tokenizers and
+ * the encoders' configurations alone, enough to cut a prompt (conditioning.h).
  */
-int sde_model_load_text(struct sde_model *model, struct sde_error *error);
+int sde_model_load_text(struct sde_model *model, bool weights, struct sde_error *error);
 void sde_model_clear_text(struct sde_model *model);
 
 /* The config and weights of a component, which must be of this class (NULL: the config tells); both owned by the caller. */

@@ -119,6 +119,15 @@ static int take_ping(struct sdd_worker *worker, const struct sdp_message *messag
 	return answer(worker, &writer);
 }
 
+static int take_count(struct sdd_worker *worker, const struct sdp_message *message,
+		      const struct sdp_record *record)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	sdd_worker_count(worker, message->msgid, record, &writer);
+	return answer(worker, &writer);
+}
+
 /* Takes the message. */
 static int take_task(struct sdd_worker *worker, struct sdp_message *message,
 		     struct sdp_record *record)
@@ -154,6 +163,8 @@ static int take_message(struct sdd_worker *worker, struct sdp_message *message)
 	switch (message->method->id) {
 	case SDP_METHOD_WORKER_PING:
 		return take_ping(worker, message, record);
+	case SDP_METHOD_WORKER_COUNT:
+		return take_count(worker, message, record);
 	case SDP_METHOD_WORKER_YIELD:
 		return take_yield(worker, message, record);
 	case SDP_METHOD_WORKER_CANCEL:
@@ -253,6 +264,7 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options)
 	sdd_list_init(&worker.tasks);
 	sdd_list_init(&worker.outbox);
 	sdd_list_init(&worker.models);
+	sdd_list_init(&worker.counters);
 	r = sdp_connection_new(fd, &connection_options, &worker.connection);
 	if (r < 0)
 		return r;
@@ -271,6 +283,7 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options)
 		pthread_join(thread, NULL);
 	}
 	drop_queues(&worker);
+	sdd_worker_drop_counters(&worker);
 	pthread_cond_destroy(&worker.changed);
 	pthread_mutex_destroy(&worker.lock);
 	sdd_close(worker.wake_fd);

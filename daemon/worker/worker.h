@@ -43,6 +43,7 @@ struct sdd_loaded_model {
 struct sdd_worker {
 	const struct sdd_worker_options *options;
 	struct sdp_connection *connection; /* control thread only */
+	struct sdd_list counters; /* control thread only: struct sdd_worker_counter, latest first */
 	int wake_fd; /* eventfd: the outbox has something, or the engine thread has ended */
 
 	pthread_mutex_t lock; /* guards all of this block */
@@ -75,5 +76,9 @@ void sdd_worker_post_caches(struct sdd_worker *worker);
 /* Run one worker.run on the engine thread and post its answer. */
 void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
 			struct sde_model *model);
+/* Control thread: write the answer to a worker.count; and drop the tokenizers kept for it. */
+void sdd_worker_count(struct sdd_worker *worker, uint32_t msgid, const struct sdp_record *record,
+		      struct sdp_writer *writer);
+void sdd_worker_drop_counters(struct sdd_worker *worker);
 /* What the engine's errno means to a client. */
 void sdd_worker_translate_error(const struct sde_error *from, bool loading, struct sdp_error *to);

@@ -33,18 +33,17 @@ void sde_denoiser_clear(struct sde_denoiser *denoiser, struct sde_runner *runner
 	*denoiser = (struct sde_denoiser){0};
 }
 
-static int unet_bind(struct sde_denoiser *denoiser, const json_t *config, const char *what,
-		     struct sde_weights *weights, struct sde_error *error)
+static int unet_configure(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+			  struct sde_error *error)
 {
 	struct sde_unet_config unet;
 	int r;
 
 	r = sde_unet_config_parse(config, what, &unet, error);
-	if (r >= 0)
-		r = sde_unet_bind(&denoiser->unet, &unet, weights, error);
 	if (r < 0)
 		return r;
 	denoiser->class = &sde_denoiser_unet;
+	denoiser->unet.config = unet;
 	denoiser->in_channels = unet.in_channels;
 	denoiser->out_channels = unet.out_channels;
 	denoiser->sample_size = unet.sample_size;
@@ -52,6 +51,20 @@ static int unet_bind(struct sde_denoiser *denoiser, const json_t *config, const 
 	denoiser->context_width = unet.cross_attention_dim;
 	denoiser->guidance_embedding = unet.time_cond_proj_dim > 0;
 	return 0;
+}
+
+static int unet_bind(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+		     struct sde_weights *weights, struct sde_error *error)
+{
+	struct sde_denoiser bound = {0};
+	int r;
+
+	r = unet_configure(&bound, config, what, error);
+	if (r >= 0)
+		r = sde_unet_bind(&bound.unet, &bound.unet.config, weights, error);
+	if (r >= 0)
+		*denoiser = bound;
+	return r;
 }
 
 static int unet_bind_like(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
@@ -113,6 +126,7 @@ static int unet_forward(struct sde_runner *runner, const struct sde_denoiser *de
 const struct sde_denoiser_class sde_denoiser_unet = {
 	.folder = "unet",
 	.name = "UNet2DConditionModel",
+	.configure = unet_configure,
 	.bind = unet_bind,
 	.bind_like = unet_bind_like,
 	.clear = unet_clear,

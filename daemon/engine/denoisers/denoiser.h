@@ -42,8 +42,14 @@ struct sde_denoiser_call {
 struct sde_denoiser_class {
 	const char *folder, *name; /* "unet", "UNet2DConditionModel" */
 	/*
-	 * Fill *denoiser from config and bind every tensor of weights. what: prefix of messages about the config. On failure
-	 * nothing needs clearing; -EINVAL, -ENOTSUP and -EBADMSG name the key or tensor.
+	 * Fill *denoiser from config, without tensors: what tells its family. what: prefix of messages. -EINVAL and -ENOTSUP
+	 * name the key; nothing needs clearing.
+	 */
+	int (*configure)(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+			 struct sde_error *error);
+	/*
+	 * Configure, and bind every tensor of weights. On failure nothing needs clearing; -EINVAL, -ENOTSUP and -EBADMSG name
+	 * the key or tensor.
 	 */
 	int (*bind)(struct sde_denoiser *denoiser, const json_t *config, const char *what,
 		    struct sde_weights *weights, struct sde_error *error);

@@ -143,19 +143,18 @@ static int flux_forward(struct sde_runner *runner, const struct sde_denoiser *de
 	return 0;
 }
 
-static int flux_bind(struct sde_denoiser *denoiser, const json_t *config, const char *what,
-		     struct sde_weights *weights, struct sde_error *error)
+static int flux_configure(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+			  struct sde_error *error)
 {
 	const int pack = SDE_FLUX_PACK * SDE_FLUX_PACK;
 	struct sde_flux_config flux;
 	int r;
 
 	r = sde_flux_config_parse(config, what, &flux, error);
-	if (r >= 0)
-		r = sde_flux_bind(&denoiser->flux, &flux, weights, error);
 	if (r < 0)
 		return r;
 	denoiser->class = &sde_denoiser_flux;
+	denoiser->flux.config = flux;
 	denoiser->in_channels = flux.in_channels / pack;
 	denoiser->out_channels = flux.out_channels / pack;
 	denoiser->patch = SDE_FLUX_PACK;
@@ -163,6 +162,20 @@ static int flux_bind(struct sde_denoiser *denoiser, const json_t *config, const 
 	denoiser->pooled_width = flux.pooled_projection_dim;
 	denoiser->guidance_embedding = flux.guidance_embeds;
 	return 0;
+}
+
+static int flux_bind(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+		     struct sde_weights *weights, struct sde_error *error)
+{
+	struct sde_denoiser bound = {0};
+	int r;
+
+	r = flux_configure(&bound, config, what, error);
+	if (r >= 0)
+		r = sde_flux_bind(&bound.flux, &bound.flux.config, weights, error);
+	if (r >= 0)
+		*denoiser = bound;
+	return r;
 }
 
 static int flux_bind_like(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
@@ -184,6 +197,7 @@ static void flux_clear(struct sde_denoiser *denoiser)
 const struct sde_denoiser_class sde_denoiser_flux = {
 	.folder = "transformer",
 	.name = "FluxTransformer2DModel",
+	.configure = flux_configure,
 	.bind = flux_bind,
 	.bind_like = flux_bind_like,
 	.clear = flux_clear,

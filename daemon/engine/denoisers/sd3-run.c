@@ -120,18 +120,17 @@ static int sd3_forward(struct sde_runner *runner, const struct sde_denoiser *den
 	return 0;
 }
 
-static int sd3_bind(struct sde_denoiser *denoiser, const json_t *config, const char *what,
-		    struct sde_weights *weights, struct sde_error *error)
+static int sd3_configure(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+			 struct sde_error *error)
 {
 	struct sde_sd3_config sd3;
 	int r;
 
 	r = sde_sd3_config_parse(config, what, &sd3, error);
-	if (r >= 0)
-		r = sde_sd3_bind(&denoiser->sd3, &sd3, weights, error);
 	if (r < 0)
 		return r;
 	denoiser->class = &sde_denoiser_sd3;
+	denoiser->sd3.config = sd3;
 	denoiser->in_channels = sd3.in_channels;
 	denoiser->out_channels = sd3.out_channels;
 	denoiser->sample_size = sd3.sample_size;
@@ -141,6 +140,20 @@ static int sd3_bind(struct sde_denoiser *denoiser, const json_t *config, const c
 	denoiser->pooled_width = sd3.pooled_projection_dim;
 	denoiser->skippable_layers = sd3.num_layers;
 	return 0;
+}
+
+static int sd3_bind(struct sde_denoiser *denoiser, const json_t *config, const char *what,
+		    struct sde_weights *weights, struct sde_error *error)
+{
+	struct sde_denoiser bound = {0};
+	int r;
+
+	r = sd3_configure(&bound, config, what, error);
+	if (r >= 0)
+		r = sde_sd3_bind(&bound.sd3, &bound.sd3.config, weights, error);
+	if (r >= 0)
+		*denoiser = bound;
+	return r;
 }
 
 static int sd3_bind_like(struct sde_denoiser *denoiser, const struct sde_denoiser *other,
@@ -162,6 +175,7 @@ static void sd3_clear(struct sde_denoiser *denoiser)
 const struct sde_denoiser_class sde_denoiser_sd3 = {
 	.folder = "transformer",
 	.name = "SD3Transformer2DModel",
+	.configure = sd3_configure,
 	.bind = sd3_bind,
 	.bind_like = sd3_bind_like,
 	.clear = sd3_clear,

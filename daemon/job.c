@@ -21,6 +21,7 @@ int sdd_job_new(uint64_t id, struct sdp_message *message, struct sdp_record *rec
 	job->record = record;
 	job->kind = (enum sdp_job_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_KIND);
 	job->priority = (enum sdp_priority)sdp_record_int(record, SDP_JOB_SUBMIT_PRIORITY);
+	job->counts_as = job->priority;
 	job->keep_alive_ms = sdp_record_int64(record, SDP_JOB_SUBMIT_KEEP_ALIVE_MS);
 	snprintf(job->channel, sizeof(job->channel), "%s",
 		 sdp_record_string(record, SDP_JOB_SUBMIT_CHANNEL));

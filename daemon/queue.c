@@ -2,9 +2,12 @@
  * Waiting jobs; see queue.h. At most a few dozen (the admission limit), so everything is a walk along a list.
  */
 #include "daemon/queue.h"
+#include "daemon/util/clock.h"
 
 /* More than anybody waits for: behind so many the order is by age alone. */
 enum { RANKED_MAX = 512 };
+/* Of the ageing time: how long a job that rose runs as what it rose to. */
+enum { RAISED_SHARE = 10 };
 
 void sdd_queue_init(struct sdd_queue *queue)
 {
@@ -44,8 +47,8 @@ static uint64_t turn_of(const struct sdd_queue *queue, uint64_t client)
 /* Whether a, the older one, goes before b. */
 static bool goes_before(const struct sdd_job *a, const struct sdd_job *b)
 {
-	if (a->priority != b->priority)
-		return a->priority < b->priority;
+	if (a->counts_as != b->counts_as)
+		return a->counts_as < b->counts_as;
 	if ((a->kept_step > 0) != (b->kept_step > 0))
 		return a->kept_step > 0;
 	return a->turn <= b->turn;
@@ -61,15 +64,40 @@ static struct sdd_job *first_unplaced(struct sdd_queue *queue)
 	return best;
 }
 
+/* Classes by waiting. */
+static void age(struct sdd_queue *queue, uint64_t now_us)
+{
+	struct sdd_job *job;
+
+	queue->next_rise_us = UINT64_MAX;
+	sdd_list_for_each (job, &queue->jobs, link) {
+		uint64_t rises;
+
+		job->counts_as = job->priority;
+		if (queue->ageing_us == 0)
+			continue;
+		rises = (now_us - job->queued_us) / queue->ageing_us;
+		if (rises >= (uint64_t)job->priority) {
+			job->counts_as = SDP_PRIORITY_INTERACTIVE;
+			continue;
+		}
+		job->counts_as -= (enum sdp_priority)rises;
+		if (job->queued_us + (rises + 1) * queue->ageing_us < queue->next_rise_us)
+			queue->next_rise_us = job->queued_us + (rises + 1) * queue->ageing_us;
+	}
+}
+
 /* As if the jobs ran one after the other, each turn counted. */
 static void rank(struct sdd_queue *queue)
 {
+	const uint64_t now_us = sdd_now_us();
 	struct sdd_job *job, *next;
 	size_t place = 0;
 
-	if (!queue->changed)
+	if (!queue->changed && now_us < queue->next_rise_us)
 		return;
 	queue->changed = false;
+	age(queue, now_us);
 	sdd_list_for_each (job, &queue->jobs, link) {
 		job->turn = turn_of(queue, job->client);
 		job->placed = false;
@@ -108,9 +136,18 @@ void sdd_queue_take(struct sdd_queue *queue, struct sdd_job *job)
 		if (queue->turns[i].turn < queue->turns[place].turn)
 			place = i;
 	}
+	job->raised_until_us = sdd_now_us() + queue->ageing_us / RAISED_SHARE;
 	queue->turns[place].client = job->client;
 	queue->turns[place].turn = ++queue->n_turns;
 	sdd_queue_remove(queue, job);
+}
+
+bool sdd_queue_interrupts(struct sdd_queue *queue, const struct sdd_job *running)
+{
+	const struct sdd_job *next = sdd_queue_next(queue);
+	const bool raised = sdd_now_us() < running->raised_until_us;
+
+	return next && next->counts_as < (raised ? running->counts_as : running->priority);
 }
 
 struct sdd_job *sdd_queue_find(struct sdd_queue *queue, uint64_t id)

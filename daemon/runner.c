@@ -209,14 +209,6 @@ static bool has_work(struct sdd_server *server)
 	       sdd_counts_are_waiting(server);
 }
 
-/* Somebody of a higher class waits. */
-static bool must_yield(struct sdd_server *server, const struct sdd_job *job)
-{
-	const struct sdd_job *next = sdd_queue_next(&server->queue);
-
-	return next && next->priority < job->priority;
-}
-
 static void ask_to_yield(struct sdd_server *server)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
@@ -253,7 +245,7 @@ void sdd_runner_kick(struct sdd_server *server)
 	if (runner->doing == SDD_RUNNER_IDLE && !has_work(server))
 		sdd_supervisor_unwant(&server->supervisor);
 	if (runner->doing == SDD_RUNNER_RUNNING && runner->job && !runner->yielding &&
-	    !runner->job->cancel_requested && must_yield(server, runner->job))
+	    !runner->job->cancel_requested && sdd_queue_interrupts(&server->queue, runner->job))
 		ask_to_yield(server);
 	runner->kicking = false;
 }
@@ -344,7 +336,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 	answer_model_requests(server, model->name, false, model, NULL);
 	if (job)
 		job->load_us += sdd_now_us() - server->runner.op_started_us;
-	if (job && !must_yield(server, job)) {
+	if (job && !sdd_queue_interrupts(&server->queue, job)) {
 		send_run(server, job);
 	} else {
 		if (job)
@@ -446,6 +438,8 @@ static void take_progress(struct sdd_server *server, struct sdp_message *message
 	if (job->stage == SDP_STAGE_STEPS && !job->steps_started_us)
 		job->steps_started_us = sdd_now_us();
 	sdd_events_job_progress(server, job);
+	/* time alone may have changed whose turn it is */
+	sdd_runner_kick(server);
 }
 
 /* Takes the message. */

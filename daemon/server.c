@@ -141,6 +141,7 @@ int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
 	sdd_list_init(&server->sessions);
 	sdd_list_init(&server->kept);
 	sdd_queue_init(&server->queue);
+	server->queue.ageing_us = config->ageing_us;
 	sdd_runner_init(server);
 	sdd_counts_init(server);
 	sdd_users_init(&server->users, config->max_connections_per_user, config->max_jobs_per_user);

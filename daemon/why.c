@@ -62,7 +62,7 @@ static void say_before(struct sdd_server *server, const struct sdd_job *job, str
 	if (position == 0)
 		return;
 	sdd_list_for_each (other, &server->queue.jobs, link)
-		higher += other->priority < job->priority;
+		higher += other->counts_as < job->counts_as;
 	say(text, "; %zu %s before it", position, position == 1 ? "job goes" : "jobs go");
 	if (higher > 0)
 		say(text, ", %zu of a higher class", higher);
@@ -75,7 +75,11 @@ static void say_queued(struct sdd_server *server, const struct sdd_job *job, str
 
 	if (job->kept_step > 0)
 		say(text, "interrupted behind step %d, from where it goes on; ", job->kept_step);
-	say(text, "it waits (class %s): ", sdp_enum_priority.values[job->priority]);
+	say(text, "it waits (class %s", sdp_enum_priority.values[job->priority]);
+	if (job->counts_as != job->priority)
+		say(text, ", which counts as %s after so long",
+		    sdp_enum_priority.values[job->counts_as]);
+	say(text, "): ");
 	say_engine(server, text);
 	say_running(server, job, text);
 	if (server->runner.doing == SDD_RUNNER_UNLOADING)

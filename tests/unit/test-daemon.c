@@ -11,6 +11,7 @@
 #include "daemon/config.h"
 #include "daemon/estimate.h"
 #include "daemon/queue.h"
+#include "daemon/util/clock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -259,6 +260,48 @@ static void test_queue(void **state)
 	assert_int_equal(queue.length, 6);
 }
 
+/* Jobs behind a flood of interactive ones rise with time, are not interrupted for a while when they run, and fall back. */
+static void test_ageing(void **state)
+{
+	const uint64_t ageing_us = 600 * 1000000ULL, now_us = sdd_now_us();
+	struct sdd_job jobs[] = {
+		waiting(1, 10, SDP_PRIORITY_INTERACTIVE), waiting(2, 20, SDP_PRIORITY_BATCH),
+		waiting(3, 30, SDP_PRIORITY_NORMAL),	  waiting(4, 40, SDP_PRIORITY_BATCH),
+		waiting(5, 50, SDP_PRIORITY_INTERACTIVE),
+	};
+	struct sdd_queue queue;
+
+	sdd_queue_init(&queue);
+	for (int i = 0; i < 4; i++) {
+		sdd_list_init(&jobs[i].link);
+		jobs[i].queued_us = now_us - 1;
+		sdd_queue_insert(&queue, &jobs[i]);
+	}
+	jobs[3].queued_us = now_us - ageing_us * 3 / 2;
+	assert_order(&queue, "1 3 2 4 "); /* it is off */
+	queue.ageing_us = ageing_us;
+	queue.changed = true;
+	assert_order(&queue, "1 3 4 2 ");
+	assert_int_equal(jobs[3].counts_as, SDP_PRIORITY_NORMAL);
+	assert_int_equal(queue.next_rise_us, now_us + ageing_us / 2);
+	jobs[3].queued_us = now_us - ageing_us * 5 / 2;
+	queue.next_rise_us = now_us; /* time alone is reason enough to look */
+	assert_order(&queue, "1 4 3 2 ");
+	assert_int_equal(jobs[3].counts_as, SDP_PRIORITY_INTERACTIVE);
+	assert_int_equal(jobs[3].priority, SDP_PRIORITY_BATCH);
+	sdd_queue_take(&queue, &jobs[0]);
+	assert_ptr_equal(sdd_queue_next(&queue), &jobs[3]);
+	/* it has come up to an interactive one, not above it */
+	assert_false(sdd_queue_interrupts(&queue, &jobs[0]));
+	sdd_queue_take(&queue, &jobs[3]);
+	sdd_list_init(&jobs[4].link);
+	jobs[4].queued_us = now_us - 1;
+	sdd_queue_insert(&queue, &jobs[4]);
+	assert_false(sdd_queue_interrupts(&queue, &jobs[3]));
+	jobs[3].raised_until_us = now_us; /* a tenth of the time is over */
+	assert_true(sdd_queue_interrupts(&queue, &jobs[3]));
+}
+
 static void test_estimate(void **state)
 {
 	const struct sdd_measured measured = {
@@ -286,6 +329,7 @@ int main(void)
 		cmocka_unit_test(test_quota),
 		cmocka_unit_test(test_job_states),
 		cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_ageing),
 		cmocka_unit_test(test_estimate),
 	};
 

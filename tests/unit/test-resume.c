@@ -1,6 +1,7 @@
 /*
  * A job that goes on in another process behind any of its steps ends with the same bytes: every kind, several pictures, several
- * strips, samplers with history and with noise of their own. Bytes that are no state of it are refused.
+ * strips, samplers with history and with noise of their own, every family, adapters of every sort. Bytes that are no state of it are
+ * refused.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -192,6 +195,92 @@ static void test_samplers(void **state)
 		from_every_step(f->model, job_of(f, SDE_TXT2IMG, samplers[i]));
 }
 
+static void test_families(void **state)
+{
+	static const struct {
+		const char *model, *sampler;
+		enum sde_job_kind kind;
+	} cases[] = {{"sdxl", "DPM++ 2M", SDE_IMG2IMG},	 {"sdxl_refiner", "Euler", SDE_IMG2IMG},
+		     {"sd3", "Euler", SDE_TXT2IMG},	 {"sd3", "DPM++ 2M", SDE_INPAINT},
+		     {"sd35", "Heun", SDE_TXT2IMG},	 {"flux_schnell", "Euler", SDE_TXT2IMG},
+		     {"flux_fill", "UniPC", SDE_INPAINT}};
+	const struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sde_model *model = load(f->engine, cases[i].model);
+		struct sde_job job = job_of(f, cases[i].kind, cases[i].sampler);
+
+		job.width = job.height = 64;
+		job.count = 1;
+		from_every_step(model, job);
+		sde_model_unref(model);
+	}
+}
+
+/* A folder as jobs look for adapters in, of links to the golden data. */
+static void make_root(char *root)
+{
+	static const char *const entries[][2] = {
+		{"loras/linear.safetensors", "lora/kohya_linear.safetensors"},
+		{"loras/hadamard.safetensors", "lora/lyco_loha.safetensors"},
+		{"embeddings/word.safetensors", "embeddings/a1111_multi.safetensors"},
+		{"controlnets/canny", "controlnet_sd15_a"},
+		{"controlnets/sketch", "t2i_adapter_sd15"},
+		{"controlnets/picture.safetensors", "ip_adapter_sd15/ip-adapter_sd15.safetensors"},
+		{"controlnets/image_encoder", "ip_adapter_sd15/image_encoder"},
+	};
+	static const char *const folders[] = {"loras", "embeddings", "controlnets"};
+	char path[4096], target[4096];
+
+	assert_non_null(mkdtemp(root));
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s/%s", root, folders[i]);
+		assert_int_equal(mkdir(path, 0700), 0);
+	}
+	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", root, entries[i][0]);
+		snprintf(target, sizeof(target), "%s/cases/adapters/%s", getenv("SDD_GOLDEN_DATA"),
+			 entries[i][1]);
+		assert_int_equal(symlink(target, path), 0);
+	}
+}
+
+static void test_adapters(void **state)
+{
+	const struct fixture *f = *state;
+	const struct sde_lora loras[] = {{"linear", 0.7}, {"hadamard", 0.5}};
+	const struct sde_control controls[] = {{"canny", &f->canvas, 1, 0, 0.6},
+					       {"sketch", &f->canvas, 0.8, 0.3, 1},
+					       {"picture", &f->canvas, 0.5, 0, 1}};
+	char root[] = "/tmp/sdd-test-resume-XXXXXX", command[64];
+	const char *const roots[] = {root};
+	struct sde_job job = job_of(f, SDE_TXT2IMG, "Euler a");
+	struct sde_error error = {0};
+	struct sde_model *model;
+	char path[4096];
+
+	make_root(root);
+	snprintf(path, sizeof(path), "%s/cases/adapters/base_sd15", getenv("SDD_GOLDEN_DATA"));
+	if (sde_model_load(f->engine, path, &model, &error) < 0)
+		fail_msg("%s", error.message);
+	job.count = 1;
+	job.adapter_roots = roots;
+	job.n_adapter_roots = 1;
+	job.loras = loras;
+	job.n_loras = 2;
+	job.prompt = "a word cat <lora:linear:0.2>";
+	from_every_step(model, job);
+	job.n_loras = 1;
+	job.controls = controls;
+	job.n_controls = 3;
+	job.kind = SDE_IMG2IMG;
+	job.image = &f->canvas;
+	from_every_step(model, job);
+	sde_model_unref(model);
+	snprintf(command, sizeof(command), "rm -r %s", root);
+	assert_int_equal(system(command), 0);
+}
+
 /* It stops behind the step it is told in, its state in our hands. */
 static void test_yield(void **state)
 {
@@ -247,10 +336,9 @@ static void test_useless_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_kind),
-		cmocka_unit_test(test_samplers),
-		cmocka_unit_test(test_yield),
-		cmocka_unit_test(test_useless_bytes),
+		cmocka_unit_test(test_every_kind), cmocka_unit_test(test_samplers),
+		cmocka_unit_test(test_families),   cmocka_unit_test(test_adapters),
+		cmocka_unit_test(test_yield),	   cmocka_unit_test(test_useless_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

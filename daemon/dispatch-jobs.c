@@ -4,6 +4,7 @@
 #include "daemon/dispatch.h"
 #include "daemon/events.h"
 #include "daemon/jobs.h"
+#include "daemon/runner.h"
 
 #include <inttypes.h>
 
@@ -96,6 +97,26 @@ int sdd_handle_job_get(struct sdd_request *request, struct sdp_error *ret_error)
 		ret_error->retry_ms = 1000;
 		return -EINVAL;
 	}
+	return 0;
+}
+
+int sdd_handle_job_request_preview(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdd_job *job;
+	int r;
+
+	r = find_job(request, SDP_JOB_REFERENCE_JOB, &job, ret_error);
+	if (r < 0)
+		return r;
+	if (sdd_job_has_ended(job))
+		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "job",
+				       "job %" PRIu64 " has ended: job.get gives its picture",
+				       job->id);
+	sdd_runner_request_preview(request->session->server, job);
+	sdp_writer_response(&writer, request->msgid);
+	sdd_session_reply(request->session, request->msgid, &writer);
+	sdp_writer_clear(&writer);
 	return 0;
 }
 

@@ -116,6 +116,7 @@ static const handler_fn handlers[SDP_METHOD_COUNT] = {
 	[SDP_METHOD_JOB_SUBMIT] = sdd_handle_job_submit,
 	[SDP_METHOD_JOB_CANCEL] = sdd_handle_job_cancel,
 	[SDP_METHOD_JOB_GET] = sdd_handle_job_get,
+	[SDP_METHOD_JOB_REQUEST_PREVIEW] = sdd_handle_job_request_preview,
 	[SDP_METHOD_JOB_LIST] = sdd_handle_job_list,
 	[SDP_METHOD_EVENTS_SUBSCRIBE] = handle_events_subscribe,
 };

@@ -21,6 +21,7 @@ struct sdd_request {
 
 int sdd_handle_job_submit(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_job_cancel(struct sdd_request *request, struct sdp_error *ret_error);
+int sdd_handle_job_request_preview(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_job_list(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_job_get(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_error);

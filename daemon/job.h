@@ -60,6 +60,7 @@ struct sdd_job {
 	int step, total;
 	int attempts; /* runs since the last one that got further */
 	bool cancel_requested;
+	bool preview_requested; /* and none has come since */
 
 	struct sdp_message *
 		kept_message; /* worker.checkpoint: owns the state to go on from; NULL = from the start */

@@ -64,6 +64,15 @@ static void send_unload(struct sdd_server *server, struct sdd_model *model)
 	send_request(server, &writer);
 }
 
+static void send_preview_request(struct sdd_server *server, const struct sdd_job *job)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	sdp_writer_request(&writer, 0, "worker.request_preview");
+	sdp_writer_uint(&writer, "job", job->id);
+	send_request(server, &writer);
+}
+
 static void send_run(struct sdd_server *server, struct sdd_job *job)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
@@ -81,6 +90,8 @@ static void send_run(struct sdd_server *server, struct sdd_job *job)
 		sdp_writer_pixels(&writer, "resume", job->kept_state);
 	begin(server, SDD_RUNNER_RUNNING);
 	send_request(server, &writer);
+	if (job->preview_requested)
+		send_preview_request(server, job);
 }
 
 static void answer_model(struct sdd_server *server, struct sdd_model_request *request,
@@ -469,6 +480,7 @@ static void take_preview(struct sdd_server *server, struct sdp_message *message)
 	    sdp_record_decode(message, &sdp_struct_job_preview, SDP_LENIENT, &preview, NULL) < 0 ||
 	    sdp_record_uint(preview, SDP_JOB_PREVIEW_JOB) != job->id)
 		return;
+	job->preview_requested = false;
 	sdd_events_job_preview(server, job, preview);
 }
 
@@ -659,6 +671,15 @@ void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
 	sdp_writer_request(&writer, 0, "worker.cancel");
 	sdp_writer_uint(&writer, "job", job->id);
 	send_request(server, &writer);
+}
+
+void sdd_runner_request_preview(struct sdd_server *server, struct sdd_job *job)
+{
+	const bool asked = job->preview_requested;
+
+	job->preview_requested = true;
+	if (!asked && job == server->runner.job && server->runner.doing == SDD_RUNNER_RUNNING)
+		send_preview_request(server, job);
 }
 
 void sdd_runner_forget_session(struct sdd_server *server, const struct sdd_session *session)

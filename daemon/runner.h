@@ -29,6 +29,8 @@ void sdd_runner_request_unload(struct sdd_server *server, const char *model);
 /* Stop a running job; it ends with this error within a step, or at once while its model loads. */
 void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
 		       const struct sdp_error *error);
+/* A preview behind the job's next step, whenever that is made. */
+void sdd_runner_request_preview(struct sdd_server *server, struct sdd_job *job);
 void sdd_runner_forget_session(struct sdd_server *server, const struct sdd_session *session);
 /* The daemon stops: model requests that wait are answered. */
 void sdd_runner_stop(struct sdd_server *server);

@@ -156,9 +156,11 @@ struct sde_hooks {
 	/*
 	 * What the picture will be as far as the sampler can tell: u8 RGB, at most 256 pixels a side, of the part the
 	 * model works on. Borrowed for the call; step as in the progress that follows. Only when the job has
-	 * preview_every and the model info says previews. May be NULL.
+	 * preview_every, or *preview_request is not 0 (may be NULL; it is set back to 0), and the model info says previews.
+	 * May be NULL.
 	 */
 	void (*preview)(void *userdata, int step, const struct sde_image *image);
+	atomic_int *preview_request;
 	/*
 	 * After every step: bytes with which the same job (sde_job.resume) goes on behind it, in this process or another
 	 * of the same build, to a result that is equal to the bit. Borrowed for the call. May be NULL.

@@ -86,6 +86,14 @@ static void on_preview(void *userdata, int step, int total, const float *clean)
 	sde_image_clear(&image);
 }
 
+static bool wants_preview(void *userdata)
+{
+	const struct sde_job_run *run = userdata;
+	atomic_int *request = run->hooks->preview_request;
+
+	return request && atomic_exchange(request, 0) != 0;
+}
+
 static float *floats(struct sde_job_run *run, size_t n)
 {
 	float *values = calloc(n + 1, sizeof(*values));
@@ -230,6 +238,7 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 	run->latent_height = h / sde_model_factor(run->model);
 	if (run->hooks && run->hooks->preview) {
 		request.on_preview = on_preview;
+		request.wants_preview = wants_preview;
 		request.preview_every = run->job->preview_every;
 	}
 	if (sampling->image) {

@@ -90,6 +90,24 @@ static int take_yield(struct sdd_worker *worker, const struct sdp_message *messa
 	return answer(worker, &writer);
 }
 
+static int take_preview_request(struct sdd_worker *worker, const struct sdp_message *message,
+				const struct sdp_record *record)
+{
+	const uint64_t job = (uint64_t)sdp_record_int64(record, SDP_JOB_REFERENCE_JOB);
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdd_worker_task *task;
+
+	pthread_mutex_lock(&worker->lock);
+	if (worker->running_job == job)
+		atomic_store(&worker->preview, 1);
+	sdd_list_for_each (task, &worker->tasks, link)
+		if (task->job == job)
+			task->previewed = true;
+	pthread_mutex_unlock(&worker->lock);
+	sdp_writer_response(&writer, message->msgid);
+	return answer(worker, &writer);
+}
+
 static int take_cancel(struct sdd_worker *worker, const struct sdp_message *message,
 		       const struct sdp_record *record)
 {
@@ -167,6 +185,8 @@ static int take_message(struct sdd_worker *worker, struct sdp_message *message)
 		return take_count(worker, message, record);
 	case SDP_METHOD_WORKER_YIELD:
 		return take_yield(worker, message, record);
+	case SDP_METHOD_WORKER_REQUEST_PREVIEW:
+		return take_preview_request(worker, message, record);
 	case SDP_METHOD_WORKER_CANCEL:
 		return take_cancel(worker, message, record);
 	default:

@@ -175,6 +175,7 @@ static struct sdd_worker_task *next_task(struct sdd_worker *worker)
 		sdd_list_remove(&task->link);
 		worker->running_job = task->job;
 		atomic_store(&worker->cancel, task->cancelled);
+		atomic_store(&worker->preview, task->previewed);
 		atomic_store(&worker->yield, 0);
 	}
 	pthread_mutex_unlock(&worker->lock);

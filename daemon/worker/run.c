@@ -385,6 +385,7 @@ static int execute(struct run *run, struct sde_model *model, struct sdp_writer *
 {
 	const struct sde_hooks hooks = {.progress = on_progress,
 					.preview = on_preview,
+					.preview_request = &run->worker->preview,
 					.checkpoint = on_checkpoint,
 					.yield = &run->worker->yield,
 					.userdata = run,

@@ -25,6 +25,7 @@ struct sdd_worker_task {
 	struct sdp_record *record;
 	uint64_t job;	/* of worker.run, else 0 */
 	bool cancelled; /* before its turn came */
+	bool previewed; /* a preview was asked for before its turn came */
 };
 
 /* A message on its way out. */
@@ -52,6 +53,7 @@ struct sdd_worker {
 	uint64_t running_job;
 	bool quit, engine_ended;
 
+	atomic_int preview; /* of the running job: one is asked for; the engine takes it back */
 	atomic_int yield;   /* of the running job: stop behind the next checkpoint */
 	atomic_int cancel;  /* of the running job */
 	atomic_ulong pulse; /* counted up by the engine between ops */

@@ -149,6 +149,83 @@ static void test_previews_do_not_wait(void **state)
 	daemon_clear(&daemon);
 }
 
+static void turn(sdc_client *client)
+{
+	struct pollfd fd = {sdc_client_fd(client), (short)sdc_client_events(client), 0};
+
+	poll(&fd, 1, 10);
+	assert_true(sdc_client_dispatch(client, NULL) >= 0);
+}
+
+static void await_previews(sdc_client *client, const int *previews, int n)
+{
+	for (int i = 0; *previews < n; i++) {
+		assert_in_range(i, 0, 6000);
+		turn(client);
+	}
+}
+
+/* One for each request, from whichever connection, to whoever listens; waiting jobs show one when they run. */
+static void test_previews_on_demand(void **state)
+{
+	int previews = 0, waiting_previews = 0, heard = 0;
+	const sdc_job_handlers handlers = {.preview = on_preview, .userdata = &previews};
+	const sdc_job_handlers waiting_handlers = {.preview = on_preview,
+						   .userdata = &waiting_previews};
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_connection *listener;
+	struct sdp_message *message;
+	sdc_job *job, *waiting;
+	sdc_request *request;
+	sdc_client *client;
+	sdc_error error = {0};
+	struct daemon daemon;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	daemon_add_sketched(&daemon);
+	client = daemon_connect(&daemon);
+	listener = raw_open(&daemon);
+	raw_hello(listener);
+	sdp_writer_request(&writer, 2, "events.subscribe");
+	sdp_writer_bool(&writer, "jobs", true);
+	sdp_writer_bool(&writer, "previews", true);
+	raw_send(listener, &writer);
+	request = txt2img(1000, 5);
+	assert_int_equal(sdc_request_set_string(request, "model", HARNESS_SKETCHED, &error), 0);
+	assert_int_equal(sdc_job_submit(client, request, &handlers, &job, &error), 0);
+	assert_int_equal(sdc_job_submit(client, request, &waiting_handlers, &waiting, &error), 0);
+	sdc_request_free(request);
+	while (sdc_job_progress(job).step < 2 || sdc_job_id(waiting) == 0)
+		turn(client);
+	assert_int_equal(previews, 0);
+	assert_int_equal(call_job(client, "job.request_preview", sdc_job_id(job), NULL, &error), 0);
+	await_previews(client, &previews, 1);
+	assert_int_equal(call_job(client, "job.request_preview", sdc_job_id(job), NULL, &error), 0);
+	await_previews(client, &previews, 2);
+	assert_int_equal(call_job(client, "job.request_preview", sdc_job_id(waiting), NULL, &error),
+			 0);
+	assert_int_equal(call_job(client, "job.request_preview", 12345, NULL, &error),
+			 SDC_E_NOT_FOUND);
+	assert_int_equal(sdc_job_cancel(job, &error), 0);
+	await_previews(client, &waiting_previews, 1);
+	assert_int_equal(sdc_job_cancel(waiting, &error), 0);
+	assert_int_equal(sdc_job_wait(waiting, 60000, &error), SDC_E_CANCELLED);
+	assert_int_equal(previews, 2);
+	assert_int_equal(waiting_previews, 1);
+	while (heard < 3 && (message = raw_read(listener, 20000))) {
+		heard += message->kind == SDP_EVENT && strcmp(message->name, "job.preview") == 0;
+		sdp_message_free(message);
+	}
+	assert_in_range(heard, 2, 3); /* it has not read: two of a job may have become one */
+	sdp_connection_free(listener);
+	sdc_job_free(job);
+	sdc_job_free(waiting);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 /* The picture of this seed, malloc'd. */
 static uint8_t *paint(sdc_client *client, uint64_t seed, size_t *ret_size)
 {
@@ -459,6 +536,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_previews_do_not_wait),
+		cmocka_unit_test(test_previews_on_demand),
 		cmocka_unit_test(test_paints),
 		cmocka_unit_test(test_inline_and_shared_model),
 		cmocka_unit_test(test_cancel),

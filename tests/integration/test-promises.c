@@ -200,6 +200,47 @@ static void test_many_idle_clients(void **state)
 	daemon_clear(&daemon);
 }
 
+/* It wants all previews and never reads: the job is done long before that ends, and of each kind one message is kept for it. */
+static void test_deaf_to_previews(void **state)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_connection *deaf;
+	sdc_request *request;
+	struct daemon daemon;
+	sdc_error error = {0};
+	sdc_client *client;
+	long before;
+	int fds;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--drain-timeout=1h", NULL);
+	daemon_add_sketched(&daemon);
+	deaf = raw_open(&daemon);
+	raw_hello(deaf);
+	sdp_writer_request(&writer, 2, "events.subscribe");
+	sdp_writer_bool(&writer, "jobs", true);
+	sdp_writer_bool(&writer, "previews", true);
+	raw_send(deaf, &writer);
+	client = daemon_connect(&daemon);
+	request = txt2img(1, 1);
+	assert_int_equal(sdc_request_set_string(request, "model", HARNESS_SKETCHED, &error), 0);
+	assert_int_equal(sdc_call(client, request, 60000, NULL, &error), 0);
+	before = resident_kib(daemon.pid);
+	fds = count_fds(daemon.pid);
+	assert_int_equal(sdc_request_set_int(request, "steps", 1000, &error), 0);
+	assert_int_equal(sdc_request_set_int(request, "preview", 1, &error), 0);
+	assert_int_equal(sdc_call(client, request, 120000, NULL, &error), 0);
+	sdc_request_free(request);
+	assert_int_equal(daemon_count_log(&daemon, "client cut off"), 0);
+	assert_in_range(count_fds(daemon.pid), 1, fds + 4);
+	if (MEMORY_IS_MEASURED)
+		assert_in_range(resident_kib(daemon.pid), 1, before + 512);
+	sdp_connection_free(deaf);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 /* It subscribes and never reads: the painter notices nothing, and the daemon does not hoard for it. */
 static void test_deaf_subscriber(void **state)
 {
@@ -483,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_stalled_connections),
 		cmocka_unit_test(test_many_idle_clients),
 		cmocka_unit_test(test_deaf_subscriber),
+		cmocka_unit_test(test_deaf_to_previews),
 		cmocka_unit_test(test_clients_die),
 		cmocka_unit_test(test_daemons_die),
 		cmocka_unit_test(test_determinism),

@@ -497,11 +497,15 @@ static void preview(struct run *run, size_t i, bool blends)
 {
 	const struct sde_sd_request *request = run->request;
 	const size_t step = i - run->begin + 1;
+	bool wanted;
 
-	if (!request->on_preview || request->preview_every < 1 ||
-	    step % (size_t)request->preview_every != 0 ||
-	    sde_scheduler_predict_clean(run->scheduler, run->pair, run->latents, run->scratch,
-					run->all, i, NULL) < 0)
+	if (!request->on_preview)
+		return;
+	wanted = request->wants_preview && request->wants_preview(request->userdata);
+	if (request->preview_every > 0 && step % (size_t)request->preview_every == 0)
+		wanted = true;
+	if (!wanted || sde_scheduler_predict_clean(run->scheduler, run->pair, run->latents,
+						   run->scratch, run->all, i, NULL) < 0)
 		return;
 	if (blends)
 		keep_original(run, run->scratch);

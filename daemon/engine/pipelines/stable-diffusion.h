@@ -75,10 +75,11 @@ struct sde_sd_request {
 	/* Go on behind steps of this run that an earlier process made; with one generator only. NULL = from the start. */
 	const struct sde_resume *resume;
 	/*
-	 * After every preview_every steps (0 = never), before on_step: the clean latents that this step's prediction implies,
-	 * (batch, C, h, w). May be NULL.
+	 * After every preview_every steps (0 = never), and after those for which wants_preview (may be NULL) says so, before on_step:
+	 * the clean latents that this step's prediction implies, (batch, C, h, w). May be NULL.
 	 */
 	void (*on_preview)(void *userdata, int step, int total, const float *clean);
+	bool (*wants_preview)(void *userdata);
 	int preview_every;
 	void *userdata;
 };

@@ -130,7 +130,7 @@ SDC_API void sdc_client_on_event(sdc_client *client, sdc_event_fn fn, void *user
  * SDC_E_NO_MEMORY on failure.
  */
 SDC_API sdc_request *sdc_request_new(const char *method, sdc_error *ret_error);
-/* job.submit with kind set: "txt2img", "img2img", "inpaint" or "outpaint". */
+/* job.submit with kind set: "txt2img", "img2img", "inpaint", "outpaint" or "upscale". */
 SDC_API sdc_request *sdc_job_request_new(const char *kind, sdc_error *ret_error);
 SDC_API sdc_request *sdc_request_free(sdc_request *request);
 

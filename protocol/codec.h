@@ -101,7 +101,7 @@ int sdp_record_set_pixels(struct sdp_record *record, int index, const struct sdp
 /*
  * The rules across fields of a job (job_submit or any record that starts with job_parameters): fields of another kind,
  * pictures that are missing, mask and select at once or neither, outpaint without a side. Fills in strength by kind
- * (0.8 img2img, else 1), the one default that hangs on another field. 0 or -EINVAL with *ret_error.
+ * (0.8 img2img, 0.3 upscale, else 1), the one default that hangs on another field. 0 or -EINVAL with *ret_error.
  */
 int sdp_job_check(struct sdp_record *record, struct sdp_error *ret_error);
 

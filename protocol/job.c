@@ -9,6 +9,7 @@
 #include "protocol/codec.h"
 
 #define STRENGTH_IMG2IMG 0.8
+#define STRENGTH_UPSCALE 0.3
 #define STRENGTH_OTHERS	 1.0
 
 static void name_kinds(uint8_t mask, char *buffer, size_t size)
@@ -104,7 +105,8 @@ int sdp_job_check(struct sdp_record *r, struct sdp_error *error)
 		return k;
 	if (kind != SDP_JOB_KIND_TXT2IMG && !sdp_record_given(r, SDP_JOB_PARAMETERS_STRENGTH))
 		sdp_record_set_double(r, SDP_JOB_PARAMETERS_STRENGTH,
-				      kind == SDP_JOB_KIND_IMG2IMG ? STRENGTH_IMG2IMG
-								   : STRENGTH_OTHERS);
+				      kind == SDP_JOB_KIND_IMG2IMG   ? STRENGTH_IMG2IMG
+				      : kind == SDP_JOB_KIND_UPSCALE ? STRENGTH_UPSCALE
+								     : STRENGTH_OTHERS);
 	return 0;
 }

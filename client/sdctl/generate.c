@@ -1,5 +1,5 @@
 /*
- * The verbs that make pictures: txt2img, img2img, inpaint, outpaint, and replay of a picture made before.
+ * The verbs that make pictures: txt2img, img2img, inpaint, outpaint, upscale, and replay of a picture made before.
  */
 #include "client/sdctl/sdctl.h"
 
@@ -560,6 +560,8 @@ const struct verb generate_verbs[] = {
 	{"outpaint", run_generate,
 	 "[options] -i FILE [--left N] [--right N] [--top N] [--bottom N] [-o FILE] PROMPT",
 	 "grow a picture beyond its edges"},
+	{"upscale", run_generate, "[options] -i FILE [--scale X] [-o FILE] PROMPT",
+	 "make a picture larger, with detail"},
 	{"replay", run_replay, "FILE.png -o FILE",
 	 "make a picture again from what it says about itself"},
 	{0},

@@ -60,6 +60,21 @@ static int drop_alpha(const struct picture *layer, struct picture *ret)
 	return EXIT_OK;
 }
 
+/* Nothing yet, of the layer's size and the source's kind: an upscaled picture does not lie over its source. */
+static int blank_like(const struct picture *base, const struct picture *layer, struct picture *ret)
+{
+	if (picture_new(layer->width, layer->height, base->channels, base->type, ret) < 0)
+		return EXIT_FAILED;
+	if (base->icc) {
+		ret->icc = malloc(base->icc_size);
+		if (!ret->icc)
+			return EXIT_FAILED;
+		memcpy(ret->icc, base->icc, base->icc_size);
+		ret->icc_size = base->icc_size;
+	}
+	return EXIT_OK;
+}
+
 static json_t *source_entry(const struct picture *picture, const char *path)
 {
 	char hash[17], *absolute = strcmp(path, "-") == 0 ? NULL : realpath(path, NULL);
@@ -111,7 +126,9 @@ static void numbered_name(char *buffer, size_t size, const char *name, size_t in
 static int save_one(const struct context *context, const sdc_reply *reply,
 		    const struct layers_target *target, json_t *request, size_t index, size_t count)
 {
-	struct picture layer = {0}, whole = {0}, sheet = {0};
+	const char *kind = json_string_value(json_object_get(request, "kind"));
+	const bool larger = kind && strcmp(kind, "upscale") == 0;
+	struct picture layer = {0}, whole = {0}, sheet = {0}, blank = {0};
 	char path[48], name[4096], message[512] = "";
 	char *parameters, *replay = NULL;
 	int64_t x = 0, y = 0;
@@ -132,9 +149,13 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 		r = EXIT_OK;
 	else if (!target->base)
 		r = drop_alpha(&layer, &whole);
+	else if (larger && blank_like(target->base, &layer, &blank) != EXIT_OK)
+		r = EXIT_FAILED;
 	else
-		r = compose_layer(target->base, &layer, (int)x, (int)y, &whole) < 0 ? EXIT_FAILED
-										    : EXIT_OK;
+		r = compose_layer(larger ? &blank : target->base, &layer, (int)x, (int)y, &whole) <
+				    0
+			    ? EXIT_FAILED
+			    : EXIT_OK;
 	entry = replay_entry(target, request, seed);
 	if (entry)
 		replay = json_dumps(entry, JSON_COMPACT);
@@ -167,6 +188,7 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 	picture_clear(&layer);
 	picture_clear(&whole);
 	picture_clear(&sheet);
+	picture_clear(&blank);
 	return r;
 }
 

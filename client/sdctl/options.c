@@ -7,12 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TXT2IMG = 1, IMG2IMG = 2, INPAINT = 4, OUTPAINT = 8, REPLAY = 16 };
-#define GENERATE (TXT2IMG | IMG2IMG | INPAINT | OUTPAINT)
-#define SOURCE	 (IMG2IMG | INPAINT | OUTPAINT)
+enum { TXT2IMG = 1, IMG2IMG = 2, INPAINT = 4, OUTPAINT = 8, REPLAY = 16, UPSCALE = 32 };
+#define GENERATE (TXT2IMG | IMG2IMG | INPAINT | OUTPAINT | UPSCALE)
+#define SOURCE	 (IMG2IMG | INPAINT | OUTPAINT | UPSCALE)
 #define HOLE	 (INPAINT | OUTPAINT)
 
-static const char *const verbs[] = {"txt2img", "img2img", "inpaint", "outpaint", "replay"};
+static const char *const verbs[] = {"txt2img",	"img2img", "inpaint",
+				    "outpaint", "replay",  "upscale"};
 
 struct entry {
 	const char *name;
@@ -43,6 +44,8 @@ static const struct entry table[] = {
 	{"guidance", OPTION_FIELD, "X", GENERATE, "how closely to follow the prompt; up to 1: off"},
 	{"sampler", OPTION_FIELD, "NAME", GENERATE, "such as \"DPM++ 2M Karras\" or \"Euler a\""},
 	{"strength", OPTION_FIELD, "X", SOURCE, "how much to change: 0 nothing, 1 everything"},
+	{"scale", OPTION_FIELD, "X", UPSCALE,
+	 "how many times larger each side becomes, 1 to 4 (2)"},
 	{"lora", OPTION_LORA, "NAME[:WEIGHT]", GENERATE,
 	 "a LoRA of sdctl adapters (1); may be repeated"},
 	{"control", OPTION_CONTROL, "KIND=IMAGE[:SCALE]", TXT2IMG | IMG2IMG | INPAINT,

@@ -68,7 +68,7 @@ int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model
 struct sde_model *sde_model_unref(struct sde_model *model);
 const struct sde_model_info *sde_model_info(const struct sde_model *model);
 
-enum sde_job_kind { SDE_TXT2IMG, SDE_IMG2IMG, SDE_INPAINT, SDE_OUTPAINT };
+enum sde_job_kind { SDE_TXT2IMG, SDE_IMG2IMG, SDE_INPAINT, SDE_OUTPAINT, SDE_UPSCALE };
 enum sde_context { SDE_CONTEXT_AUTO, SDE_CONTEXT_SELECTION, SDE_CONTEXT_IMAGE, SDE_CONTEXT_RECT };
 enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, SDE_FILL_ORIGINAL };
 
@@ -103,11 +103,12 @@ struct sde_job {
 	uint64_t seed;
 	int steps;	       /* 1..1000, 0 = the model's default */
 	double guidance_scale; /* 0..100, negative = the model's default; <= 1 turns guidance off */
-	double strength;   /* 0..1; img2img, inpaint, outpaint. 0 returns the source unchanged */
+	double strength;   /* 0..1; all but txt2img. 0 returns the source unchanged, or resampled */
+	double scale;	   /* upscale: 1..4 */
 	int clip_skip;	   /* 0 = off; n = diffusers' clip_skip n */
 	int width, height; /* txt2img: pixels, multiple of 8, 0 = native */
 	int count;	   /* pictures, 1..16; image i uses seed + i */
-	const struct sde_image *image; /* img2img, inpaint, outpaint: the whole canvas, borrowed */
+	const struct sde_image *image; /* all but txt2img: the whole canvas, borrowed */
 	const struct sde_image
 		*mask; /* inpaint: 1 channel, canvas size, > 0 = repaint; or NULL and select */
 	bool has_select;
@@ -176,6 +177,7 @@ struct sde_hooks {
 struct sde_layer {
 	struct sde_image
 		image; /* owned, RGBA in the document's type (u8 for txt2img); alpha = composite mask */
+	/* of upscale all of the picture, its own alpha */
 	int x, y; /* offset on the (for outpaint: original) canvas; may be negative for outpaint */
 	uint64_t seed;
 };

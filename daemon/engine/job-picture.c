@@ -15,7 +15,9 @@
 #include "daemon/engine/pipelines/stable-diffusion.h"
 #include "daemon/engine/pixels/convert.h"
 
-#define STEPS_MAX 1000
+#define STEPS_MAX    1000
+#define TILE_OVERLAP 4 /* tiles share a fourth of their side with the next, */
+#define TILE_SHARE   8 /* but where a half allows it at least so many latents: fewer show */
 /* what SDXL's refiner is told, as in diffusers */
 #define AESTHETIC	   6.0
 #define NEGATIVE_AESTHETIC 2.5
@@ -29,6 +31,14 @@ struct sampling {
 	const struct sde_rect *context; /* the part of the canvas that is shown; NULL for txt2img */
 	bool exact; /* the selection has hard edges: a latent any of whose pixels is selected is repainted */
 };
+
+int sde_job_tile_overlap(int tile)
+{
+	const int part = tile / TILE_OVERLAP, most = tile / 2;
+	const int overlap = part > TILE_SHARE ? part : TILE_SHARE;
+
+	return overlap < most ? overlap : most;
+}
 
 /* Steps done over the whole job. */
 static int overall_step(const struct sde_job_run *run, int step, int total)
@@ -220,15 +230,20 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		.on_step = on_step,
 		.userdata = run,
 	};
-	/* the picture is whole and as large as it is: nothing to make the model think of upscaling or cropping */
-	const struct sde_picture_terms terms[2] = {{{h, w}, {0, 0}, {h, w}, NEGATIVE_AESTHETIC},
-						   {{h, w}, {0, 0}, {h, w}, AESTHETIC}};
+	/* what the model sees is whole and as large as it is: nothing to make it think of upscaling or cropping */
+	const int seen_w = run->tile > 0 && run->tile < w ? run->tile : w;
+	const int seen_h = run->tile > 0 && run->tile < h ? run->tile : h;
+	const struct sde_picture_terms terms[2] = {
+		{{seen_h, seen_w}, {0, 0}, {seen_h, seen_w}, NEGATIVE_AESTHETIC},
+		{{seen_h, seen_w}, {0, 0}, {seen_h, seen_w}, AESTHETIC}};
 	const bool guidance = sde_sd_uses_guidance(run->model, run->guidance_scale);
 	_cleanup_free_ float *image = NULL, *mask = NULL, *cells = NULL;
 	float time_ids[2 * SDE_TIME_IDS_MAX];
 	struct sde_sd_result result;
 	int r = 0;
 
+	request.tile = run->tile / sde_model_factor(run->model);
+	request.tile_overlap = sde_job_tile_overlap(request.tile);
 	request.pooled = run->pooled;
 	request.time_ids = time_ids;
 	request.n_time_ids = sde_model_time_ids(run->model, &terms[guidance ? 0 : 1], time_ids);
@@ -329,7 +344,7 @@ static struct sampling sampling_of(const struct sde_job_run *run,
 	const bool concat = sde_model_fills(run->model);
 
 	return (struct sampling){
-		.kind = run->job->kind == SDE_IMG2IMG && !concat ? SDE_SD_IMG2IMG : SDE_SD_INPAINT,
+		.kind = sde_job_is_whole(run->job) && !concat ? SDE_SD_IMG2IMG : SDE_SD_INPAINT,
 		.width = (int)work->width,
 		.height = (int)work->height,
 		.strength = strength,

@@ -32,11 +32,18 @@ struct sde_job_run {
 	int runs_known; /* ended in an earlier process */
 	bool stepping;	/* the run has told of its beginning */
 	int latent_width, latent_height; /* of the sampling run */
+	int tile; /* > 0: pictures larger than this many pixels a side are sampled in tiles of it */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;
 	struct sde_job_adapters *adapters; /* owned; job-adapters.c */
 	struct sde_result result;	   /* being filled */
 };
+
+/* It repaints pictures as a whole, none in part. */
+static inline bool sde_job_is_whole(const struct sde_job *job)
+{
+	return job->kind != SDE_INPAINT && job->kind != SDE_OUTPAINT;
+}
 
 /* Close the running stage's time and begin the next. */
 void sde_job_stage(struct sde_job_run *run, enum sde_stage stage);
@@ -56,8 +63,15 @@ int sde_job_encode_prompts(struct sde_job_run *run);
 /* job-warnings.c: note what is off the model's range, and what of a prompt is not read. */
 void sde_job_warn(struct sde_job_run *run);
 void sde_job_warn_of_prompt(struct sde_job_run *run, const char *name, const struct sde_text *text);
+/* What tiles of so many latents a side share with the next. */
+int sde_job_tile_overlap(int tile);
 /* txt2img: a new layer. */
 int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer);
 /* A planned part of canvas repainted: a new layer. */
 int sde_job_repaint(struct sde_job_run *run, const struct sde_inpaint_plan *plan,
 		    const struct sde_image *canvas, struct sde_layer *ret_layer);
+/* job-upscale.c: the sampling runs that one upscaled picture takes; and one of them, at (0, 0). -EINVAL names the field. */
+int sde_job_upscale_check(const struct sde_job_run *run);
+int sde_job_upscale(struct sde_job_run *run, struct sde_layer *ret_layer);
+/* The work resolutions of the model. */
+struct sde_model_range sde_job_range(const struct sde_model *model);

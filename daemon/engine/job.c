@@ -73,9 +73,12 @@ static int check(const struct sde_job_run *run)
 				     STEPS_MAX, job->preview_every);
 	if (!job->prompt)
 		return sde_error_set(run->error, -EINVAL, "prompt is missing (\"\" is allowed)");
+	if (job->kind != SDE_TXT2IMG && !job->image)
+		return sde_error_set(run->error, -EINVAL, "this job needs an image");
+	if (job->kind == SDE_UPSCALE)
+		return sde_job_upscale_check(run);
 	if (job->kind != SDE_TXT2IMG)
-		return job->image ? 0
-				  : sde_error_set(run->error, -EINVAL, "this job needs an image");
+		return 0;
 	if (job->width < 0 || job->width > most || job->width % grain != 0 || job->height < 0 ||
 	    job->height > most || job->height % grain != 0)
 		return sde_error_set(
@@ -112,7 +115,7 @@ static struct sde_inpaint_options options_of(const struct sde_job_run *run)
 	return options;
 }
 
-static struct sde_model_range range_of(const struct sde_model *model)
+struct sde_model_range sde_job_range(const struct sde_model *model)
 {
 	struct sde_model_range range =
 		sde_model_range((uint32_t)model->info.native_size, (uint32_t)model->info.min_side,
@@ -126,7 +129,7 @@ static struct sde_model_range range_of(const struct sde_model *model)
 static int plan_repaint(const struct sde_job_run *run, struct sde_inpaint_plan *ret_plan)
 {
 	const struct sde_job *job = run->job;
-	const struct sde_model_range range = range_of(run->model);
+	const struct sde_model_range range = sde_job_range(run->model);
 	struct sde_inpaint_options options = options_of(run);
 	struct sde_selection selection = {.mask = job->mask};
 
@@ -166,7 +169,7 @@ static int repaint_pictures(struct sde_job_run *run)
 static int outpaint_picture(struct sde_job_run *run, const struct sde_outpaint *outpaint,
 			    const struct sde_inpaint_options *options, struct sde_layer *ret_layer)
 {
-	const struct sde_model_range range = range_of(run->model);
+	const struct sde_model_range range = sde_job_range(run->model);
 	struct sde_image extended = {0};
 	struct sde_inpaint_plan plan;
 	int r;
@@ -191,7 +194,7 @@ static int outpaint_picture(struct sde_job_run *run, const struct sde_outpaint *
 static int outpaint_pictures(struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
-	const struct sde_model_range range = range_of(run->model);
+	const struct sde_model_range range = sde_job_range(run->model);
 	struct sde_inpaint_options options = options_of(run);
 	struct sde_outpaint_options grow = {0};
 	struct sde_outpaint outpaint;
@@ -226,6 +229,18 @@ static int text_pictures(struct sde_job_run *run)
 	for (int i = 0; r >= 0 && i < run->job->count; i++) {
 		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, run->job->seed + (uint64_t)i);
 		r = sde_job_text_picture(run, &run->result.layers[i]);
+	}
+	return r;
+}
+
+static int upscale_pictures(struct sde_job_run *run)
+{
+	int r = 0;
+
+	run->runs_total = run->job->count;
+	for (int i = 0; r >= 0 && i < run->job->count; i++) {
+		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, run->job->seed + (uint64_t)i);
+		r = sde_job_upscale(run, &run->result.layers[i]);
 	}
 	return r;
 }
@@ -288,6 +303,9 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 			break;
 		case SDE_OUTPAINT:
 			r = outpaint_pictures(&run);
+			break;
+		case SDE_UPSCALE:
+			r = upscale_pictures(&run);
 			break;
 		default:
 			r = sde_error_set(ret_error, -EINVAL, "this kind of job is unknown");

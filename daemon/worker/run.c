@@ -32,7 +32,7 @@ struct run {
 };
 
 /* The enums have the same order on the wire and in the engine; a changed one must not pass silently. */
-_Static_assert((int)SDP_JOB_KIND_OUTPAINT == (int)SDE_OUTPAINT, "job_kind");
+_Static_assert((int)SDP_JOB_KIND_UPSCALE == (int)SDE_UPSCALE, "job_kind");
 _Static_assert((int)SDP_FILL_ORIGINAL == (int)SDE_FILL_ORIGINAL, "fill");
 _Static_assert((int)SDP_CONTEXT_IMAGE == (int)SDE_CONTEXT_IMAGE, "context");
 _Static_assert((int)SDP_STAGE_DECODE == (int)SDE_STAGE_DECODE, "stage");
@@ -178,6 +178,7 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 		.steps = sdp_record_int(record, SDP_JOB_PARAMETERS_STEPS),
 		.guidance_scale = sdp_record_double(record, SDP_JOB_PARAMETERS_GUIDANCE_SCALE),
 		.strength = sdp_record_double(record, SDP_JOB_PARAMETERS_STRENGTH),
+		.scale = sdp_record_double(record, SDP_JOB_PARAMETERS_SCALE),
 		.clip_skip = sdp_record_int(record, SDP_JOB_PARAMETERS_CLIP_SKIP),
 		.width = sdp_record_int(record, SDP_JOB_PARAMETERS_WIDTH),
 		.height = sdp_record_int(record, SDP_JOB_PARAMETERS_HEIGHT),

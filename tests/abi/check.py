@@ -22,7 +22,8 @@ def symbols(library, map_path, header_path):
     return faults + [f"{name} is exported, but is no function" for name in sorted(other)]
 
 
-def narrower(where, new, old):
+def narrower(where, new, old, kinds):
+    """kinds: of jobs, that the old level had; what a new kind needs binds nobody."""
     faults = []
     if new["type"] != old["type"] or any(new.get(k) != old.get(k) for k in ("struct", "items", "fd", "default")):
         faults.append(f"{where}: its type or default changed")
@@ -36,7 +37,7 @@ def narrower(where, new, old):
         faults.append(f"{where}: became required")
     if not set(old.get("only", [])) <= set(new.get("only", old.get("only", []))) or ("only" in new and "only" not in old):
         faults.append(f"{where}: fewer kinds may carry it")
-    if not set(new.get("needs", [])) <= set(old.get("needs", [])):
+    if not set(new.get("needs", [])) & kinds <= set(old.get("needs", [])):
         faults.append(f"{where}: more kinds need it")
     if "enum" in old and new.get("enum") != old["enum"]:
         faults.append(f"{where}: another enum")
@@ -60,12 +61,13 @@ def superset(new, old):
     for error in old["errors"]:
         if not any(e["code"] == error["code"] and e["name"] == error["name"] for e in new["errors"]):
             faults.append(f"error {error['name']} changed")
+    kinds = set(old["enums"]["job_kind"])
     for name, struct in old["structs"].items():
         have = {f["name"]: f for f in new["structs"].get(name, {"fields": []})["fields"]}
         before = {f["name"] for f in struct["fields"]}
         for field in struct["fields"]:
             where = f"{name}.{field['name']}"
-            faults += narrower(where, have[field["name"]], field) if field["name"] in have else [f"{where} is gone"]
+            faults += narrower(where, have[field["name"]], field, kinds) if field["name"] in have else [f"{where} is gone"]
         faults += [f"{name}.{f} is new and required" for f in have.keys() - before if have[f].get("required")]
         if new["level"] == old["level"]:
             faults += [f"{name}.{f} is new, but the level is not" for f in have.keys() - before]

@@ -192,6 +192,36 @@ static void test_outpaint_grows_the_canvas(void **state)
 	picture_clear(&after);
 }
 
+/* Larger by the factor, replayable; at scale 1 and strength 0 the source itself, without an alpha that it had not. */
+static void test_upscale(void **state)
+{
+	struct picture before, after;
+
+	SKIP_WITHOUT_WORKER();
+	write_source(5);
+	assert_int_equal(
+		sdctl("upscale -i in.png --scale 1 --strength 0 -o same.png x 2>/dev/null"), 0);
+	load("in.png", &before);
+	load("same.png", &after);
+	assert_int_equal(after.channels, 3);
+	assert_int_equal(after.width, WIDTH);
+	assert_memory_equal(after.data, before.data, WIDTH * HEIGHT * 3);
+	picture_clear(&before);
+	picture_clear(&after);
+	assert_int_equal(sdctl("upscale -i in.png --scale 1.5 --steps 2 --strength 0.6 --seed 3 "
+			       "-o large.png x 2>/dev/null"),
+			 0);
+	load("large.png", &after);
+	assert_int_equal(after.channels, 3);
+	assert_int_equal(after.width, WIDTH * 3 / 2);
+	assert_int_equal(after.height, 152); /* 151.5, to even */
+	picture_clear(&after);
+	assert_int_equal(
+		sdctl("replay large.png -o again.png 2>/dev/null && cmp large.png again.png"), 0);
+	assert_int_equal(sdctl("upscale -i in.png --scale 5 -o never.png x 2>message"), 2);
+	assert_int_equal(sdctl("txt2img --scale 2 -o never.png x 2>/dev/null"), 2);
+}
+
 /* Euler's last preview is the picture itself where the model's own decoder makes both. */
 static void test_preview_file_is_rewritten(void **state)
 {
@@ -315,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_pipes),
 		cmocka_unit_test(test_time_split),
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
+		cmocka_unit_test(test_upscale),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_exit_codes),
 		cmocka_unit_test(test_operations),

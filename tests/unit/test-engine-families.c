@@ -100,6 +100,7 @@ static struct sde_job job_of(const struct fixture *f, enum sde_job_kind kind)
 		.grow = -1,
 		.padding = -1,
 		.right = 16,
+		.scale = 2.5,
 	};
 }
 
@@ -152,7 +153,7 @@ static void test_every_kind_on_every_family(void **state)
 		assert_int_equal(info->in_channels, family->in_channels);
 		assert_int_equal(info->default_steps, family->steps);
 		assert_float_equal(info->default_guidance, family->guidance_scale, 0);
-		for (int kind = SDE_TXT2IMG; kind <= SDE_OUTPAINT; kind++) {
+		for (int kind = SDE_TXT2IMG; kind <= SDE_UPSCALE; kind++) {
 			struct sde_job job = job_of(f, (enum sde_job_kind)kind);
 			struct sde_result result;
 

@@ -85,6 +85,7 @@ static struct sde_job job_of(const struct fixture *f, enum sde_job_kind kind)
 		.padding = -1,
 		.color_match = true,
 		.right = 16,
+		.scale = 2.5,
 	};
 }
 
@@ -131,7 +132,7 @@ static void test_every_kind_on_both_unets(void **state)
 	struct sde_model *const models[] = {f->model, f->inpaint};
 
 	for (size_t m = 0; m < 2; m++)
-		for (int kind = SDE_TXT2IMG; kind <= SDE_OUTPAINT; kind++) {
+		for (int kind = SDE_TXT2IMG; kind <= SDE_UPSCALE; kind++) {
 			const struct sde_job job = job_of(f, (enum sde_job_kind)kind);
 			struct sde_result result;
 

@@ -90,6 +90,7 @@ static int run(const struct fixture *f, enum sde_job_kind kind, struct sde_resul
 		.padding = -1,
 		.color_match = true,
 		.right = 8,
+		.scale = 1.6,
 	};
 
 	*ret_error = (struct sde_error){0};
@@ -128,7 +129,7 @@ static void test_every_call_of_every_kind(void **state)
 {
 	struct fixture *f = *state;
 
-	for (int k = SDE_TXT2IMG; k <= SDE_OUTPAINT; k++) {
+	for (int k = SDE_TXT2IMG; k <= SDE_UPSCALE; k++) {
 		const enum sde_job_kind kind = (enum sde_job_kind)k;
 		struct sde_result right;
 		struct sde_error error;

@@ -250,6 +250,9 @@ static void test_job_rules(void **state)
 		{"inpaint", .image = true, .select = true, .left = true, .field = "left"},
 		{"outpaint", .image = true, .field = "left"},
 		{"outpaint", .image = true, .left = true, .field = NULL},
+		{"upscale", .field = "image"},
+		{"upscale", .image = true, .field = NULL},
+		{"upscale", .image = true, .width = true, .field = "width"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -274,7 +277,9 @@ static void test_job_rules(void **state)
 		assert_string_equal(error.field, cases[i].field ? cases[i].field : "");
 		if (!cases[i].field && strcmp(cases[i].kind, "txt2img"))
 			assert_true(sdp_record_double(r, SDP_JOB_PARAMETERS_STRENGTH) ==
-				    (strcmp(cases[i].kind, "img2img") ? 1.0 : 0.8));
+				    (!strcmp(cases[i].kind, "img2img")	 ? 0.8
+				     : !strcmp(cases[i].kind, "upscale") ? 0.3
+									 : 1.0));
 		sdp_message_free(m);
 	}
 }

@@ -102,6 +102,7 @@ static struct sde_job job_of(const struct fixture *f, enum sde_job_kind kind, co
 		.padding = -1,
 		.color_match = true,
 		.right = 16,
+		.scale = 2.5,
 		.top = 16,
 	};
 }
@@ -180,7 +181,7 @@ static void test_every_kind(void **state)
 {
 	const struct fixture *f = *state;
 
-	for (int kind = SDE_TXT2IMG; kind <= SDE_OUTPAINT; kind++)
+	for (int kind = SDE_TXT2IMG; kind <= SDE_UPSCALE; kind++)
 		from_every_step(f->model, job_of(f, (enum sde_job_kind)kind, "Euler a"));
 	from_every_step(f->inpaint, job_of(f, SDE_INPAINT, "DPM++ 2M Karras"));
 }

@@ -9,58 +9,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/adapters/adapted.h"
 #include "daemon/engine/cached.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/geometry/latent-mask.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/conditioning.h"
+#include "daemon/engine/pipelines/run.h"
 #include "daemon/engine/resume.h"
 #include "daemon/engine/schedulers/steps.h"
-
-/* One run's arrays; n = latents of one image (channels * h * w), all = batch * n. */
-struct run {
-	struct sde_model *model;
-	const struct sde_sd_request *request;
-	struct sde_error *error;
-	struct sde_scheduler *scheduler;
-	int h, w, channels, in_channels, f;
-	size_t pixels, n, all; /* pixels = h * w */
-	int mask_channels;     /* that a filling denoiser takes, 0: it takes latents alone */
-	bool guidance;
-	double guidance_factor; /* of classifier-free guidance, when on */
-	size_t begin;
-	const double *timesteps;
-	size_t n_timesteps;
-	float *latents, *noise, *image_latents, *mask, *masked, *input, *pair, *scratch;
-	float *step_mask, *rows, *scales; /* of each row: timestep, guidance scale */
-	struct sde_guides *guides;
-};
 
 bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale)
 {
 	return guidance_scale > 1.0 && !model->family->distilled;
 }
 
-static int floats_new(struct run *run, float **ret_values, size_t n)
-{
-	size_t bytes;
-
-	if (__builtin_mul_overflow(n, sizeof(float), &bytes))
-		return sde_error_set(run->error, -EOVERFLOW, "a batch this large has no size");
-	*ret_values = calloc(1, bytes + sizeof(float));
-	return *ret_values ? 0 : sde_error_set(run->error, -ENOMEM, "no memory for %zu latents", n);
-}
-
 static void run_clear(struct run *run)
 {
-	float *const arrays[] = {run->latents,	 run->noise, run->image_latents, run->mask,
-				 run->masked,	 run->input, run->pair,		 run->scratch,
-				 run->step_mask, run->rows,  run->scales};
+	float *const arrays[] = {run->latents,	  run->noise, run->image_latents, run->mask,
+				 run->masked,	  run->input, run->pair,	  run->scratch,
+				 run->step_mask,  run->rows,  run->scales,	  run->tile_input,
+				 run->tile_output};
 
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		free(arrays[i]);
-	sde_guides_free(run->guides);
+	for (int i = 0; i < SDE_TILES_MAX; i++)
+		sde_guides_free(run->guides[i]);
+	sde_tiles_clear(&run->tiles);
 	sde_scheduler_free(run->scheduler);
 }
 
@@ -122,6 +96,14 @@ static size_t begin_below(const struct run *run)
 	return run->n_timesteps - n;
 }
 
+/* Of a side of the canvas, what the denoiser sees at once. */
+static int seen(const struct run *run, int side)
+{
+	const int tile = run->request->tile;
+
+	return tile > 0 && tile < side ? tile : side;
+}
+
 /*
  * The schedule of a flow model depends on its family, and with dynamic shifting on the number of image tokens: what diffusers'
  * pipelines of SD3 and FLUX pass to the scheduler.
@@ -138,7 +120,7 @@ static int set_timesteps(struct run *run)
 	if (run->model->family->flow && config->use_dynamic_shifting &&
 	    config->class_id != SDE_SCHEDULER_FLOW_MATCH_HEUN) {
 		timesteps.has_mu = true;
-		timesteps.mu = sde_flux_mu(run->h / patch * (run->w / patch),
+		timesteps.mu = sde_flux_mu(seen(run, run->h) / patch * (seen(run, run->w) / patch),
 					   config->base_image_seq_len, config->max_image_seq_len,
 					   config->base_shift, config->max_shift);
 	}
@@ -209,7 +191,7 @@ static int encode(struct run *run, const float *images, int n_images, float *ret
 	int r = 0;
 
 	if (sde_vae_draws(vae)) {
-		r = floats_new(run, &eps, count);
+		r = sde_run_floats(run, &eps, count);
 		if (r >= 0)
 			r = sde_noise_draw(request->noise, eps, (size_t)n_images, run->n,
 					   run->error);
@@ -232,7 +214,7 @@ static int encode_source(struct run *run)
 	float *copies = NULL;
 	int r;
 
-	r = floats_new(run, &run->image_latents, run->all);
+	r = sde_run_floats(run, &run->image_latents, run->all);
 	if (r < 0)
 		return r;
 	if (request->image_latents) {
@@ -244,7 +226,7 @@ static int encode_source(struct run *run)
 	if (request->kind == SDE_SD_INPAINT || run->model->family->flow ||
 	    request->n_images == request->batch || request->noise->n_rngs < 2)
 		return encode(run, request->image, request->n_images, run->image_latents);
-	r = floats_new(run, &copies, (size_t)request->batch * image);
+	r = sde_run_floats(run, &copies, (size_t)request->batch * image);
 	for (int i = 0; r >= 0 && i < request->batch; i++)
 		memcpy(copies + (size_t)i * image,
 		       request->image + (size_t)(i % request->n_images) * image,
@@ -305,7 +287,7 @@ static int prepare_mask(struct run *run)
 	float *images = NULL;
 	int r;
 
-	r = floats_new(run, &run->mask, (size_t)request->batch * row);
+	r = sde_run_floats(run, &run->mask, (size_t)request->batch * row);
 	if (r < 0)
 		return r;
 	for (int b = 0; b < request->batch; b++) {
@@ -322,9 +304,9 @@ static int prepare_mask(struct run *run)
 	}
 	if (request->soft_mask)
 		return 0;
-	r = floats_new(run, &run->masked, run->all);
+	r = sde_run_floats(run, &run->masked, run->all);
 	if (r >= 0)
-		r = floats_new(run, &images, (size_t)n * 3 * area);
+		r = sde_run_floats(run, &images, (size_t)n * 3 * area);
 	for (int i = 0; r >= 0 && i < n * 3; i++)
 		for (size_t p = 0; p < area; p++) {
 			const size_t at = (size_t)i * area + p;
@@ -337,102 +319,6 @@ static int prepare_mask(struct run *run)
 		r = encode(run, images, n, run->masked);
 	free(images);
 	return r;
-}
-
-/* The denoiser's input: scaled latents [, mask, masked latents], twice with guidance. */
-static void make_input(struct run *run)
-{
-	const size_t row = (size_t)run->in_channels * run->pixels;
-	const size_t mask = (size_t)run->mask_channels * run->pixels;
-	const bool behind = run->model->family->mask_form == SDE_MASK_PIXELS;
-
-	sde_scheduler_scale_model_input(run->scheduler, run->latents, run->scratch, run->all);
-	for (size_t b = 0; b < (size_t)run->request->batch; b++) {
-		float *to = run->input + b * row;
-
-		memcpy(to, run->scratch + b * run->n, run->n * sizeof(float));
-		if (run->mask_channels > 0) {
-			memcpy(to + run->n + (behind ? run->n : 0), run->mask + b * mask,
-			       mask * sizeof(float));
-			memcpy(to + run->n + (behind ? 0 : mask), run->masked + b * run->n,
-			       run->n * sizeof(float));
-		}
-	}
-	if (run->guidance)
-		memcpy(run->input + (size_t)run->request->batch * row, run->input,
-		       (size_t)run->request->batch * row * sizeof(float));
-}
-
-/*
- * Skip layer guidance (SD3.5): on from what the network says without some of its blocks to what it says with them, in the part
- * of the steps where it is asked for. call: that of the guided prediction in run->pair.
- */
-static int guide_past_layers(struct run *run, struct sde_denoiser_call call, size_t step)
-{
-	const struct sde_sd_request *request = run->request;
-	const double n = request->timesteps.num_inference_steps, i = (double)step;
-	const size_t batch = (size_t)request->batch;
-	const float scale = (float)request->skip_scale;
-	const float *positive = run->pair + run->all;
-	float *skipped;
-	int r;
-
-	if (!request->skipped_layers || !(i > n * request->skip_start) ||
-	    !(i < n * request->skip_stop))
-		return 0;
-	call.sample += batch * (size_t)run->in_channels * run->pixels;
-	call.context +=
-		batch * (size_t)request->tokens * (size_t)sde_model_context_width(run->model);
-	call.pooled += batch * (size_t)call.pooled_width;
-	call.batch = request->batch;
-	call.skipped_layers = request->skipped_layers;
-	r = floats_new(run, &skipped, run->all);
-	if (r < 0)
-		return r;
-	r = sde_denoiser_forward(run->model->runner, sde_model_denoiser(run->model), &call, skipped,
-				 run->error);
-	for (size_t k = 0; r >= 0 && k < run->all; k++)
-		run->pair[k] += scale * (positive[k] - skipped[k]);
-	free(skipped);
-	return r;
-}
-
-static int predict(struct run *run, size_t i)
-{
-	const struct sde_sd_request *request = run->request;
-	const int rows = request->batch * (run->guidance ? 2 : 1);
-	const struct sde_denoiser_call call = {
-		.sample = run->input,
-		.batch = rows,
-		.height = run->h,
-		.width = run->w,
-		.timesteps = run->rows,
-		.context = request->prompt_embeds,
-		.tokens = request->tokens,
-		.pooled = request->pooled,
-		.pooled_width = sde_model_pooled_width(run->model),
-		.time_ids = request->time_ids,
-		.n_time_ids = request->n_time_ids,
-		.guidance_scales = run->scales,
-		.guides = run->guides,
-		.step = i - run->begin,
-		.steps = run->n_timesteps - run->begin,
-	};
-	int r;
-
-	for (int k = 0; k < rows; k++) {
-		run->rows[k] = (float)run->timesteps[i];
-		run->scales[k] = (float)request->guidance_scale;
-	}
-	r = sde_denoiser_forward(run->model->runner, sde_model_denoiser(run->model), &call,
-				 run->pair, run->error);
-	if (r < 0 || !run->guidance)
-		return r;
-	sde_guidance_apply(run->pair, run->pair, run->all, (float)run->guidance_factor);
-	if (request->guidance_rescale > 0)
-		sde_guidance_rescale(run->pair, run->pair + run->all, (size_t)request->batch,
-				     run->n, request->guidance_rescale);
-	return guide_past_layers(run, call, i - run->begin);
 }
 
 /*
@@ -554,8 +440,7 @@ static int sample(struct run *run)
 	if (r >= 0 && !request->resume && blends && request->soft_mask)
 		r = blend(run, run->begin);
 	for (size_t i = first; r >= 0 && i < run->n_timesteps; i++) {
-		make_input(run);
-		r = predict(run, i);
+		r = sde_run_predict(run, i);
 		if (r >= 0)
 			preview(run, i, blends);
 		if (r >= 0)
@@ -571,22 +456,6 @@ static int sample(struct run *run)
 					     run->latents);
 	}
 	return r;
-}
-
-static int start_guides(struct run *run)
-{
-	struct sde_guides_options options = run->request->guides;
-
-	if (options.count == 0 && options.n_image_tokens == 0)
-		return 0;
-	options.guidance = run->guidance;
-	if (run->model->denoiser.class != &sde_denoiser_unet)
-		return sde_error_set(run->error, -ENOTSUP,
-				     "models with a %s take no guiding pictures",
-				     run->model->denoiser.class->name);
-	return sde_guides_new(run->model->runner, &run->model->denoiser.unet.config, &options,
-			      run->request->batch * (run->guidance ? 2 : 1), run->h, run->w,
-			      &run->guides, run->error);
 }
 
 static int give_result(struct run *run, struct sde_sd_result *ret_result)
@@ -630,27 +499,29 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 	if (r >= 0)
 		r = start_scheduler(&run);
 	if (r >= 0)
-		r = floats_new(&run, &run.latents, run.all);
+		r = sde_run_floats(&run, &run.latents, run.all);
 	if (r >= 0)
-		r = floats_new(&run, &run.noise, run.all);
+		r = sde_run_floats(&run, &run.noise, run.all);
 	if (r >= 0)
-		r = floats_new(&run, &run.scratch, run.all);
+		r = sde_run_floats(&run, &run.scratch, run.all);
 	if (r >= 0)
-		r = floats_new(&run, &run.input, rows * run.pixels * (size_t)run.in_channels);
+		r = sde_run_floats(&run, &run.input, rows * run.pixels * (size_t)run.in_channels);
 	if (r >= 0)
-		r = floats_new(&run, &run.pair, rows * run.n);
+		r = sde_run_floats(&run, &run.pair, rows * run.n);
 	if (r >= 0)
-		r = floats_new(&run, &run.rows, rows);
+		r = sde_run_floats(&run, &run.rows, rows);
 	if (r >= 0)
-		r = floats_new(&run, &run.scales, rows);
+		r = sde_run_floats(&run, &run.scales, rows);
 	if (r >= 0)
-		r = floats_new(&run, &run.step_mask, (size_t)request->batch * run.pixels);
+		r = sde_run_floats(&run, &run.step_mask, (size_t)request->batch * run.pixels);
 	if (r >= 0)
 		r = prepare_latents(&run);
 	if (r >= 0 && request->kind == SDE_SD_INPAINT)
 		r = prepare_mask(&run);
 	if (r >= 0)
-		r = start_guides(&run);
+		r = sde_run_start_tiles(&run);
+	if (r >= 0)
+		r = sde_run_start_guides(&run);
 	if (r >= 0)
 		r = sample(&run);
 	if (r >= 0)

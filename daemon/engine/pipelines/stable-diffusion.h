@@ -65,6 +65,11 @@ struct sde_sd_request {
 	const float *soft_mask;
 	uint64_t partition; /* of the engine's cache (cache.h) */
 	struct sde_noise *noise;
+	/*
+	 * > 0: multi-diffusion (tiles.h) over tiles of this many latents a side, which share tile_overlap, where the picture is
+	 * larger.
+	 */
+	int tile, tile_overlap;
 	struct sde_guides_options
 		guides; /* pictures that guide the U-Net; options.guidance is filled in */
 	/* Before the first step (with those that were made before, mostly 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */

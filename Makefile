@@ -22,6 +22,7 @@ build: deps $(BUILD)/build.ninja
 	@$(NINJA)
 
 demo: build
+	@packaging/deps/install.sh demo
 	@tests/demo/demo.sh $(BUILD) demo
 
 check: deps-check

@@ -1,8 +1,8 @@
-"""Paints the picture of `make demo`, models/demo/picture.png, and writes the job that goes with it,
-models/demo/demo.json: what to paint where, and with which seed. The picture is larger than the
-model's native side, so that the demo shows what a selection's context is for."""
+"""Paints the pictures of `make demo` into models/demo and writes demo.json, the jobs that go with them.
+The one to inpaint is larger than the model's native side, so that the demo shows what a selection's
+context is for; the one to restyle and to grow has that side. Choose the seeds by looking: the jobs are
+data, demo.json can be edited by hand."""
 
-import argparse
 import json
 import random
 
@@ -10,20 +10,33 @@ from export import MODELS
 from state import SIDE
 from world.scene import compose
 
-WIDTH, HEIGHT = 3 * SIDE, 2 * SIDE
-OBJECTS = [("tree", "green", 52, 196, 88), ("sun", None, 318, 74, 52), ("flower", "red", 300, 240, 66),
-           ("flower", "yellow", 348, 226, 58), ("cloud", None, 150, 60, 44)]
-SELECT = {"x": 136, "y": 112, "w": 112, "h": 104}
+PICTURE = [("tree", "green", 0.41, 1.53, 0.69), ("sun", None, 2.48, 0.58, 0.41),
+           ("flower", "red", 2.34, 1.88, 0.52), ("flower", "yellow", 2.72, 1.77, 0.45),
+           ("cloud", None, 1.17, 0.47, 0.34)]
+SCENE = [("tree", "green", 0.3, 0.86, 0.52), ("cloud", None, 0.68, 0.34, 0.2)]
+JOBS = {
+    "txt2img": [{"prompt": prompt, "seed": 1} for prompt in (
+        "a red house on the grass by day", "a yellow boat at sea by day", "a blue car in the snow by day",
+        "an orange balloon in the hills at sunset", "a purple mushroom on a meadow at night")],
+    "img2img": {"picture": "scene.png", "prompt": "an orange tree in the hills by day", "seed": 1,
+                "strengths": [0.4, 0.6, 0.8]},
+    "inpaint": {"picture": "picture.png", "prompt": "a red house", "seed": 8,
+                "select": {"x": 136, "y": 112, "w": 112, "h": 104}},
+    "outpaint": {"picture": "scene.png", "prompt": "in the hills by day", "seed": 1,
+                 "steps": [{"right": 32}, {"right": 32}]},
+}
+
+
+def paint(name, width, height, objects):
+    """One picture of flat hills by day; lengths of objects in native sides."""
+    placed = [(kind, colour, *(v * SIDE for v in place)) for kind, colour, *place in objects]
+    picture, _ = compose(random.Random("demo"), SIDE, width, height, "hills", "day", placed, "flat",
+                         False)
+    picture.save(MODELS / "demo" / name, optimize=True)
+
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompt", default="a red house")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    folder = MODELS / "demo"
-    folder.mkdir(parents=True, exist_ok=True)
-    picture, _ = compose(random.Random("demo"), SIDE, WIDTH, HEIGHT, "hills", "day", OBJECTS,
-                         style="flat", rain=False)
-    picture.save(folder / "picture.png", optimize=True)
-    job = {"picture": "picture.png", "prompt": options.prompt, "select": SELECT, "seed": options.seed}
-    (folder / "demo.json").write_text(json.dumps(job, indent=2) + "\n")
+    (MODELS / "demo").mkdir(parents=True, exist_ok=True)
+    paint("picture.png", 3 * SIDE, 2 * SIDE, PICTURE)
+    paint("scene.png", SIDE, SIDE, SCENE)
+    (MODELS / "demo" / "demo.json").write_text(json.dumps(JOBS, indent=2) + "\n")

@@ -21,11 +21,15 @@ import teach_judge
 from export import FOLDERS, MODELS
 from generate import Diffusers, Job, Sdctl
 
-SHARES = {"single": 0.4, "two": 0.2, "no_guidance": 0.1, "swapped": 0.1, "hole": 0.2}
+SHARES = {"single": 0.35, "two": 0.2, "styled": 0.05, "no_guidance": 0.1, "swapped": 0.1,
+          "hole": 0.2}
+GROWN = 0.05
 WANTED = {"single": 0.8, "two": 0.5, "hole": 0.7}
 JUDGE_WANTED = 0.95
+SEAM_WANTED = 1.0  # mean brightness step beyond that of real scenes, of 255
 TITLES = {"single": "one object, kind and colour there",
           "two": "two objects, both kinds and colours there",
+          "styled": "one object in crayon or ink",
           "no_guidance": "one object, without guidance",
           "swapped": "one object, guidance the wrong way round",
           "hole": "object fills the hole (inpainting)"}
@@ -53,7 +57,10 @@ class Album:
         missing = [k for k, p in enumerate(paths) if not p.exists()]
         for first in range(0, len(missing), chunk):
             part = missing[first:first + chunk]
-            for k, picture in zip(part, self.backend.make([asked[k].job for k in part])):
+            jobs = [asked[k].job for k in part]
+            made = ([self.backend.outpaint(job, asked[k].real.width - job.picture.width)
+                     for k, job in zip(part, jobs)] if name == "grown" else self.backend.make(jobs))
+            for k, picture in zip(part, made):
                 picture.save(paths[k])
             print(f"{name}: {min(first + chunk, len(missing))} of {len(missing)}", flush=True)
         return [Image.open(p).convert("RGB") for p in paths]
@@ -64,7 +71,9 @@ def ask(count):
     numbers = {name: max(2, round(count * share)) for name, share in SHARES.items()}
     asked = {"single": questions.of_words("single", numbers["single"], 1),
              "two": questions.of_words("two", numbers["two"], 2),
+             "styled": questions.of_styles(numbers["styled"]),
              "hole": questions.of_holes(numbers["hole"]),
+             "grown": questions.of_growth(max(2, round(count * GROWN))),
              "other": questions.of_words("single other", numbers["single"], 1)
              + questions.of_words("two other", numbers["two"], 2)}
 
@@ -105,6 +114,16 @@ def by_kind(asked, seen):
     return {k: [sum(v), len(v)] for k, v in sorted(hits.items(), key=lambda e: np.mean(e[1]))}
 
 
+def settings(asked, seen):
+    """How often the place, the light and the style that a prompt names are seen."""
+    right = {}
+    for question, found in zip(asked, seen):
+        for name, answer in question.said.items():
+            right.setdefault(name, []).append(found.setting[name] == answer)
+    return {name: {"n": len(v), "right": round(float(np.mean(v)), 3),
+                   "interval": wilson(sum(v), len(v))} for name, v in right.items()}
+
+
 def frechet(a, b):
     """The Fréchet distance of two sets of features [n, width] taken as normal distributions."""
     def root(m):
@@ -128,14 +147,21 @@ def compare_features(net, asked, pictures):
             "real_to_real": round(frechet(features[2], features[1]), 3)}
 
 
-def compare_seams(asked, pictures):
-    """Brightness steps across the holes' edges in inpainted pictures and in the real ones."""
-    made = np.concatenate([questions.seam(p, q.job.mask) for p, q in zip(pictures, asked)])
-    real = np.concatenate([questions.seam(q.real, q.job.mask) for q in asked])
+def _steps(made, real):
+    """Mean and high percentiles of brightness steps in generated and in real pictures."""
     return {name: {"mean": round(float(steps.mean()), 2),
                    "p90": round(float(np.percentile(steps, 90)), 2),
                    "p99": round(float(np.percentile(steps, 99)), 2)}
-            for name, steps in (("inpainted", made), ("real", real))}
+            for name, steps in (("made", np.concatenate(made)), ("real", np.concatenate(real)))}
+
+
+def compare_seams(asked, pictures):
+    """Brightness steps across the holes' edges, and across the edge where pictures were grown."""
+    return {"edge of a hole": _steps(
+        [questions.seam(p, q.job.mask) for p, q in zip(pictures["hole"], asked["hole"])],
+        [questions.seam(q.real, q.job.mask) for q in asked["hole"]]),
+            "edge of growth": _steps([questions.growth_step(p) for p in pictures["grown"]],
+                                     [questions.growth_step(q.real) for q in asked["grown"]])}
 
 
 def verdicts(figures):
@@ -145,6 +171,9 @@ def verdicts(figures):
               figures["judge"][key] >= JUDGE_WANTED) for key in ("recall", "precision", "colour")]
     found += [(f"{TITLES[name]} >= {wanted:.0%}", rate[name] >= wanted)
               for name, wanted in WANTED.items()]
+    found += [(f"mean step across the {edge} <= real + {SEAM_WANTED:g}",
+               both["made"]["mean"] <= both["real"]["mean"] + SEAM_WANTED)
+              for edge, both in figures["seam"].items()]
     return found + [("lower without guidance", rate["no_guidance"] < rate["single"]),
                     ("collapses with guidance the wrong way round",
                      rate["swapped"] <= 0.25 * rate["single"])]
@@ -162,20 +191,24 @@ def markdown(figures):
         low, high = f["interval"]
         lines.append(f"| {TITLES[name]} | {f['n']} | {f['kind']:.0%} | {f['kind_and_colour']:.0%} | "
                      f"{low:.0%} to {high:.0%} |")
-    frechet_, seams = figures["frechet"], figures["seam"]
+    for name, f in figures["settings"].items():
+        low, high = f["interval"]
+        lines.append(f"| {name} that the words name | {f['n']} | | {f['right']:.0%} | {low:.0%} to "
+                     f"{high:.0%} |")
+    frechet_ = figures["frechet"]
     lines += ["", f"Fréchet distance of the judge's features, {frechet_['n']} pictures: generated to real "
               f"{frechet_['generated_to_real']}, real to other real {frechet_['real_to_real']}.",
-              "", "| brightness step across the edge of a hole | mean | 90th percentile | 99th |",
-              "|---|---|---|---|"]
-    lines += [f"| {name} | {s['mean']} | {s['p90']} | {s['p99']} |" for name, s in seams.items()]
+              "", "| brightness step across the | mean | 90th percentile | 99th |", "|---|---|---|---|"]
+    lines += [f"| {edge}, {name} | {s['mean']} | {s['p90']} | {s['p99']} |"
+              for edge, both in figures["seam"].items() for name, s in both.items()]
     lines += ["", "| required | met |", "|---|---|"]
     lines += [f"| {text} | {'yes' if met else 'NO'} |" for text, met in verdicts(figures)]
     return "\n".join(lines) + "\n"
 
 
-def draw_sheets(out, asked, pictures, backend):
+def draw_sheets(out, asked, pictures):
     """Sheets of txt2img, inpainting before and after, and outpainting."""
-    cells = [(p, q.job.prompt) for name, n in (("single", 16), ("two", 8))
+    cells = [(p, q.job.prompt) for name, n in (("single", 16), ("two", 16), ("styled", 8))
              for p, q in list(zip(pictures[name], asked[name]))[:n]]
     sheets.grid(cells, 8).save(out / "txt2img.png")
     cells = []
@@ -183,10 +216,8 @@ def draw_sheets(out, asked, pictures, backend):
         box = [round(v * q.real.width) for v in q.box]
         cells += [(sheets.outlined(q.real, box), "before"), (picture, q.job.prompt)]
     sheets.grid(cells, 6).save(out / "inpaint.png")
-    cells = []
-    for q in asked["two"][:4]:
-        grown = backend.outpaint(Job(q.setting, q.job.seed, picture=q.real), q.real.width // 2)
-        cells += [(q.real, "before"), (grown, q.setting)]
+    cells = [cell for picture, q in list(zip(pictures["grown"], asked["grown"]))[:8]
+             for cell in ((q.job.picture, "before"), (picture, q.job.prompt))]
     sheets.grid(cells, 4).save(out / "outpaint.png")
 
 
@@ -202,13 +233,15 @@ def run(options):
     figures = {"backend": backend.name, "weights": fingerprint(models),
                "pictures": sum(len(asked[name]) for name in SHARES), "judge": teach_judge.accuracy(net)}
     figures |= {name: score(asked[name], seen[name]) for name in SHARES}
+    figures["settings"] = settings(asked["single"] + asked["two"] + asked["styled"],
+                                   seen["single"] + seen["two"] + seen["styled"])
     figures["by_kind"] = by_kind(asked["single"], seen["single"])
     figures["frechet"] = compare_features(net, asked, pictures)
-    figures["seam"] = compare_seams(asked["hole"], pictures["hole"])
+    figures["seam"] = compare_seams(asked, pictures)
     figures["met"] = dict(verdicts(figures))
     (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     (options.out / "figures.md").write_text(markdown(figures))
-    draw_sheets(options.out, asked, pictures, backend)
+    draw_sheets(options.out, asked, pictures)
     print(markdown(figures), f"sheets in {options.out}", sep="\n")
 
 

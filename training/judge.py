@@ -3,7 +3,8 @@ learns (teach_judge.py) from scenes that no training step of the model saw, shar
 perceptual net, and is trusted only as far as it names real scenes rightly.
 
 For each cell of a grid it says which kinds of object have their middle there, and in which colour
-what is there is painted; so it can also say whether something is in a hole."""
+what is there is painted; so it can also say whether something is in a hole. Of the whole picture it says
+the place, the light (time of day or rain) and the style."""
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from torch import nn
 
 import state
 from world.objects import KINDS
-from world.palette import COLOURS
+from world.palette import COLOURS, PLACES, TIMES
+from world.styles import CHANCES
 
 SIDE, GRID = 128, 16
 KIND_NAMES, COLOUR_NAMES = list(KINDS), list(COLOURS)
+SETTINGS = {"place": list(PLACES), "light": [*TIMES, "rain"], "style": list(CHANCES)}
 SURE = 0.5
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -39,7 +42,8 @@ class Residual(nn.Module):
 
 class Judge(nn.Module):
     """Pictures [n, 3, SIDE, SIDE] in -1..1 to features [n, WIDTH, GRID, GRID], and those to logits of
-    kinds [n, kinds, GRID, GRID] and colours [n, colours, GRID, GRID]."""
+    kinds [n, kinds, GRID, GRID], of colours [n, colours, GRID, GRID] and, a tuple in the order of
+    SETTINGS, of each setting's answers [n, answers]."""
 
     WIDTH = 96
 
@@ -52,11 +56,24 @@ class Judge(nn.Module):
             Residual(self.WIDTH, self.WIDTH, dilation=3))
         self.kinds = nn.Conv2d(self.WIDTH, len(KIND_NAMES), 1)
         self.colours = nn.Conv2d(self.WIDTH, len(COLOUR_NAMES), 1)
+        self.settings = nn.Sequential(
+            nn.AvgPool2d(4), nn.Flatten(), nn.Linear(self.WIDTH * (GRID // 4) ** 2, 128), nn.ReLU(),
+            nn.Linear(128, sum(map(len, SETTINGS.values()))))
         nn.init.constant_(self.kinds.bias, -5)
 
+    def answer(self, features):
+        """The logits that follow from features."""
+        settings = self.settings(features).split([len(v) for v in SETTINGS.values()], dim=1)
+        return self.kinds(features), self.colours(features), settings
+
     def forward(self, x):
-        features = self.body(x)
-        return self.kinds(features), self.colours(features)
+        return self.answer(self.body(x))
+
+
+def setting_of(record):
+    """A scene's answers to SETTINGS."""
+    return {"place": record["place"], "light": "rain" if record["rain"] else record["time"],
+            "style": record["style"]}
 
 
 def shrink(picture):
@@ -71,9 +88,12 @@ def to_tensor(pixels):
 
 class Seen:
     """What the judge sees in one picture: a list of (kind, colour, sureness, (column, row) in 0..1)
-    for each peak of a kind's map, the colour without regard to whether the kind has any."""
+    for each peak of a kind's map, the colour without regard to whether the kind has any; and the
+    setting, an answer for each of SETTINGS."""
 
-    def __init__(self, kind_logits, colour_logits):
+    def __init__(self, kind_logits, colour_logits, setting_logits):
+        self.setting = {name: SETTINGS[name][int(logits.argmax())]
+                        for name, logits in zip(SETTINGS, setting_logits)}
         sure = kind_logits.sigmoid()
         peaks = (sure == F.max_pool2d(sure[None], 3, 1, 1)[0]) & (sure > SURE)
         shades = colour_logits.argmax(dim=0)
@@ -99,8 +119,15 @@ def look(judge, pixels):
     for first in range(0, len(pixels), 64):
         maps = judge.body(to_tensor(pixels[first:first + 64]).to(DEVICE))
         features.append(maps.mean(dim=(2, 3)).cpu())
-        seen += [Seen(k, c) for k, c in zip(judge.kinds(maps).cpu(), judge.colours(maps).cpu())]
+        kinds, colours, settings = judge.answer(maps)
+        seen += [Seen(*each) for each in zip(kinds.cpu(), colours.cpu(),
+                                             zip(*(logits.cpu() for logits in settings)))]
     return seen, torch.cat(features).double().numpy()
+
+
+def world():
+    """All that the judge knows words for; a judge of another world is worth nothing."""
+    return [KIND_NAMES, COLOUR_NAMES, SETTINGS]
 
 
 def load():
@@ -109,7 +136,7 @@ def load():
     if not where.exists():
         raise SystemExit(f"{where} is missing: run teach_judge.py first")
     kept = torch.load(where, map_location=DEVICE)
-    if (kept["kinds"], kept["colours"]) != (KIND_NAMES, COLOUR_NAMES):
+    if kept.get("world") != world():
         raise SystemExit(f"{where} was trained on another world: remove it and run teach_judge.py")
     judge = Judge().to(DEVICE)
     judge.load_state_dict(kept["judge"])

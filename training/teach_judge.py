@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import state
-from judge import COLOUR_NAMES, DEVICE, GRID, KIND_NAMES, Judge, look, shrink, to_tensor
+from judge import (COLOUR_NAMES, DEVICE, GRID, KIND_NAMES, SETTINGS, Judge, look, setting_of, shrink,
+                   to_tensor, world)
 from world.scene import compose
 
 SHARD = 500
@@ -45,7 +46,7 @@ def load_shard(name):
 def targets(records):
     """What the judge should say: kinds [n, kinds, GRID, GRID] with 1 in the middle half of an
     object, -1 (do not care) in the rest of its box, else 0; colours [n, GRID, GRID], -1 where no
-    object's colour is known."""
+    object's colour is known; settings [n, questions]."""
     kinds = torch.zeros(len(records), len(KIND_NAMES), GRID, GRID)
     colours = torch.full((len(records), GRID, GRID), -1)
     for n, record in enumerate(records):
@@ -59,7 +60,9 @@ def targets(records):
                            box[2] - quarter[0], box[3] - quarter[1]])
             kinds[n, k][inner] = 1
             colours[n][inner] = COLOUR_NAMES.index(item["colour"]) if item["colour"] else -1
-    return kinds, colours
+    settings = torch.tensor([[names.index(setting_of(r)[question])
+                              for question, names in SETTINGS.items()] for r in records])
+    return kinds, colours, settings
 
 
 def cells(box):
@@ -69,7 +72,7 @@ def cells(box):
     return slice(y0, y1), slice(x0, x1)
 
 
-def disturb(x, kinds, colours):
+def disturb(x, kinds, colours, settings):
     """Mirrored, blurred, noisy, brighter or darker: what generated pictures do to scenes."""
     if torch.rand(()) < 0.5:
         x, kinds, colours = x.flip(3), kinds.flip(3), colours.flip(2)
@@ -78,21 +81,22 @@ def disturb(x, kinds, colours):
         x = F.interpolate(low, size=x.shape[2:], mode="bilinear")
     gain, offset = 1 + 0.1 * torch.randn(len(x), 1, 1, 1), 0.05 * torch.randn(len(x), 3, 1, 1)
     x = x * gain.to(DEVICE) + offset.to(DEVICE)
-    return x + 0.06 * torch.rand(()).item() * torch.randn_like(x), kinds, colours
+    return x + 0.06 * torch.rand(()).item() * torch.randn_like(x), kinds, colours, settings
 
 
-def loss_of(kind_logits, colour_logits, kinds, colours):
-    """Cells and whole pictures right in kinds, cells of objects right in colours."""
+def loss_of(kind_logits, colour_logits, setting_logits, kinds, colours, settings):
+    """Cells and whole pictures right in kinds, cells of objects right in colours, settings right."""
     cell = F.binary_cross_entropy_with_logits(kind_logits, kinds.clamp(min=0), reduction="none")
     cell = (cell * (kinds >= 0)).sum() / (kinds == 1).sum().clamp(min=1)
     whole = F.binary_cross_entropy_with_logits(kind_logits.amax(dim=(2, 3)),
                                                kinds.amax(dim=(2, 3)).clamp(min=0))
-    return cell + 5 * whole + F.cross_entropy(colour_logits, colours, ignore_index=-1)
+    asked = sum(F.cross_entropy(logits, settings[:, k]) for k, logits in enumerate(setting_logits))
+    return cell + 5 * whole + F.cross_entropy(colour_logits, colours, ignore_index=-1) + 0.3 * asked
 
 
 def accuracy(judge):
     """On held-out scenes: the fraction of objects found, of finds that are right, and of found
-    objects whose colour is named rightly; and the worst kinds."""
+    objects whose colour is named rightly; of scenes whose place, light, style are; the worst kinds."""
     pixels, records = load_shard(HELD_OUT)
     seen, _ = look(judge, pixels)
     there, found, coloured, right, claims, true = {}, {}, 0, 0, 0, 0
@@ -108,7 +112,9 @@ def accuracy(judge):
             if kind and item["colour"]:
                 coloured, right = coloured + 1, right + colour
     rates = sorted((found[k] / there[k], k) for k in there)
-    return {"objects": sum(there.values()), "recall": sum(found.values()) / sum(there.values()),
+    answers = {question: float(np.mean([s.setting[question] == setting_of(r)[question]
+                                        for s, r in zip(seen, records)])) for question in SETTINGS}
+    return {"objects": sum(there.values()), **answers, "recall": sum(found.values()) / sum(there.values()),
             "precision": true / max(1, claims), "colour": right / max(1, coloured),
             "worst": {k: round(r, 3) for r, k in rates[:3]}}
 
@@ -124,6 +130,8 @@ class Teacher:
         self.where, self.log = state.path("judge.pt"), state.Log("judge.log")
         if self.where.exists():
             kept = torch.load(self.where, map_location=DEVICE)
+            if kept.get("world") != world():
+                raise SystemExit(f"{self.where} is the judge of another world: remove it and judge/")
             self.judge.load_state_dict(kept["judge"])
             self.optimizer.load_state_dict(kept["optimizer"])
             self.step, self.seconds = kept["step"], kept["seconds"]
@@ -133,18 +141,18 @@ class Teacher:
         """Keeps the run, and logs how well the judge does."""
         state.save(self.where, lambda p: torch.save(
             {"judge": self.judge.state_dict(), "optimizer": self.optimizer.state_dict(),
-             "step": self.step, "seconds": self.seconds, "kinds": KIND_NAMES,
-             "colours": COLOUR_NAMES}, p))
+             "step": self.step, "seconds": self.seconds, "world": world()},
+            p))
         self.log.write(step=self.step, minutes=round(self.seconds / 60, 2),
                        **accuracy(self.judge.eval()))
         self.judge.train()
 
-    def learn(self, x, kinds, colours):
+    def learn(self, x, *truth):
         """One step; returns the loss."""
         done = self.seconds / (self.options.minutes * 60)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.rate * min(1, (self.step + 1) / 50, max(0.02, 1.02 - done))
-        loss = loss_of(*self.judge(x), kinds, colours)
+        loss = loss_of(*self.judge(x), *truth)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.judge.parameters(), 5.0)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job end to end: a daemon on a private socket inpaints a selection of a real picture.
+# The main jobs end to end: a daemon on a private socket makes, changes, repaints and grows pictures, and demo.py makes a sheet of them.
 # Usage: demo.sh BUILD-FOLDER OUTPUT-FOLDER
 set -eu
 build=$1 out=$2

@@ -27,6 +27,9 @@ download. They know nothing of photographs, people or anything else that is not 
 (9 channels). The second shares the first one's tokenizer, autoencoder and text encoder through links. `sdd.json` holds what they
 are used with: {sampler}, {steps} steps, guidance {guidance_scale:g}.
 
+`taesd/` is a tiny decoder (AutoencoderTiny, 0.6 MB, distilled from the autoencoder by `training/taesd.py`): with it sdd shows
+previews while it samples. Its last one is some 23 to 30 dB near the finished picture.
+
 ![pictures from words](sheets/txt2img.jpg)
 
 ## What they can draw

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 
 import denoiser
 import state
@@ -59,6 +59,12 @@ def write_index(folder, channels):
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
+def export_autoencoders(folder):
+    """Writes vae/ and the tiny autoencoder of the previews below a model's folder."""
+    save(AutoencoderKL.from_pretrained(state.path("vae")), None, folder / "vae")
+    save(AutoencoderTiny.from_pretrained(state.path("taesd")), None, folder / "taesd")
+
+
 def export(models, defaults):
     """Writes both folders below `models`, replacing what they held."""
     vocabulary = tokens.load()
@@ -68,14 +74,14 @@ def export(models, defaults):
         folder, (unet, text) = models / name, weights[channels]
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        shared = [] if folder == first else ["tokenizer", "vae"]
+        shared = [] if folder == first else ["tokenizer", "vae", "taesd"]
         if folder != first and equal(text, weights[4][1]):
             shared.append("text_encoder")
         for part in shared:
             (folder / part).symlink_to(Path("..") / first.name / part)
         if "tokenizer" not in shared:
             shutil.copytree(state.path("tokenizer"), folder / "tokenizer")
-            save(AutoencoderKL.from_pretrained(state.path("vae")), None, folder / "vae")
+            export_autoencoders(folder)
         if "text_encoder" not in shared:
             save(denoiser.build_text_encoder(vocabulary), text, folder / "text_encoder")
         save(denoiser.build_unet(channels), unet, folder / "unet")
@@ -97,8 +103,12 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--sampler", default="DPM++ 2M Karras", help="a name that sdctl knows")
+    parser.add_argument("--autoencoders", action="store_true", help="vae/ and taesd/ alone")
     options = parser.parse_args()
-    export(options.models, {"steps": options.steps, "guidance_scale": options.guidance,
+    if options.autoencoders:
+        export_autoencoders(options.models / FOLDERS[4])
+    else:
+        export(options.models, {"steps": options.steps, "guidance_scale": options.guidance,
                             "sampler": options.sampler, "native_size": state.SIDE})
     total = size(options.models)
     print(f"{total / 1e6:.1f} MB in {options.models}")

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 
 import render
 import state
-from vae import to_tensor
+from measures import to_tensor
 from world.masks import hidden_objects, make_mask
 
 MASKS = 1

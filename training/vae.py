@@ -1,11 +1,11 @@
 """Stage 1: the KL autoencoder (f = 8, 4 latent channels) of Stable Diffusion 1.x, small.
 
-Loss: L1 + L1 of the pictures' gradients at three scales (in place of a perceptual net, of which a
-first version has none) + 1e-6 KL. Trained on random crops; takes up a run where it stopped.
-At the end it measures scaling_factor = 1 / std of the latents, and PSNR on unseen scenes.
+Loss: L1 + perceptual distance + PatchGAN with adaptive weight (losses.py) + 1e-6 KL. Trained on random crops, an eighth of them as
+chalk drawings (chalk.py); takes up a run where it stopped. It logs PSNR, SSIM and perceptual distance on unseen scenes, and at the end
+measures scaling_factor = 1 / std of the latents.
 
---decoder goes on with the decoder alone, so that latents encoded before stay as they are: it can
-run while, or after, a U-Net learns them."""
+--decoder goes on with the decoder of the state folder's vae/ alone, so that latents encoded before stay as they are: it can run
+while, or after, a U-Net learns them."""
 
 import argparse
 import random
@@ -13,16 +13,20 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image
 
+import chalk
+import perceptual
 import render
 import state
+from losses import PatchDiscriminator, discern, pull
+from measures import psnr, ssim, to_pixels, to_tensor
 from world.scene import compose
 
 KL_WEIGHT = 1e-6
 HELD_OUT = 64
+CHALK_SHARE = 0.125
 
 
 def build():
@@ -33,28 +37,14 @@ def build():
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
 
 
-def to_tensor(pixels):
-    """uint8 [n, h, w, 3] to float [n, 3, h, w] in -1..1."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
-    return x.float().div(127.5).sub(1).contiguous()
-
-
-def gradient_loss(a, b):
-    """L1 between the horizontal and vertical differences of two pictures at three scales."""
-    total = 0
-    for _ in range(3):
-        total = total + F.l1_loss(a.diff(dim=2), b.diff(dim=2)) + F.l1_loss(a.diff(dim=3),
-                                                                            b.diff(dim=3))
-        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-    return total
-
-
 def crops(rng, pixels, count, size):
-    """A batch of random crops from an array of scenes."""
+    """A batch of random crops from an array of scenes, some as chalk drawings."""
     out = np.empty((count, size, size, 3), np.uint8)
     for k in range(count):
         x, y = rng.integers(0, state.SIDE - size + 1, 2)
         out[k] = pixels[rng.integers(len(pixels)), y:y + size, x:x + size]
+        if rng.random() < CHALK_SHARE:
+            out[k] = np.asarray(chalk.draw(Image.fromarray(out[k])))
     return to_tensor(out)
 
 
@@ -65,15 +55,20 @@ def held_out():
 
 
 @torch.no_grad()
-def evaluate(vae):
-    """PSNR in dB on the held-out scenes, and a sheet of originals over reconstructions."""
+def evaluate(vae, net):
+    """Figures on the held-out scenes, and a sheet of originals over reconstructions: eight scenes, eight chalk drawings."""
     x = held_out()
+    chalks = to_tensor(np.stack([np.asarray(chalk.draw(Image.fromarray(p))) for p in to_pixels(x[:8])]))
     with torch.autocast("cpu", torch.bfloat16):
-        y = vae.decode(vae.encode(x).latent_dist.mean).sample.float().clamp(-1, 1)
-    rows = [torch.cat(list(t[:8]), dim=2) for t in (x, y)]
-    sheet = torch.cat(rows, dim=1).add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(sheet).save(state.path("sheets", "vae.png"))
-    return float(10 * torch.log10(4 / F.mse_loss(x, y)))
+        latents = vae.encode(x).latent_dist.mean
+        y = vae.decode(latents).sample.float().clamp(-1, 1)
+        drawn = vae.decode(vae.encode(chalks).latent_dist.mean).sample.float().clamp(-1, 1)
+    rows = [np.concatenate(list(to_pixels(t[:8])), axis=1) for t in (x, y, chalks, drawn)]
+    Image.fromarray(np.concatenate(rows)).save(state.path("sheets", "vae.png"))
+    scale = vae.config.scaling_factor
+    return {"psnr": round(psnr(y, x), 2), "ssim": round(ssim(y, x), 4),
+            "perceptual_distance": round(float(net.distance(y, x)), 4), "chalk_psnr": round(psnr(drawn, chalks), 2),
+            "latent_std": round(float(latents.float().std()) * scale, 3)}
 
 
 @torch.no_grad()
@@ -84,60 +79,96 @@ def measure_scale(vae, pixels):
     return float(1 / z.std())
 
 
-def train(options):
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(1)
-    vae = build()
-    name = "decoder" if options.decoder else "vae"
-    checkpoint, seconds, step = state.path(f"{name}.pt"), 0.0, 0
-    if options.decoder:
-        vae.load_state_dict(torch.load(state.path("vae.pt"))["model"])
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
-    learned = [p for p in vae.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=options.rate, weight_decay=1e-4, fused=True)
-    if checkpoint.exists():
-        kept = torch.load(checkpoint)
-        vae.load_state_dict(kept["model"])
-        optimizer.load_state_dict(kept["optimizer"])
-        seconds, step = kept["seconds"], kept["step"]
-    log = state.Log(f"{name}.log")
-    pixels = np.concatenate([render.load(k)[0] for k in render.shards()[:8]])
-    rng = np.random.default_rng(step)
-    last_save = 0
-    while seconds < options.minutes * 60:
-        start = time.monotonic()
-        done = seconds / (options.minutes * 60)
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * min(1, (step + 1) / 100) * max(0.03, min(1, 2.2 * (1 - done)))
-        x = crops(rng, pixels, options.batch, options.crop)
+class Trainer:
+    """The autoencoder, its adversary, their optimisers and the clock of one run."""
+
+    def __init__(self, options):
+        self.options, self.name = options, "refined" if options.decoder else "vae"
+        if options.decoder:
+            self.vae = AutoencoderKL.from_pretrained(state.path("vae")).train()
+            self.vae.encoder.requires_grad_(False)
+            self.vae.quant_conv.requires_grad_(False)
+        else:
+            self.vae = build()
+        self.net, self.adversary = perceptual.load(), PatchDiscriminator()
+        self.learned = [p for p in self.vae.parameters() if p.requires_grad]
+        self.optimizers = [
+            torch.optim.AdamW(self.learned, lr=options.rate, weight_decay=1e-4, fused=True),
+            torch.optim.AdamW(self.adversary.parameters(), lr=options.rate, betas=(0.5, 0.9), fused=True)]
+        self.seconds, self.step = 0.0, 0
+        if self.checkpoint().exists():
+            kept = torch.load(self.checkpoint())
+            self.vae.load_state_dict(kept["model"])
+            self.adversary.load_state_dict(kept["adversary"])
+            for optimizer, own in zip(self.optimizers, kept["optimizers"]):
+                optimizer.load_state_dict(own)
+            self.seconds, self.step = kept["seconds"], kept["step"]
+
+    def checkpoint(self):
+        return state.path(f"{self.name}.pt")
+
+    def done(self):
+        """The fraction of the run's time that is over."""
+        return self.seconds / (self.options.minutes * 60)
+
+    def save(self):
+        state.save(self.checkpoint(), lambda p: torch.save(
+            {"model": self.vae.state_dict(), "adversary": self.adversary.state_dict(),
+             "optimizers": [o.state_dict() for o in self.optimizers],
+             "seconds": self.seconds, "step": self.step}, p))
+
+    def learn(self, x):
+        """One step on pictures x; returns the losses."""
+        slow = min(1, (self.step + 1) / 100) * max(0.03, min(1, 2.2 * (1 - self.done())))
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.options.rate * slow
+        against = self.adversary if self.done() >= self.options.adversary_after else None
         with torch.autocast("cpu", torch.bfloat16):
-            latent = vae.encode(x).latent_dist
-            y = vae.decode(latent.sample()).sample
-        y = y.float()
-        l1 = F.l1_loss(y, x)
-        loss = l1 + gradient_loss(y, x) + KL_WEIGHT * latent.kl().float().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        step += 1
-        seconds += time.monotonic() - start
-        if step % 100 == 0:
-            log.write(step=step, samples=step * options.batch, minutes=round(seconds / 60, 2),
-                      rate=round(step * options.batch / seconds, 1), l1=round(l1.item(), 4),
-                      loss=round(loss.item(), 4), kl=round(latent.kl().mean().item()))
-        if time.monotonic() - last_save > 150 or seconds >= options.minutes * 60:
-            last_save = time.monotonic()
-            state.save(checkpoint, lambda p: torch.save(
-                {"model": vae.state_dict(), "optimizer": optimizer.state_dict(),
-                 "seconds": seconds, "step": step}, p))
-            log.write(psnr=round(evaluate(vae), 2))
-    scale = (AutoencoderKL.load_config(state.path("vae"))["scaling_factor"] if options.decoder
-             else measure_scale(vae, pixels[:512]))
-    vae.register_to_config(scaling_factor=scale)
-    vae.save_pretrained(state.path("vae"))
-    log.write(scaling_factor=scale)
+            latent = self.vae.encode(x).latent_dist
+            y = self.vae.decode(latent.sample()).sample
+        y, kl = y.float(), latent.kl().float().mean()
+        with torch.autocast("cpu", torch.bfloat16):
+            gradient, figures = pull(y, x, self.vae.decoder.conv_out.weight, self.net, against)
+        self.optimizers[0].zero_grad()
+        if self.options.decoder:
+            y.backward(gradient)
+        else:
+            torch.autograd.backward([y, KL_WEIGHT * kl], [gradient, None])
+        torch.nn.utils.clip_grad_norm_(self.learned, 1.0)
+        self.optimizers[0].step()
+        if against:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = discern(against, y, x)
+            self.optimizers[1].zero_grad()
+            loss.backward()
+            self.optimizers[1].step()
+            figures["discerning"] = round(loss.item(), 4)
+        self.step += 1
+        return figures | {"kl": round(kl.item())}
+
+    def run(self):
+        torch.manual_seed(self.step + 1)
+        log, rng = state.Log(f"{self.name}.log"), np.random.default_rng(self.step)
+        pixels = np.concatenate([render.load(k)[0] for k in render.shards()[:8]])
+        log.write(step=self.step, **evaluate(self.vae, self.net))
+        last_save = time.monotonic()
+        while self.done() < 1:
+            start = time.monotonic()
+            figures = self.learn(crops(rng, pixels, self.options.batch, self.options.crop))
+            self.seconds += time.monotonic() - start
+            if self.step % 100 == 0:
+                samples = self.step * self.options.batch
+                log.write(step=self.step, samples=samples, minutes=round(self.seconds / 60, 2),
+                          rate=round(samples / self.seconds, 1), **figures)
+            if time.monotonic() - last_save > 150 or self.done() >= 1:
+                last_save = time.monotonic()
+                self.save()
+                log.write(**evaluate(self.vae, self.net))
+        if not self.options.decoder:
+            self.vae.register_to_config(scaling_factor=measure_scale(self.vae, pixels[:512]))
+        self.vae.save_pretrained(state.path(self.options.out))
+        log.write(scaling_factor=self.vae.config.scaling_factor)
 
 
 if __name__ == "__main__":
@@ -147,5 +178,9 @@ if __name__ == "__main__":
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--adversary-after", type=float, default=0.5, help="a fraction of the time")
     parser.add_argument("--decoder", action="store_true", help="the decoder alone")
-    train(parser.parse_args())
+    parser.add_argument("--out", default="vae", help="the folder of the result")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    Trainer(chosen).run()

@@ -15,6 +15,7 @@
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/pipelines/conditioning.h"
+#include "daemon/engine/runner.h"
 #include "daemon/engine/scheduler.h"
 
 #define FLOW_SHIFT 3.0	/* of a flow model whose folder has no scheduler */
@@ -37,7 +38,10 @@ int sde_model_open_component(struct sde_model *model, const char *name, const ch
 	r = sde_component_config(component, ret_config, error);
 	if (r < 0)
 		return r;
-	return sde_component_weights(component, ret_weights, error);
+	r = sde_component_weights(component, ret_weights, error);
+	if (r >= 0)
+		sde_weights_set_pulse(*ret_weights, sde_runner_pulse(model->runner));
+	return r;
 }
 
 int sde_model_find_denoiser(const struct sde_model *model,

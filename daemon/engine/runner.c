@@ -86,6 +86,11 @@ void sde_runner_set_pulse(struct sde_runner *runner, atomic_ulong *pulse)
 		runner->precise->pulse = pulse;
 }
 
+atomic_ulong *sde_runner_pulse(const struct sde_runner *runner)
+{
+	return runner->backend->pulse;
+}
+
 void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel)
 {
 	runner->cancel = cancel;

@@ -120,6 +120,15 @@ static void test_hung_engine_is_replaced(void **state)
 	sdc_client_free(client);
 	assert_int_equal(daemon_stop(&daemon), 0);
 	daemon_clear(&daemon);
+	/* while a model loads: who waits for the model is told, the next worker is asked again by the next job */
+	daemon_start(&daemon, "SDD_FAULT=load:hang", "--engine-timeout=2s", NULL);
+	client = daemon_connect(&daemon);
+	assert_int_equal(run(client, 4, &error), SDC_E_WORKER_LOST);
+	assert_non_null(strstr(error.message, "its engine hung"));
+	assert_int_equal(daemon_status_int(&daemon, "worker.restarts"), 0);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
 }
 
 /* A job longer than the timeout is none of its business. */

@@ -126,6 +126,24 @@ static void test_picture_i_has_seed_plus_i(void **state)
 	sde_result_clear(&one);
 }
 
+/* Each tensor is headway: a load of any length is told from one that hangs. */
+static void test_loading_shows_headway(void **state)
+{
+	static atomic_ulong pulse;
+	const struct sde_engine_options options = {
+		.backend = "ref", .dtype = "f32", .threads = 1, .pulse = &pulse};
+	struct sde_error error = {0};
+	struct sde_engine *engine;
+	struct sde_model *model;
+
+	assert_int_equal(sde_engine_new(&options, &engine, &error), 0);
+	assert_int_equal(atomic_load(&pulse), 0);
+	model = load(engine, "sd15");
+	assert_true(atomic_load(&pulse) > 300); /* the U-Net alone has as many */
+	sde_model_unref(model);
+	sde_engine_free(engine);
+}
+
 static void test_every_kind_on_both_unets(void **state)
 {
 	const struct fixture *f = *state;
@@ -429,6 +447,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_picture_i_has_seed_plus_i),
+		cmocka_unit_test(test_loading_shows_headway),
 		cmocka_unit_test(test_every_kind_on_both_unets),
 		cmocka_unit_test(test_selection_is_opaque_and_strength_0_changes_nothing),
 		cmocka_unit_test(test_transition_suits_the_model),

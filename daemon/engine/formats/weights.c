@@ -29,6 +29,7 @@ struct sde_weights {
 	struct entry *entries; /* sorted by name, once sealed */
 	size_t count, room;
 	struct sde_patch *patch;
+	atomic_ulong *pulse;
 };
 
 static int by_name(const void *a, const void *b)
@@ -433,6 +434,8 @@ int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_
 		return sde_error_set(error, -ENOTSUP,
 				     "%s: tensor '%s' is %s; weights must be floats or quantised",
 				     tensor->file, name, sde_dtype_name(tensor->dtype));
+	if (weights->pulse)
+		atomic_fetch_add_explicit(weights->pulse, 1, memory_order_relaxed);
 	r = align(entry, error);
 	if (r >= 0 && tensor->rank != rank)
 		r = give_rank(entry, rank, error);
@@ -441,6 +444,11 @@ int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_
 	entry->taken = true;
 	*ret_tensor = entry->tensor;
 	return 0;
+}
+
+void sde_weights_set_pulse(struct sde_weights *weights, atomic_ulong *pulse)
+{
+	weights->pulse = pulse;
 }
 
 bool sde_weights_ignore(struct sde_weights *weights, const char *name)

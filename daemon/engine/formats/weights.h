@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -65,6 +66,9 @@ bool sde_weights_ignore(struct sde_weights *weights, const char *name);
 
 /* First tensor, in order of names from *position on, that nobody took; NULL when none is left. Start with *position = 0. */
 const struct sde_tensor *sde_weights_unused(const struct sde_weights *weights, size_t *position);
+
+/* Counted up with every tensor that is taken: a load that goes on. NULL = nobody looks. */
+void sde_weights_set_pulse(struct sde_weights *weights, atomic_ulong *pulse);
 
 /* What changes the layers bound from these weights (bind.h), NULL = nothing. Borrowed. */
 struct sde_patch;

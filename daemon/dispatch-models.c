@@ -11,6 +11,7 @@
 #include "daemon/util/process.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static int out_of_memory(struct sdp_error *ret_error)
@@ -39,7 +40,10 @@ int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_er
 	return 0;
 }
 
-static int request_model(struct sdd_request *request, bool unload, struct sdp_error *ret_error)
+_Static_assert((int)SDP_MODEL_CHECK_MODEL == (int)SDP_MODEL_REFERENCE_MODEL, "first field");
+
+static int request_model(struct sdd_request *request, enum sdd_model_wish wish,
+			 struct sdp_error *ret_error)
 {
 	struct sdd_server *server = request->session->server;
 	const char *name = sdp_record_string(request->record, SDP_MODEL_REFERENCE_MODEL);
@@ -51,18 +55,23 @@ static int request_model(struct sdd_request *request, bool unload, struct sdp_er
 	if (!model)
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
 				       "no model '%s'; models.list names what there is", name);
-	if (!unload && sdd_budget_check(server->memory_budget_bytes, model, ret_error) < 0)
+	if (wish != SDD_MODEL_UNLOAD &&
+	    sdd_budget_check(server->memory_budget_bytes, model, ret_error) < 0)
 		return -EINVAL;
-	if (!unload)
+	if (wish == SDD_MODEL_LOAD)
 		sdd_residency_use(
 			server, request->session, model,
 			sdp_record_int64(request->record, SDP_MODEL_REFERENCE_KEEP_ALIVE_MS),
 			sdp_record_bool(request->record, SDP_MODEL_REFERENCE_PIN));
-	r = sdd_runner_request_model(request->session, request->msgid, model->name, unload);
+	if (wish == SDD_MODEL_CHECK)
+		sdd_residency_use(server, request->session, model, SDD_KEEP_ALIVE_DEFAULT, false);
+	r = sdd_runner_request_model(request->session, request->msgid, model->name, wish);
 	if (r < 0)
 		return out_of_memory(ret_error);
 	if (r > 0) {
-		sdp_error_set(ret_error, SDP_CODE_BUSY, "too many models are being loaded");
+		sdp_error_set(ret_error, SDP_CODE_BUSY, "%s",
+			      wish == SDD_MODEL_CHECK ? "another check waits or runs"
+						      : "too many models are being loaded");
 		ret_error->retry_ms = 1000;
 		return -EINVAL;
 	}
@@ -71,12 +80,17 @@ static int request_model(struct sdd_request *request, bool unload, struct sdp_er
 
 int sdd_handle_models_load(struct sdd_request *request, struct sdp_error *ret_error)
 {
-	return request_model(request, false, ret_error);
+	return request_model(request, SDD_MODEL_LOAD, ret_error);
 }
 
 int sdd_handle_models_unload(struct sdd_request *request, struct sdp_error *ret_error)
 {
-	return request_model(request, true, ret_error);
+	return request_model(request, SDD_MODEL_UNLOAD, ret_error);
+}
+
+int sdd_handle_models_check(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	return request_model(request, SDD_MODEL_CHECK, ret_error);
 }
 
 static void write_worker(const struct sdd_supervisor *supervisor, struct sdp_writer *writer)
@@ -129,10 +143,10 @@ int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
 	return 0;
 }
 
-int sdd_handle_metrics(struct sdd_request *request, struct sdp_error *ret_error)
+/* text: taken. */
+static int answer_text(struct sdd_request *request, char *text, struct sdp_error *ret_error)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
-	char *text = sdd_metrics_text(request->session->server);
 
 	if (!text)
 		return out_of_memory(ret_error);
@@ -142,4 +156,25 @@ int sdd_handle_metrics(struct sdd_request *request, struct sdp_error *ret_error)
 	sdd_session_reply(request->session, request->msgid, &writer);
 	sdp_writer_clear(&writer);
 	return 0;
+}
+
+int sdd_handle_metrics(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	return answer_text(request, sdd_metrics_text(request->session->server), ret_error);
+}
+
+int sdd_handle_config(struct sdd_request *request, struct sdp_error *ret_error)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *file = open_memstream(&text, &size);
+
+	if (!file)
+		return out_of_memory(ret_error);
+	sdd_config_dump(request->session->server->config, file);
+	if (fclose(file) != 0) {
+		free(text);
+		text = NULL;
+	}
+	return answer_text(request, text, ret_error);
 }

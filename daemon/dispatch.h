@@ -28,5 +28,7 @@ int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_er
 int sdd_handle_adapters_list(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_models_load(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_models_unload(struct sdd_request *request, struct sdp_error *ret_error);
+int sdd_handle_models_check(struct sdd_request *request, struct sdp_error *ret_error);
+int sdd_handle_config(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_metrics(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error);

@@ -8,13 +8,12 @@
 #include "daemon/jobs.h"
 #include "daemon/log.h"
 #include "daemon/message-ids.h"
+#include "daemon/model-requests.h"
 #include "daemon/residency.h"
 #include "daemon/util/clock.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-enum { MODEL_REQUESTS_MAX = 64 };
 
 static void begin(struct sdd_server *server, int doing)
 {
@@ -94,33 +93,15 @@ static void send_run(struct sdd_server *server, struct sdd_job *job)
 		send_preview_request(server, job);
 }
 
-static void answer_model(struct sdd_server *server, struct sdd_model_request *request,
-			 const struct sdd_model *model, const struct sdp_error *error)
+static void send_check(struct sdd_server *server, const struct sdd_model *model)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
 
-	if (request->session && error) {
-		sdd_session_fail(request->session, request->msgid, error);
-	} else if (request->session) {
-		sdp_writer_response(&writer, request->msgid);
-		sdd_model_write(model, sdd_registry_is_default(&server->registry, model), &writer);
-		sdd_session_reply(request->session, request->msgid, &writer);
-	}
-	sdp_writer_clear(&writer);
-	sdd_list_remove(&request->link);
-	free(request);
-}
-
-/* Everybody who asked to load (or unload) this model. */
-static void answer_model_requests(struct sdd_server *server, const char *name, bool unload,
-				  const struct sdd_model *model, const struct sdp_error *error)
-{
-	struct sdd_model_request *request, *following;
-
-	sdd_list_for_each_safe (request, following, &server->runner.requests, link) {
-		if (request->unload == unload && strcmp(request->model, name) == 0)
-			answer_model(server, request, model, error);
-	}
+	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
+	sdp_writer_request(&writer, next_msgid(server), "worker.check");
+	sdp_writer_string(&writer, "model", model->name);
+	begin(server, SDD_RUNNER_CHECKING);
+	send_request(server, &writer);
 }
 
 static void leave(struct sdd_server *server, struct sdd_model *victim,
@@ -146,10 +127,15 @@ static bool serve_model_request(struct sdd_server *server)
 		if (!model) {
 			sdp_error_field(&error, SDP_CODE_NOT_FOUND, "model",
 					"the model '%s' has vanished", request->model);
-			answer_model(server, request, NULL, &error);
-		} else if (request->unload == (model->state != SDP_MODEL_STATE_LOADED)) {
-			answer_model(server, request, model, NULL);
-		} else if (request->unload) {
+			sdd_model_request_answer(server, request, NULL, NULL, &error);
+		} else if (request->wish == SDD_MODEL_CHECK &&
+			   model->state == SDP_MODEL_STATE_LOADED) {
+			send_check(server, model);
+			return true;
+		} else if ((request->wish == SDD_MODEL_UNLOAD) ==
+			   (model->state != SDP_MODEL_STATE_LOADED)) {
+			sdd_model_request_answer(server, request, model, NULL, NULL);
+		} else if (request->wish == SDD_MODEL_UNLOAD) {
 			send_unload(server, model);
 			return true;
 		} else {
@@ -160,7 +146,7 @@ static bool serve_model_request(struct sdd_server *server)
 				send_load(server, model);
 			if (r >= 0)
 				return true;
-			answer_model(server, request, NULL, &error);
+			sdd_model_request_answer(server, request, NULL, NULL, &error);
 		}
 	}
 	return false;
@@ -230,6 +216,17 @@ static void ask_to_yield(struct sdd_server *server)
 	send_request(server, &writer);
 }
 
+/* Who wants to know what is wrong with a model shall not wait for the end of a batch. */
+static void make_way_for_check(struct sdd_server *server)
+{
+	const struct sdd_runner *runner = &server->runner;
+
+	if (runner->doing == SDD_RUNNER_RUNNING && runner->job && !runner->yielding &&
+	    !runner->job->cancel_requested && runner->job->priority > SDP_PRIORITY_INTERACTIVE &&
+	    sdd_model_requests_check_waits(server))
+		ask_to_yield(server);
+}
+
 void sdd_runner_kick(struct sdd_server *server)
 {
 	struct sdd_runner *runner = &server->runner;
@@ -239,6 +236,7 @@ void sdd_runner_kick(struct sdd_server *server)
 		return;
 	/* what happens below may come back here */
 	runner->kicking = true;
+	make_way_for_check(server);
 	sdd_counts_send(server);
 	while (runner->doing == SDD_RUNNER_IDLE && has_work(server)) {
 		if (server->supervisor.dying)
@@ -330,7 +328,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 		}
 		about.message_id = SDD_MESSAGE_MODEL_REFUSED;
 		sdd_log(LOG_WARNING, &about, "model cannot be loaded: %s", error.message);
-		answer_model_requests(server, server->runner.model, false, NULL, &error);
+		sdd_model_requests_fail_load(server, server->runner.model, &error);
 		if (job)
 			end_job(server, SDP_JOB_STATE_FAILED, &error);
 		rest(server);
@@ -344,7 +342,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 	sdd_log(LOG_INFO, &about, "model loaded in %" PRIu64 " ms, %" PRIu64 " MiB of weights",
 		model->load_ms, model->weight_bytes >> 20);
 	sdd_events_model(server, model, true);
-	answer_model_requests(server, model->name, false, model, NULL);
+	sdd_model_requests_answer(server, model->name, SDD_MODEL_LOAD, model, NULL, NULL);
 	if (job)
 		job->load_us += sdd_now_us() - server->runner.op_started_us;
 	if (job && !sdd_queue_interrupts(&server->queue, job)) {
@@ -368,8 +366,28 @@ static void take_unloaded(struct sdd_server *server, const struct sdp_message *m
 		sdd_log(LOG_INFO, &about, "model unloaded");
 		sdd_events_model(server, model, false);
 	}
-	answer_model_requests(server, server->runner.model, true, model,
-			      message->failed ? &message->error : NULL);
+	sdd_model_requests_answer(server, server->runner.model, SDD_MODEL_UNLOAD, model, NULL,
+				  message->failed ? &message->error : NULL);
+	rest(server);
+}
+
+/* A backend that fails for no reason of the request's may be broken for good. */
+static void kill_if_faulty(struct sdd_server *server, const struct sdp_error *error)
+{
+	if (error && error->code == SDP_CODE_INTERNAL)
+		sdd_supervisor_kill(&server->supervisor, "its engine failed");
+}
+
+static void take_checked(struct sdd_server *server, struct sdp_message *message)
+{
+	struct sdp_error error = message->error;
+	struct sdp_record *health = NULL;
+	const bool good = !message->failed && sdp_record_decode(message, &sdp_struct_model_health,
+								SDP_LENIENT, &health, &error) >= 0;
+
+	sdd_model_requests_answer(server, server->runner.model, SDD_MODEL_CHECK, NULL, health,
+				  good ? NULL : &error);
+	kill_if_faulty(server, good ? NULL : &error);
 	rest(server);
 }
 
@@ -406,9 +424,7 @@ static void take_result(struct sdd_server *server, struct sdp_message *message)
 
 		error = cancelled && job->cancel_requested ? job->error : message->error;
 		end_job(server, cancelled ? SDP_JOB_STATE_CANCELLED : SDP_JOB_STATE_FAILED, &error);
-		if (error.code == SDP_CODE_INTERNAL)
-			/* a backend that fails for no reason of the job's may be broken for good */
-			sdd_supervisor_kill(&server->supervisor, "its engine failed");
+		kill_if_faulty(server, &error);
 	} else if (sdp_record_decode(message, &sdp_struct_job_result, SDP_LENIENT, &job->result,
 				     &error) < 0) {
 		job->result = NULL;
@@ -507,9 +523,13 @@ static void on_message(void *userdata, struct sdp_message *message)
 	switch (server->runner.doing) {
 	case SDD_RUNNER_LOADING:
 		take_loaded(server, message);
+		make_way_for_check(server);
 		break;
 	case SDD_RUNNER_UNLOADING:
 		take_unloaded(server, message);
+		break;
+	case SDD_RUNNER_CHECKING:
+		take_checked(server, message);
 		break;
 	case SDD_RUNNER_RUNNING:
 		take_result(server, sdd_steal_pointer(owned));
@@ -559,9 +579,11 @@ static void on_lost(void *userdata, const char *why)
 		      "the engine process was lost while it worked on this: %s; "
 		      "it is started again, submit the job once more",
 		      why);
-	if (doing == SDD_RUNNER_LOADING || doing == SDD_RUNNER_UNLOADING)
-		answer_model_requests(server, runner->model, doing == SDD_RUNNER_UNLOADING, NULL,
-				      &error);
+	if (doing == SDD_RUNNER_LOADING || doing == SDD_RUNNER_CHECKING)
+		sdd_model_requests_fail_load(server, runner->model, &error);
+	else if (doing == SDD_RUNNER_UNLOADING)
+		sdd_model_requests_answer(server, runner->model, SDD_MODEL_UNLOAD, NULL, NULL,
+					  &error);
 	sdd_counts_fail(server, &error);
 	if (job && job->cancel_requested) {
 		error = job->error;
@@ -579,7 +601,6 @@ static void on_lost(void *userdata, const char *why)
 static void on_unusable(void *userdata, const char *why)
 {
 	struct sdd_server *server = userdata;
-	struct sdd_model_request *request, *following;
 	struct sdp_error error;
 	struct sdd_job *job;
 
@@ -589,8 +610,7 @@ static void on_unusable(void *userdata, const char *why)
 		sdd_queue_remove(&server->queue, job);
 		sdd_jobs_finish(server, job, SDP_JOB_STATE_FAILED, &error);
 	}
-	sdd_list_for_each_safe (request, following, &server->runner.requests, link)
-		answer_model(server, request, NULL, &error);
+	sdd_model_requests_fail_all(server, &error);
 	sdd_counts_fail(server, &error);
 }
 
@@ -615,43 +635,6 @@ void sdd_runner_clear(struct sdd_server *server)
 		free(request);
 	}
 	server->runner.job = sdd_job_free(server->runner.job);
-}
-
-static struct sdd_model_request *new_request(struct sdd_server *server, const char *model,
-					     bool unload)
-{
-	struct sdd_model_request *request = calloc(1, sizeof(*request));
-
-	if (!request)
-		return NULL;
-	request->unload = unload;
-	snprintf(request->model, sizeof(request->model), "%s", model);
-	sdd_list_append(&server->runner.requests, &request->link);
-	return request;
-}
-
-void sdd_runner_request_unload(struct sdd_server *server, const char *model)
-{
-	new_request(server, model, true);
-}
-
-int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
-			     bool unload)
-{
-	struct sdd_server *server = session->server;
-	struct sdd_model_request *request;
-	size_t waiting = 0;
-
-	sdd_list_for_each (request, &server->runner.requests, link)
-		waiting++;
-	if (waiting >= MODEL_REQUESTS_MAX)
-		return SDD_QUOTA_E_EXCEEDED;
-	request = new_request(server, model, unload);
-	if (!request)
-		return -ENOMEM;
-	request->session = session;
-	request->msgid = msgid;
-	return 0;
 }
 
 void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
@@ -693,11 +676,9 @@ void sdd_runner_forget_session(struct sdd_server *server, const struct sdd_sessi
 
 void sdd_runner_stop(struct sdd_server *server)
 {
-	struct sdd_model_request *request, *following;
 	struct sdp_error error;
 
 	sdp_error_set(&error, SDP_CODE_SHUTTING_DOWN, "the daemon is stopping");
-	sdd_list_for_each_safe (request, following, &server->runner.requests, link)
-		answer_model(server, request, NULL, &error);
+	sdd_model_requests_fail_all(server, &error);
 	sdd_counts_fail(server, &error);
 }

@@ -7,23 +7,16 @@
 
 #include "daemon/session.h"
 
-/* A models.load or models.unload that waits for its answer. */
-struct sdd_model_request {
-	struct sdd_list link;
-	struct sdd_session *session; /* NULL once it has gone: the work is still done */
-	uint32_t msgid;
-	bool unload;
-	char model[129];
-};
+enum sdd_model_wish { SDD_MODEL_LOAD, SDD_MODEL_UNLOAD, SDD_MODEL_CHECK };
 
 void sdd_runner_init(struct sdd_server *server);
 void sdd_runner_clear(struct sdd_server *server);
 /* Look whether there is something to do and a worker to do it. Call after anything changed. */
 void sdd_runner_kick(struct sdd_server *server);
 
-/* 0 or -ENOMEM. Answered when it is done. */
+/* 0, -ENOMEM, or SDD_QUOTA_E_EXCEEDED: too many wait, or another check does. Answered when it is done. */
 int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
-			     bool unload);
+			     enum sdd_model_wish wish);
 /* Take a model out of memory when there is nothing better to do; nobody is answered. Lost when memory is short. */
 void sdd_runner_request_unload(struct sdd_server *server, const char *model);
 /* Stop a running job; it ends with this error within a step, or at once while its model loads. */

@@ -32,11 +32,12 @@ struct sdd_runner {
 		SDD_RUNNER_IDLE,
 		SDD_RUNNER_LOADING,
 		SDD_RUNNER_RUNNING,
-		SDD_RUNNER_UNLOADING
+		SDD_RUNNER_UNLOADING,
+		SDD_RUNNER_CHECKING
 	} doing;
 	struct sdd_job
 		*job;	 /* running; NULL when it was answered before the worker was done with it */
-	char model[129]; /* being loaded or unloaded */
+	char model[129]; /* being loaded, unloaded or checked */
 	uint32_t msgid;	 /* of the operation in work */
 	uint64_t op_started_us;
 	struct sdd_list requests; /* struct sdd_model_request */

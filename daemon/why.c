@@ -84,6 +84,8 @@ static void say_queued(struct sdd_server *server, const struct sdd_job *job, str
 	say_running(server, job, text);
 	if (server->runner.doing == SDD_RUNNER_UNLOADING)
 		say(text, "the model '%s' leaves memory", server->runner.model);
+	else if (server->runner.doing == SDD_RUNNER_CHECKING)
+		say(text, "the model '%s' is checked", server->runner.model);
 	else if (server->runner.doing == SDD_RUNNER_LOADING && !server->runner.job)
 		say(text, "the model '%s' is loaded", server->runner.model);
 	say_before(server, job, text);

@@ -1,15 +1,13 @@
 /*
- * The verbs of who runs a daemon: ps, top, why, doctor, metrics.
+ * The verbs of who runs a daemon: ps, top, why, check, metrics; doctor is in doctor.c.
  */
 #include "client/sdctl/ask.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -201,97 +199,61 @@ static int run_metrics(const struct context *context, int argc, char **argv)
 	return EXIT_OK;
 }
 
-/* The lines of a file that begin so, or all; the first one only where `once`. */
-static void copy_lines(const char *path, const char *beginning, bool once)
+static void print_health(const sdc_reply *health)
 {
-	char line[4096];
-	FILE *file = fopen(path, "re");
+	double raw = 0, scaled = 0, factor = 0, fitting = 0, psnr = 0;
+	const size_t n = sdc_reply_count(health, "findings");
+	char path[32];
 
-	if (!file) {
-		printf("%s: %s\n", path, strerror(errno));
-		return;
+	sdc_reply_double(health, "raw_std", &raw);
+	sdc_reply_double(health, "scaled_std", &scaled);
+	sdc_reply_double(health, "scaling_factor", &factor);
+	sdc_reply_double(health, "fitting_factor", &fitting);
+	sdc_reply_double(health, "psnr", &psnr);
+	printf("%s: %s of %" PRIi64 " latent channels, %" PRIi64 " pictures of %" PRIi64
+	       " pixels a side\n",
+	       string_at(health, "model"), string_at(health, "autoencoder"),
+	       int_at(health, "latent_channels"), int_at(health, "pictures"),
+	       int_at(health, "side"));
+	printf("latents: std %.4g, scaled by %.5g std %.4g (1 is right; %.4g would fit)\n", raw,
+	       factor, scaled, fitting);
+	printf("encoded and decoded again: %.1f dB\n", psnr);
+	for (size_t i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "findings.%zu", i);
+		printf("fault: %s\n", string_at(health, path));
 	}
-	while (fgets(line, sizeof(line), file))
-		if (strncmp(line, beginning, strlen(beginning)) == 0) {
-			fputs(line, stdout);
-			if (once)
-				break;
-		}
-	fclose(file);
+	if (n == 0)
+		puts("healthy");
 }
 
-static void print_machine(void)
+/* A model with a fault is exit code 1, for scripts. */
+static int run_check(const struct context *context, int argc, char **argv)
 {
-	static const char *const variables[] = {"SDD_SOCKET", "XDG_RUNTIME_DIR", "OMP_NUM_THREADS",
-						"DNNL_VERBOSE"};
-	struct utsname system;
+	sdc_reply *health = NULL;
+	int healthy = 0, r;
 
-	puts("== machine");
-	if (uname(&system) == 0)
-		printf("%s %s %s\n", system.sysname, system.release, system.machine);
-	copy_lines("/etc/os-release", "PRETTY_NAME", true);
-	copy_lines("/proc/cpuinfo", "model name", true);
-	copy_lines("/proc/cpuinfo", "flags", true);
-	printf("processors: %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
-	copy_lines("/proc/meminfo", "Mem", false);
-	copy_lines("/proc/self/cgroup", "", false);
-	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
-		const char *value = getenv(variables[i]);
-
-		if (value)
-			printf("%s=%s\n", variables[i], value);
-	}
-}
-
-static int print_answer(const struct context *context, const char *method)
-{
-	sdc_reply *reply = NULL;
-	int r;
-
-	printf("\n== %s\n", method);
-	r = ask(context, method, NULL, NULL, &reply);
-	if (r != EXIT_OK) {
-		puts("no answer");
-		return r;
-	}
-	if (strcmp(method, "metrics") == 0)
-		fputs(string_at(reply, "text"), stdout);
-	else
-		print_json(reply, "");
-	sdc_reply_free(reply);
-	return EXIT_OK;
-}
-
-/* Prompts and pictures are nobody's business: job.list has neither. */
-static int run_doctor(const struct context *context, int argc, char **argv)
-{
-	static const char *const methods[] = {"status", "models.list", "job.list", "metrics"};
-	int r;
-
-	r = plain_arguments(find_verb(operate_verbs, "doctor"), argc, argv, 0, 1);
+	r = plain_arguments(find_verb(operate_verbs, "check"), argc, argv, 0, 1);
 	if (r >= 0)
 		return r;
-	if (argc > 1 && !freopen(argv[1], "we", stdout)) {
-		complain("%s: %s", argv[1], strerror(errno));
-		return EXIT_FAILED;
-	}
-	printf("sdctl %s, protocol library %s\n\n", SDD_VERSION, sdc_version());
-	print_machine();
-	r = EXIT_OK;
-	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]) && r == EXIT_OK; i++)
-		r = print_answer(context, methods[i]);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		complain("%s: not written whole", argc > 1 ? argv[1] : "standard output");
-		return EXIT_FAILED;
-	}
-	return r;
+	r = ask(context, "models.check", argc > 1 ? "model" : NULL, argv[1], &health);
+	if (r != EXIT_OK)
+		return r;
+	sdc_reply_bool(health, "healthy", &healthy);
+	if (context->json)
+		r = print_json(health, "");
+	else
+		print_health(health);
+	sdc_reply_free(health);
+	return r == EXIT_OK && !healthy ? EXIT_FAILED : r;
 }
 
 const struct verb operate_verbs[] = {
 	{"ps", run_ps, "", "models in memory and why they stay; jobs and what they wait for"},
 	{"top", run_top, "[TIMES]", "the same every second, until ^C or so many times"},
 	{"why", run_why, "JOB", "why a job is where it is"},
-	{"doctor", run_doctor, "[FILE]",
+	{"check", run_check, "[MODEL]",
+	 "whether a model's autoencoder and scaling factor are right"},
+	{"doctor", run_doctor, "[FILE [MODEL]]",
 	 "everything a bug report needs, without prompts or pictures"},
 	{"metrics", run_metrics, "", "figures for monitoring, as OpenMetrics text"},
 	{0},

@@ -39,9 +39,10 @@ extern const struct verb generate_verbs[]; /* ended by an empty entry, as all ta
 extern const struct verb query_verbs[];
 extern const struct verb operate_verbs[];
 
-/* Verbs of query_verbs in files of their own. */
+/* Verbs of query_verbs and operate_verbs in files of their own. */
 int run_count(const struct context *context, int argc, char **argv);
 int run_convert(const struct context *context, int argc, char **argv);
+int run_doctor(const struct context *context, int argc, char **argv);
 
 /* The verb of this name in a table, or NULL. */
 const struct verb *find_verb(const struct verb *verbs, const char *name);

@@ -232,3 +232,28 @@ int sde_counter_count(const struct sde_counter *counter, const char *prompt,
  * and as for loading a model.
  */
 int sde_convert_to_safetensors(const char *from, const char *to, struct sde_error *ret_error);
+
+#define SDE_FINDINGS_MAX 4
+#define SDE_FINDING_SIZE 256
+
+/* What test pictures become in a model's autoencoder. Latents are scaled as (raw - shift) * scale. */
+struct sde_health {
+	const char *autoencoder; /* its class, as diffusers names it */
+	int latent_channels;
+	int pictures, side; /* how many, of which size in pixels */
+	double raw_mean, raw_std, scaled_mean, scaled_std;
+	double scaling_factor, shift_factor; /* the model's */
+	double fitting_factor; /* what would make scaled_std 1, or the published factor near it; 0 = not known */
+	double psnr_db; /* of decoding what was encoded, values in -1..1; 0 when that is no picture */
+	uint64_t n_bad; /* latents and samples that are not finite */
+	bool healthy;	/* nothing was found */
+	char findings[SDE_FINDINGS_MAX][SDE_FINDING_SIZE]; /* sentences */
+	int n_findings;
+};
+
+/*
+ * Encode and decode built-in test pictures: takes about as long as an img2img job of 512x512 pixels without its steps. 0, -ECANCELED,
+ * -ENOMEM; *ret_health untouched on failure. A bad finding is no failure.
+ */
+int sde_model_check(struct sde_model *model, const atomic_int *cancel,
+		    struct sde_health *ret_health, struct sde_error *ret_error);

@@ -81,10 +81,14 @@ static int take_yield(struct sdd_worker *worker, const struct sdp_message *messa
 {
 	const uint64_t job = (uint64_t)sdp_record_int64(record, SDP_JOB_REFERENCE_JOB);
 	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdd_worker_task *task;
 
 	pthread_mutex_lock(&worker->lock);
 	if (worker->running_job == job)
 		atomic_store(&worker->yield, 1);
+	sdd_list_for_each (task, &worker->tasks, link)
+		if (task->job == job)
+			task->yields = true;
 	pthread_mutex_unlock(&worker->lock);
 	sdp_writer_response(&writer, message->msgid);
 	return answer(worker, &writer);

@@ -147,18 +147,82 @@ static void unload(struct sdd_worker *worker, const struct sdd_worker_task *task
 	sdd_worker_post(worker, &writer, 0);
 }
 
-static void run(struct sdd_worker *worker, struct sdd_worker_task *task)
+static void post_health(struct sdd_worker *worker, uint32_t msgid, const char *name,
+			const struct sde_health *health)
 {
-	const char *name = sdp_record_string(task->record, SDP_JOB_PARAMETERS_MODEL);
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	sdp_writer_response(&writer, msgid);
+	sdp_writer_string(&writer, "model", name);
+	sdp_writer_bool(&writer, "healthy", health->healthy);
+	sdp_writer_list_begin(&writer, "findings");
+	for (int i = 0; i < health->n_findings; i++)
+		sdp_writer_string(&writer, NULL, health->findings[i]);
+	sdp_writer_end(&writer);
+	sdp_writer_string(&writer, "autoencoder", health->autoencoder);
+	sdp_writer_int(&writer, "latent_channels", health->latent_channels);
+	sdp_writer_int(&writer, "pictures", health->pictures);
+	sdp_writer_int(&writer, "side", health->side);
+	sdp_writer_double(&writer, "raw_mean", health->raw_mean);
+	sdp_writer_double(&writer, "raw_std", health->raw_std);
+	sdp_writer_double(&writer, "scaled_mean", health->scaled_mean);
+	sdp_writer_double(&writer, "scaled_std", health->scaled_std);
+	sdp_writer_double(&writer, "scaling_factor", health->scaling_factor);
+	sdp_writer_double(&writer, "shift_factor", health->shift_factor);
+	sdp_writer_double(&writer, "fitting_factor", health->fitting_factor);
+	sdp_writer_double(&writer, "psnr", health->psnr_db);
+	sdp_writer_uint(&writer, "not_finite", health->n_bad);
+	sdd_worker_post(worker, &writer, 0);
+}
+
+/* A model that must have been loaded before. */
+static const struct sdd_loaded_model *require_model(struct sdd_worker *worker, const char *name,
+						    uint32_t msgid)
+{
 	const struct sdd_loaded_model *loaded = find_model(worker, name);
 	struct sdp_error error;
 
-	if (loaded) {
-		sdd_worker_run_job(worker, task, loaded->model);
+	if (!loaded) {
+		sdp_error_set(&error, SDP_CODE_INTERNAL, "the model '%s' is not loaded", name);
+		post_failure(worker, msgid, &error);
+	}
+	return loaded;
+}
+
+static void check(struct sdd_worker *worker, const struct sdd_worker_task *task)
+{
+	const uint32_t msgid = task->message->msgid;
+	const struct sdd_loaded_model *loaded = require_model(
+		worker, sdp_record_string(task->record, SDP_MODEL_CHECK_MODEL), msgid);
+	struct sde_error engine_error = {0};
+	struct sde_health health;
+	struct sdp_error error;
+	int r;
+
+	if (!loaded)
+		return;
+	sdd_fault_point("check");
+	r = sde_model_check(loaded->model, &worker->cancel, &health, &engine_error);
+	if (r < 0) {
+		engine_error.code = r;
+		sdd_worker_translate_error(&engine_error, false, &error);
+		post_failure(worker, msgid, &error);
 		return;
 	}
-	sdp_error_set(&error, SDP_CODE_INTERNAL, "the model '%s' is not loaded", name);
-	post_failure(worker, task->message->msgid, &error);
+	post_health(worker, msgid, loaded->name, &health);
+}
+
+static void run(struct sdd_worker *worker, struct sdd_worker_task *task)
+{
+	const struct sdd_loaded_model *loaded =
+		require_model(worker, sdp_record_string(task->record, SDP_JOB_PARAMETERS_MODEL),
+			      task->message->msgid);
+
+	if (!loaded)
+		return;
+	if (task->yields)
+		atomic_store(&worker->yield, 1);
+	sdd_worker_run_job(worker, task, loaded->model);
 }
 
 /* Waits for a task; NULL when it is time to go. Marks a job as the running one, unless it was cancelled before. */
@@ -190,6 +254,9 @@ static void do_task(struct sdd_worker *worker, struct sdd_worker_task *task)
 		break;
 	case SDP_METHOD_WORKER_UNLOAD:
 		unload(worker, task);
+		break;
+	case SDP_METHOD_WORKER_CHECK:
+		check(worker, task);
 		break;
 	default:
 		run(worker, task);

@@ -24,6 +24,7 @@ struct sdd_worker_task {
 	struct sdp_message *message;
 	struct sdp_record *record;
 	uint64_t job;	/* of worker.run, else 0 */
+	bool yields;	/* it was asked to before its turn came */
 	bool cancelled; /* before its turn came */
 	bool previewed; /* a preview was asked for before its turn came */
 };

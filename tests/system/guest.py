@@ -143,7 +143,7 @@ def lost_worker_is_replaced():
 def memory_kill_leaves_the_daemon():
     """The kernel ends the worker at the group's limit; the client gets one error, the daemon stays (OOMPolicy=continue)."""
     before = pids()
-    sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=40M")
+    sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=70M")
     code, text = paint(size="1024x1024")
     sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=infinity")
     assert code != 0 and "the engine process was lost" in text, text
@@ -193,6 +193,45 @@ def idle_daemon_leaves_and_comes_back():
     drop_in("10min")
 
 
+def poisoned_worker_is_no_loop():
+    """A worker that dies whatever it loads: each client gets its error, the daemon stays and is not restarted, and the cure is heard at once."""
+    environment = pathlib.Path("/etc/systemd/system/sdd.service.d/poison.conf")
+    environment.write_text("[Service]\nEnvironment=SDD_FAULT=load:kill\n")
+    sh("systemctl", "daemon-reload")
+    sh("systemctl", "restart", "sdd.service")
+    before, restarts = status()["pid"], show("sdd.service", "NRestarts")
+    for _ in range(3):
+        code, text = paint()
+        assert code != 0 and "the engine process was lost" in text, text
+    now = status()
+    assert now["pid"] == before and now["jobs"]["queued"] == 0, now
+    assert show("sdd.service", "ActiveState") == "active" and show("sdd.service", "NRestarts") == restarts
+    environment.unlink()
+    sh("systemctl", "daemon-reload")
+    sh("systemctl", "restart", "sdd.service")
+    code, text = paint()
+    assert code == 0, text
+
+
+def drop_in_for_a_card():
+    """gpu.conf under a real manager: the real /dev is there, all else is as locked as before."""
+    copy = pathlib.Path("/etc/systemd/system/sdd.service.d/gpu.conf")
+    copy.write_text(pathlib.Path("/usr/local/share/sdd/gpu.conf").read_text())
+    sh("systemctl", "daemon-reload")
+    sh("systemctl", "restart", "sdd.service")
+    code, text = paint()
+    assert code == 0, text
+    sandbox_holds()
+    for pid in pids():
+        inside = pathlib.Path(f"/proc/{pid}/root")
+        assert os.stat(inside / "dev").st_dev == os.stat("/dev").st_dev, "a private /dev has no nodes of cards"
+        assert (inside / "proc/devices").exists()
+    copy.unlink()
+    sh("systemctl", "daemon-reload")
+    sh("systemctl", "restart", "sdd.service")
+    assert os.stat(f"/proc/{pids()[0]}/root/dev").st_dev != os.stat("/dev").st_dev
+
+
 def limits_of_the_slice_are_the_budget():
     sh("systemctl", "set-property", "--runtime", "sdd.slice", "MemoryMax=500M", "MemoryHigh=infinity")
     sh("systemctl", "restart", "sdd.service")
@@ -232,6 +271,7 @@ def user_unit():
     code, text = 0, as_user("alice", "sdctl", "txt2img", "--model", "mine", "--steps", "2", "--width", "64", "--height", "64",
                             "-o", "/home/alice/out.png", "a cat")
     now = json.loads(as_user("alice", "sdctl", "--json", "status"))
+    assert "/sdd.slice/" in as_user("alice", "systemctl", "--user", "show", "-P", "ControlGroup", "sdd.service")
     assert now["pid"] == int(as_user("alice", "systemctl", "--user", "show", "-P", "MainPID", "sdd.service")), text
     words = pathlib.Path(f"/proc/{now['pid']}/status").read_text()
     assert "Seccomp:\t2" in words and "NoNewPrivs:\t1" in words
@@ -283,7 +323,7 @@ def chunks(png):
 
 CHECKS = [own_the_control_groups, socket_activation, who_may_connect, sandbox_holds, journal_has_fields, lost_worker_is_replaced,
           memory_kill_leaves_the_daemon, killed_daemon_comes_back, watchdog_replaces_a_hung_daemon,
-          idle_daemon_leaves_and_comes_back, limits_of_the_slice_are_the_budget, quota_is_the_number_of_threads,
+          poisoned_worker_is_no_loop, drop_in_for_a_card, idle_daemon_leaves_and_comes_back, limits_of_the_slice_are_the_budget, quota_is_the_number_of_threads,
           stopping_is_clean, user_unit, forwarded_by_ssh]
 
 

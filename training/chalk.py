@@ -6,7 +6,7 @@ from PIL import Image, ImageFilter
 
 BOARD, CHALK = np.array([32, 44, 42], np.float32), np.array([244, 244, 236], np.float32)
 TINT = 0.28  # how much of the colours is rubbed into the board
-LINE_SURE = 26.0  # of 255: a step of brightness or colour that is certainly a line
+LINE_SURE = 30.0  # of 255: a step of brightness or colour that is certainly a line
 SCRIBBLED = 0.6
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 
 import denoiser
 import state
@@ -19,6 +19,8 @@ import tokens
 
 BYTES_MAX = 64 << 20
 FOLDERS = {4: "sdd-small", 9: "sdd-small-inpaint"}
+VQ_FOLDER = "sdd-small-vq"
+SHIPPED = (*FOLDERS.values(), VQ_FOLDER, "loras", "controlnets")
 PIPELINES = {4: "StableDiffusionPipeline", 9: "StableDiffusionInpaintPipeline"}
 CLASSES = {"scheduler": ("diffusers", "DDIMScheduler"),
            "text_encoder": ("transformers", "CLIPTextModel"),
@@ -48,6 +50,8 @@ def save(module, weights, folder):
         if not torch.isfinite(value.half()).all():
             raise ValueError(f"{folder.name}: {name} holds numbers that float16 cannot")
     module.half().save_pretrained(folder, safe_serialization=True)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)
     config = json.loads((folder / "config.json").read_text())
     config.pop("_name_or_path", None)  # a path of the training machine
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -63,6 +67,21 @@ def export_autoencoders(folder):
     """Writes vae/ and the tiny autoencoder of the previews below a model's folder."""
     save(AutoencoderKL.from_pretrained(state.path("vae")), None, folder / "vae")
     save(AutoencoderTiny.from_pretrained(state.path("taesd")), None, folder / "taesd")
+
+
+def export_vq(models):
+    """Writes the folder of the VQ twin: the first model with another autoencoder, all else by links."""
+    first, folder = models / FOLDERS[4], models / VQ_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for part in sorted(p.name for p in first.iterdir() if p.name not in ("vae", "model_index.json", "sdd.json")):
+        (folder / part).symlink_to(Path("..") / first.name / part)
+    save(VQModel.from_pretrained(state.path("vq")), None, folder / "vae")
+    index = json.loads((first / "model_index.json").read_text()) | {"vae": ["diffusers", "VQModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    used = json.loads((first / "sdd.json").read_text())
+    used.pop("inpaint", None)
+    (folder / "sdd.json").write_text(json.dumps(used, indent=2) + "\n")
 
 
 def export(models, defaults):
@@ -93,7 +112,7 @@ def export(models, defaults):
 
 def size(models):
     """Bytes of all exported files, links not followed."""
-    return sum((Path(top) / name).lstat().st_size for folder in FOLDERS.values()
+    return sum((Path(top) / name).lstat().st_size for folder in SHIPPED
                for top, _, names in os.walk(models / folder) for name in names)
 
 
@@ -104,9 +123,12 @@ if __name__ == "__main__":
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--sampler", default="DPM++ 2M Karras", help="a name that sdctl knows")
     parser.add_argument("--autoencoders", action="store_true", help="vae/ and taesd/ alone")
+    parser.add_argument("--vq", action="store_true", help="the VQ twin alone")
     options = parser.parse_args()
     if options.autoencoders:
         export_autoencoders(options.models / FOLDERS[4])
+    elif options.vq:
+        export_vq(options.models)
     else:
         export(options.models, {"steps": options.steps, "guidance_scale": options.guidance,
                             "sampler": options.sampler, "native_size": state.SIDE})

@@ -57,6 +57,11 @@ def encode_shard(vae, number):
     print(target, flush=True)
 
 
+def load(number):
+    """The arrays of one shard, by name; each is read when it is asked for."""
+    return np.load(state.path(FOLDER, f"latents-{number:03}.npz"))
+
+
 def load_all():
     """All encoded shards as one set of arrays, and their notes."""
     files = sorted(state.path(FOLDER, "x").parent.glob("latents-*.npz"))

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 from PIL import Image
 
+import perceptual
 import render
 import state
 from losses import gradients
-from measures import psnr, to_pixels, to_tensor
+from measures import psnr, ssim, to_pixels, to_tensor
 from vae import held_out
 
 BATCH, CROP, ENCODER_WEIGHT = 8, 8, 0.2  # CROP: latents a side
@@ -68,7 +69,7 @@ def crops(rng, scenes, z, pictures):
 
 
 @torch.no_grad()
-def evaluate(tiny, vae):
+def evaluate(tiny, vae, net):
     """PSNR in dB of the pupil against the teacher, and of teacher and pupil against held-out scenes."""
     x = held_out()
     z, teacher = teach(vae, x)
@@ -77,14 +78,15 @@ def evaluate(tiny, vae):
     Image.fromarray(np.concatenate(rows)).save(state.path("sheets", "taesd.png"))
     pairs = {"psnr_to_teacher": (pupil, teacher), "psnr": (pupil, x), "teacher_psnr": (teacher, x),
              "round_trip_psnr": (tiny.decode(tiny.encode(x).latents).sample.clamp(-1, 1), x)}
-    return {k: round(psnr(*pair), 2) for k, pair in pairs.items()}
+    return {k: round(psnr(*pair), 2) for k, pair in pairs.items()} | {
+        "ssim": round(ssim(pupil, x), 4), "perceptual_distance": round(float(net.distance(pupil, x)), 4)}
 
 
 def train(options):
     torch.set_num_threads(options.threads)
     torch.manual_seed(2)
     vae = AutoencoderKL.from_pretrained(state.path("vae")).eval()
-    tiny, seconds, step = build(), 0.0, 0
+    net, tiny, seconds, step = perceptual.load(), build(), 0.0, 0
     checkpoint = state.path("taesd.pt")
     optimizer = torch.optim.AdamW(tiny.parameters(), lr=options.rate, weight_decay=1e-4, fused=True)
     if checkpoint.exists():
@@ -123,7 +125,7 @@ def train(options):
             state.save(checkpoint, lambda p: torch.save(
                 {"model": tiny.state_dict(), "optimizer": optimizer.state_dict(),
                  "seconds": seconds, "step": step}, p))
-            log.write(**evaluate(tiny, vae))
+            log.write(**evaluate(tiny, vae, net))
     tiny.save_pretrained(state.path("taesd"))
 
 

@@ -27,6 +27,7 @@ from world.scene import compose
 KL_WEIGHT = 1e-6
 HELD_OUT = 64
 CHALK_SHARE = 0.125
+EVALUATE_STEPS = 1000
 
 
 def build():
@@ -151,7 +152,8 @@ class Trainer:
         torch.manual_seed(self.step + 1)
         log, rng = state.Log(f"{self.name}.log"), np.random.default_rng(self.step)
         pixels = np.concatenate([render.load(k)[0] for k in render.shards()[:8]])
-        log.write(step=self.step, **evaluate(self.vae, self.net))
+        if not self.step:
+            log.write(step=0, **evaluate(self.vae, self.net))
         last_save = time.monotonic()
         while self.done() < 1:
             start = time.monotonic()
@@ -161,10 +163,11 @@ class Trainer:
                 samples = self.step * self.options.batch
                 log.write(step=self.step, samples=samples, minutes=round(self.seconds / 60, 2),
                           rate=round(samples / self.seconds, 1), **figures)
+            if self.step % EVALUATE_STEPS == 0 or self.done() >= 1:
+                log.write(**evaluate(self.vae, self.net))
             if time.monotonic() - last_save > 150 or self.done() >= 1:
                 last_save = time.monotonic()
                 self.save()
-                log.write(**evaluate(self.vae, self.net))
         if not self.options.decoder:
             self.vae.register_to_config(scaling_factor=measure_scale(self.vae, pixels[:512]))
         self.vae.save_pretrained(state.path(self.options.out))

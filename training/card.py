@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+import card_parts
 import export
 import state
 from generate import defaults
@@ -19,16 +20,13 @@ PLOT = (640, 300)
 
 CARD = """# sdd-small and sdd-small-inpaint
 
-Two Stable Diffusion 1.x models of {million:.1f} million parameters together ({bytes:.0f} MB in float16), in the diffusers layout. They draw flat
+Two Stable Diffusion 1.x models of {million:.1f} million parameters together ({bytes:.0f} MB in float16 with all that lies beside them), in the diffusers layout. They draw flat
 illustrations of a small painted world, {side}x{side} pixels, so that `sdd`, its clients and every test give real pictures without any
 download. They know nothing of photographs, people or anything else that is not listed here.
 
 `sdd-small` makes pictures from words and restyles pictures (4 channels); `sdd-small-inpaint` repaints selections and grows pictures
 (9 channels). The second shares the first one's tokenizer, autoencoder and text encoder through links. `sdd.json` holds what they
 are used with: {sampler}, {steps} steps, guidance {guidance_scale:g}.
-
-`taesd/` is a tiny decoder (AutoencoderTiny, 0.6 MB, distilled from the autoencoder by `training/taesd.py`): with it sdd shows
-previews while it samples. Its last one is some 23 to 30 dB near the finished picture.
 
 ![pictures from words](sheets/txt2img.jpg)
 
@@ -46,6 +44,7 @@ world's captions never use are spelled out by the vocabulary and mean nothing.
 ![before and after](sheets/inpaint.jpg)
 ![grown to the right](sheets/outpaint.jpg)
 
+{parts}
 ## Figures
 
 {figures}
@@ -110,9 +109,9 @@ def plot(logs):
 
 
 def parameters(models):
-    """Numbers in all weights, links not followed."""
-    return sum(f.stat().st_size for f in models.glob("sdd-small*/*/*.safetensors")
-               if not f.parent.is_symlink()) / 2
+    """Numbers in all weights of the two models, links not followed."""
+    return sum(f.stat().st_size for name in export.FOLDERS.values()
+               for f in (models / name).glob("*/*.safetensors") if not f.parent.is_symlink()) / 2
 
 
 def write(models, evaluation):
@@ -124,6 +123,9 @@ def write(models, evaluation):
     logs = {"4 channels": entries("unet4"), "9 channels": entries("unet9")}
     plot(logs).save(models / "sheets" / "error.png", optimize=True)
     stages = {"autoencoder": entries("vae"), "its decoder alone": entries("decoder"),
+              "its decoder, all losses": entries("refined"), "preview decoder": entries("taesd"),
+              "VQ twin": entries("vq"), "perceptual net": entries("perceptual"),
+              "LoRA": entries("lora"), "ControlNet": entries("control"),
               **{f"U-Net, {name}": log for name, log in logs.items()}}
     rows = [stage(name, log) for name, log in stages.items() if log]
     used = defaults(models / export.FOLDERS[4])
@@ -131,7 +133,8 @@ def write(models, evaluation):
         million=parameters(models) / 1e6, bytes=export.size(models) / 1e6,
         side=used["native_size"], kinds=", ".join(NOUNS), colours=", ".join(COLOURS),
         places=", ".join(PLACES), times=", ".join(TIMES),
-        figures=(evaluation / "figures.md").read_text(), stages="\n".join(rows), **used))
+        parts=card_parts.text(entries, models), figures=(evaluation / "figures.md").read_text(),
+        stages="\n".join(rows), **used))
 
 
 if __name__ == "__main__":

@@ -34,10 +34,12 @@ are used with: {sampler}, {steps} steps, guidance {guidance_scale:g}.
 
 * Objects: {kinds}.
 * Colours: {colours}.
-* Places: {places}; times: {times}.
+* Places: {places}; light: {times}, rain.
+* Drawn flat, in crayon or in ink (ink has no colours); small or big, on the left, in the middle, on the right.
 
-Say it plainly: "a red house on the grass by day". The figures below tell how often one object comes out, and how often two. Words that the
-world's captions never use are spelled out by the vocabulary and mean nothing.
+Say it plainly: "a red house on the grass by day", "a yellow boat and a white whale at sea", "a pink tent on the left by a lake at night,
+crayon drawing". Of two objects the first is painted on the left. The figures below tell how often one object comes out, and how often two.
+Words that the world's captions never use are spelled out by the vocabulary and mean nothing.
 
 ## Inpainting and outpainting
 
@@ -51,7 +53,8 @@ world's captions never use are spelled out by the vocabulary and mean nothing.
 ## How they were made
 
 By `training/`, from scenes that a program paints together with their captions and holes; no picture, text or weight from
-elsewhere went in.
+elsewhere went in. (The stamps of Tux Paint are under the GPL as a whole and this model is not; a world of drawn shapes needs no list
+of authors.) The text encoder and both U-Nets went on from the first version's, which knew half as many objects; its minutes are counted.
 
 | stage | steps | samples | samples/s | minutes | last logged |
 |---|---|---|---|---|---|

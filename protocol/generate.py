@@ -23,7 +23,7 @@ def die(text):
 
 
 def upper(name):
-    return name.replace(".", "_").upper()
+    return name.replace(".", "_").replace("-", "_").upper()
 
 
 def quote(text):

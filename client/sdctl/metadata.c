@@ -66,6 +66,13 @@ char *metadata_a1111(const json_t *request, uint64_t seed, const struct picture 
 		text_of(request, "model"));
 	if (json_is_number(strength) && strcmp(text_of(request, "kind"), "txt2img") != 0)
 		fprintf(out, ", Denoising strength: %g", json_number_value(strength));
+	if (json_number_value(json_object_get(request, "hires_scale")) > 1)
+		fprintf(out, ", Denoising strength: %g, Hires upscale: %g, Hires upscaler: Lanczos",
+			json_number_value(json_object_get(request, "hires_strength")),
+			json_number_value(json_object_get(request, "hires_scale")));
+	if (*text_of(request, "rng")) /* as A1111 calls them */
+		fprintf(out, ", RNG: %s",
+			strcmp(text_of(request, "rng"), "philox") == 0 ? "NV" : "CPU");
 	if (json_integer_value(clip_skip) > 0) /* A1111 counts one more than diffusers */
 		fprintf(out, ", Clip skip: %lld", (long long)json_integer_value(clip_skip) + 1);
 	write_controls(json_object_get(request, "controls"), out);

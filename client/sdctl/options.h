@@ -20,7 +20,7 @@ enum {
 	OPTION_SHEET
 };
 
-#define OPTIONS_MAX    40
+#define OPTIONS_MAX    64
 #define OPTION_LETTERS "i:m:o:h"
 
 /* Those that verb takes, ended by an empty entry. */

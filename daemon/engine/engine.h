@@ -12,6 +12,7 @@
 
 #include "daemon/engine/error.h"
 #include "daemon/engine/pixels/image.h"
+#include "daemon/engine/rng.h"
 
 struct sde_engine;
 struct sde_model;
@@ -72,6 +73,9 @@ enum sde_job_kind { SDE_TXT2IMG, SDE_IMG2IMG, SDE_INPAINT, SDE_OUTPAINT, SDE_UPS
 enum sde_context { SDE_CONTEXT_AUTO, SDE_CONTEXT_SELECTION, SDE_CONTEXT_IMAGE, SDE_CONTEXT_RECT };
 enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, SDE_FILL_ORIGINAL };
 
+/* Multi-diffusion: by itself where it is known to help, wherever a picture is larger than the native size, never. */
+enum sde_tile_use { SDE_TILES_AUTO, SDE_TILES_ON, SDE_TILES_OFF };
+
 #define SDE_LORAS_MAX	 16 /* of a job's list and its prompt together */
 #define SDE_CONTROLS_MAX 8
 
@@ -103,11 +107,16 @@ struct sde_job {
 	uint64_t seed;
 	int steps;	       /* 1..1000, 0 = the model's default */
 	double guidance_scale; /* 0..100, negative = the model's default; <= 1 turns guidance off */
-	double strength;   /* 0..1; all but txt2img. 0 returns the source unchanged, or resampled */
-	double scale;	   /* upscale: 1..4 */
-	int clip_skip;	   /* 0 = off; n = diffusers' clip_skip n */
-	int width, height; /* txt2img: pixels, multiple of 8, 0 = native */
-	int count;	   /* pictures, 1..16; image i uses seed + i */
+	double strength; /* 0..1; all but txt2img. 0 returns the source unchanged, or resampled */
+	double scale;	 /* upscale: 1..4 */
+	enum sde_rng_kind rng;	 /* whose random numbers the seed means */
+	double guidance_rescale; /* 0..1, 0 = off */
+	enum sde_tile_use tiles; /* all but outpaint */
+	double hires_scale; /* txt2img: 1..4; above 1 a second pass enlarges the picture and paints over it */
+	double hires_strength;	       /* of that pass, 0..1 */
+	int clip_skip;		       /* 0 = off; n = diffusers' clip_skip n */
+	int width, height;	       /* txt2img: pixels, multiple of 8, 0 = native */
+	int count;		       /* pictures, 1..16; image i uses seed + i */
 	const struct sde_image *image; /* all but txt2img: the whole canvas, borrowed */
 	const struct sde_image
 		*mask; /* inpaint: 1 channel, canvas size, > 0 = repaint; or NULL and select */
@@ -191,10 +200,11 @@ struct sde_result {
 	int prompt_tokens, negative_tokens; /* without bos and eos */
 	int chunks;			    /* of 75 tokens */
 	int steps_run;
-	int work_width, work_height; /* pixels the U-Net worked at */
-	char sampler[48];	     /* name used */
-	int steps;		     /* effective */
-	double guidance_scale;	     /* effective */
+	int work_width, work_height;   /* pixels the U-Net worked at, last */
+	int first_width, first_height; /* and in the first pass */
+	char sampler[48];	       /* name used */
+	int steps;		       /* effective */
+	double guidance_scale;	       /* effective */
 	uint64_t stage_us[SDE_STAGE_COUNT];
 	/* What was done as asked and will hardly be what was meant: sentences. */
 	char warnings[SDE_WARNINGS_MAX][SDE_WARNING_SIZE];

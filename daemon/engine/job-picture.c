@@ -40,6 +40,29 @@ int sde_job_tile_overlap(int tile)
 	return overlap < most ? overlap : most;
 }
 
+/* The side of tiles for a run at this size, pixels; 0: in one piece. */
+static int choose_tile(const struct sde_job_run *run, const struct sampling *sampling)
+{
+	const int native = run->model->info.native_size;
+	const double pixels = (double)sampling->width * sampling->height;
+
+	if (sampling->width <= native && sampling->height <= native)
+		return 0;
+	switch (run->job->tiles) {
+	case SDE_TILES_ON:
+		return native;
+	case SDE_TILES_OFF:
+		return 0;
+	case SDE_TILES_AUTO:
+		break;
+	}
+	/* windows over pure noise would each paint the whole prompt */
+	return run->whole_size || (sampling->kind != SDE_SD_TXT2IMG && sampling->strength < 1 &&
+				   pixels > SDE_JOB_PIXELS_MOST * native * native)
+		       ? native
+		       : 0;
+}
+
 /* Steps done over the whole job. */
 static int overall_step(const struct sde_job_run *run, int step, int total)
 {
@@ -231,8 +254,9 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		.userdata = run,
 	};
 	/* what the model sees is whole and as large as it is: nothing to make it think of upscaling or cropping */
-	const int seen_w = run->tile > 0 && run->tile < w ? run->tile : w;
-	const int seen_h = run->tile > 0 && run->tile < h ? run->tile : h;
+	const int tile = run->tile = choose_tile(run, sampling);
+	const int seen_w = tile > 0 && tile < w ? tile : w;
+	const int seen_h = tile > 0 && tile < h ? tile : h;
 	const struct sde_picture_terms terms[2] = {
 		{{seen_h, seen_w}, {0, 0}, {seen_h, seen_w}, NEGATIVE_AESTHETIC},
 		{{seen_h, seen_w}, {0, 0}, {seen_h, seen_w}, AESTHETIC}};
@@ -242,7 +266,10 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 	struct sde_sd_result result;
 	int r = 0;
 
-	request.tile = run->tile / sde_model_factor(run->model);
+	request.guidance_rescale = run->job->guidance_rescale;
+	if (tile > 0)
+		sde_job_warn_of_tiles(run, w, h);
+	request.tile = tile / sde_model_factor(run->model);
 	request.tile_overlap = sde_job_tile_overlap(request.tile);
 	request.pooled = run->pooled;
 	request.time_ids = time_ids;
@@ -286,6 +313,10 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 	if (r < 0)
 		return r;
 	sdk_nchw_to_nhwc(image, ret_picture, 1, 3, h, w);
+	if (run->result.work_width == 0) {
+		run->result.first_width = w;
+		run->result.first_height = h;
+	}
 	run->result.work_width = w;
 	run->result.work_height = h;
 	return 0;

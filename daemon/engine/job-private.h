@@ -14,6 +14,8 @@
 
 struct sde_text;
 
+#define SDE_JOB_PIXELS_MOST 2.0 /* of the native size's: more, and what is painted repeats itself */
+
 struct sde_job_run {
 	struct sde_model *model;
 	const struct sde_job *job;
@@ -32,7 +34,9 @@ struct sde_job_run {
 	int runs_known; /* ended in an earlier process */
 	bool stepping;	/* the run has told of its beginning */
 	int latent_width, latent_height; /* of the sampling run */
-	int tile; /* > 0: pictures larger than this many pixels a side are sampled in tiles of it */
+	int tile; /* of the sampling run: > 0: in tiles of this many pixels a side */
+	bool told_of_tiles;
+	bool whole_size; /* the picture in work is beyond the model's range: auto means tiles */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;
 	struct sde_job_adapters *adapters; /* owned; job-adapters.c */
@@ -62,6 +66,7 @@ int sde_job_guides(struct sde_job_run *run, const struct sde_rect *context, int 
 int sde_job_encode_prompts(struct sde_job_run *run);
 /* job-warnings.c: note what is off the model's range, and what of a prompt is not read. */
 void sde_job_warn(struct sde_job_run *run);
+void sde_job_warn_of_tiles(struct sde_job_run *run, int width, int height);
 void sde_job_warn_of_prompt(struct sde_job_run *run, const char *name, const struct sde_text *text);
 /* What tiles of so many latents a side share with the next. */
 int sde_job_tile_overlap(int tile);
@@ -70,8 +75,16 @@ int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer);
 /* A planned part of canvas repainted: a new layer. */
 int sde_job_repaint(struct sde_job_run *run, const struct sde_inpaint_plan *plan,
 		    const struct sde_image *canvas, struct sde_layer *ret_layer);
-/* job-upscale.c: the sampling runs that one upscaled picture takes; and one of them, at (0, 0). -EINVAL names the field. */
+/* job-upscale.c: one upscaled picture; a second pass over one made from text, in its place. The checks name the field. */
 int sde_job_upscale_check(const struct sde_job_run *run);
 int sde_job_upscale(struct sde_job_run *run, struct sde_layer *ret_layer);
-/* The work resolutions of the model. */
+int sde_job_hires_check(const struct sde_job_run *run);
+int sde_job_hires(struct sde_job_run *run, struct sde_layer *layer);
+/* Whether that takes a sampling run. */
+static inline bool sde_job_is_hires(const struct sde_job *job)
+{
+	return job->kind == SDE_TXT2IMG && job->hires_scale > 1 && job->hires_strength > 0;
+}
+/* The work resolutions of the model; and those of tiles: every size from its least on. */
 struct sde_model_range sde_job_range(const struct sde_model *model);
+struct sde_model_range sde_job_any_range(const struct sde_model *model);

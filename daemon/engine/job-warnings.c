@@ -10,7 +10,6 @@
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 
-#define PIXELS_MOST  2.0  /* of the native size's: more, and what is painted repeats itself */
 #define PIXELS_LEAST 0.25 /* less, and it is not recognised */
 
 __attribute__((format(printf, 2, 3))) static void warn(struct sde_job_run *run, const char *format,
@@ -33,10 +32,10 @@ static void warn_of_size(struct sde_job_run *run)
 	const int height = run->job->height > 0 ? run->job->height : native;
 	const double part = (double)width * height / ((double)native * native);
 
-	if (part > PIXELS_MOST)
+	if (part > SDE_JOB_PIXELS_MOST)
 		warn(run,
 		     "%d x %d is much more than the %d x %d this model was trained at: what it "
-		     "paints may repeat itself",
+		     "paints may repeat itself; paint it smaller and give hires_scale",
 		     width, height, native, native);
 	else if (part < PIXELS_LEAST)
 		warn(run,
@@ -55,6 +54,10 @@ static void warn_of_guidance(struct sde_job_run *run)
 		     "guidance_scale %g is high for this model: above %g colours and contrast "
 		     "burn out",
 		     run->guidance_scale, family->guidance_most);
+	if (run->job->guidance_rescale > 0 &&
+	    !sde_sd_uses_guidance(run->model, run->guidance_scale))
+		warn(run, "guidance_rescale does nothing: there is no classifier-free guidance to "
+			  "scale back");
 	if (!negative || !negative[0])
 		return;
 	if (family->distilled)
@@ -67,9 +70,22 @@ static void warn_of_guidance(struct sde_job_run *run)
 
 void sde_job_warn(struct sde_job_run *run)
 {
-	if (run->job->kind == SDE_TXT2IMG)
+	if (run->job->kind == SDE_TXT2IMG && run->job->tiles != SDE_TILES_ON)
 		warn_of_size(run);
 	warn_of_guidance(run);
+}
+
+void sde_job_warn_of_tiles(struct sde_job_run *run, int width, int height)
+{
+	const int native = run->model->info.native_size;
+
+	if (run->job->kind == SDE_UPSCALE || run->told_of_tiles)
+		return;
+	run->told_of_tiles = true;
+	warn(run,
+	     "%d x %d is more than the %d x %d this model was trained at: it was painted in tiles "
+	     "of that size, blended at every step",
+	     width, height, native, native);
 }
 
 void sde_job_warn_of_prompt(struct sde_job_run *run, const char *name, const struct sde_text *text)

@@ -73,6 +73,12 @@ static int check(const struct sde_job_run *run)
 				     STEPS_MAX, job->preview_every);
 	if (!job->prompt)
 		return sde_error_set(run->error, -EINVAL, "prompt is missing (\"\" is allowed)");
+	if (job->rng != SDE_RNG_TORCH_CPU && job->rng != SDE_RNG_PHILOX)
+		return sde_error_set(run->error, -EINVAL, "there is no random generator %d",
+				     (int)job->rng);
+	if (!(job->guidance_rescale >= 0 && job->guidance_rescale <= 1))
+		return sde_error_set(run->error, -EINVAL, "guidance_rescale must be 0 to 1, not %g",
+				     job->guidance_rescale);
 	if (job->kind != SDE_TXT2IMG && !job->image)
 		return sde_error_set(run->error, -EINVAL, "this job needs an image");
 	if (job->kind == SDE_UPSCALE)
@@ -85,7 +91,7 @@ static int check(const struct sde_job_run *run)
 			run->error, -EINVAL,
 			"width and height must be multiples of %d up to %d, not %d x %d", grain,
 			most, job->width, job->height);
-	return 0;
+	return sde_job_hires_check(run);
 }
 
 /*
@@ -129,7 +135,9 @@ struct sde_model_range sde_job_range(const struct sde_model *model)
 static int plan_repaint(const struct sde_job_run *run, struct sde_inpaint_plan *ret_plan)
 {
 	const struct sde_job *job = run->job;
-	const struct sde_model_range range = sde_job_range(run->model);
+	const struct sde_model_range range = job->tiles == SDE_TILES_ON
+						     ? sde_job_any_range(run->model)
+						     : sde_job_range(run->model);
 	struct sde_inpaint_options options = options_of(run);
 	struct sde_selection selection = {.mask = job->mask};
 
@@ -159,7 +167,7 @@ static int repaint_pictures(struct sde_job_run *run)
 	r = plan_repaint(run, &plan);
 	run->runs_total = run->job->count * (r >= 0 && plan.refine_width > 0 ? 2 : 1);
 	for (int i = 0; r >= 0 && i < run->job->count; i++) {
-		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, run->job->seed + (uint64_t)i);
+		sde_rng_seed(&run->rng, run->job->rng, run->job->seed + (uint64_t)i);
 		r = sde_job_repaint(run, &plan, run->job->image, &run->result.layers[i]);
 	}
 	return r;
@@ -214,7 +222,7 @@ static int outpaint_pictures(struct sde_job_run *run)
 		return r;
 	run->runs_total = job->count * (int)outpaint.count;
 	for (int i = 0; r >= 0 && i < job->count; i++) {
-		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, job->seed + (uint64_t)i);
+		sde_rng_seed(&run->rng, job->rng, job->seed + (uint64_t)i);
 		r = outpaint_picture(run, &outpaint, &options, &run->result.layers[i]);
 	}
 	sde_outpaint_clear(&outpaint);
@@ -225,10 +233,12 @@ static int text_pictures(struct sde_job_run *run)
 {
 	int r = 0;
 
-	run->runs_total = run->job->count;
+	run->runs_total = run->job->count * (sde_job_is_hires(run->job) ? 2 : 1);
 	for (int i = 0; r >= 0 && i < run->job->count; i++) {
-		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, run->job->seed + (uint64_t)i);
+		sde_rng_seed(&run->rng, run->job->rng, run->job->seed + (uint64_t)i);
 		r = sde_job_text_picture(run, &run->result.layers[i]);
+		if (r >= 0 && run->job->hires_scale > 1)
+			r = sde_job_hires(run, &run->result.layers[i]);
 	}
 	return r;
 }
@@ -239,7 +249,7 @@ static int upscale_pictures(struct sde_job_run *run)
 
 	run->runs_total = run->job->count;
 	for (int i = 0; r >= 0 && i < run->job->count; i++) {
-		sde_rng_seed(&run->rng, SDE_RNG_TORCH_CPU, run->job->seed + (uint64_t)i);
+		sde_rng_seed(&run->rng, run->job->rng, run->job->seed + (uint64_t)i);
 		r = sde_job_upscale(run, &run->result.layers[i]);
 	}
 	return r;

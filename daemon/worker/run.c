@@ -37,6 +37,8 @@ _Static_assert((int)SDP_FILL_ORIGINAL == (int)SDE_FILL_ORIGINAL, "fill");
 _Static_assert((int)SDP_CONTEXT_IMAGE == (int)SDE_CONTEXT_IMAGE, "context");
 _Static_assert((int)SDP_STAGE_DECODE == (int)SDE_STAGE_DECODE, "stage");
 _Static_assert((int)SDP_CACHE_KIND_ADAPTERS == (int)SDE_CACHE_ADAPTERS, "cache_kind");
+_Static_assert((int)SDP_RNG_PHILOX == (int)SDE_RNG_PHILOX, "rng");
+_Static_assert((int)SDP_TILES_OFF == (int)SDE_TILES_OFF, "tiles");
 _Static_assert((int)SDP_SAMPLE_TYPE_F32 == (int)SDE_PIXEL_F32, "sample_type");
 
 static const char *const stage_points[] = {"load", "encode", "steps", "decode"};
@@ -179,6 +181,11 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 		.guidance_scale = sdp_record_double(record, SDP_JOB_PARAMETERS_GUIDANCE_SCALE),
 		.strength = sdp_record_double(record, SDP_JOB_PARAMETERS_STRENGTH),
 		.scale = sdp_record_double(record, SDP_JOB_PARAMETERS_SCALE),
+		.rng = (enum sde_rng_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_RNG),
+		.guidance_rescale = sdp_record_double(record, SDP_JOB_PARAMETERS_GUIDANCE_RESCALE),
+		.tiles = (enum sde_tile_use)sdp_record_int(record, SDP_JOB_PARAMETERS_TILES),
+		.hires_scale = sdp_record_double(record, SDP_JOB_PARAMETERS_HIRES_SCALE),
+		.hires_strength = sdp_record_double(record, SDP_JOB_PARAMETERS_HIRES_STRENGTH),
 		.clip_skip = sdp_record_int(record, SDP_JOB_PARAMETERS_CLIP_SKIP),
 		.width = sdp_record_int(record, SDP_JOB_PARAMETERS_WIDTH),
 		.height = sdp_record_int(record, SDP_JOB_PARAMETERS_HEIGHT),
@@ -351,8 +358,8 @@ static void write_facts(struct run *run, const struct sde_result *result, struct
 	sdp_record_set_int(record, SDP_JOB_PARAMETERS_STEPS, result->steps);
 	sdp_record_set_double(record, SDP_JOB_PARAMETERS_GUIDANCE_SCALE, result->guidance_scale);
 	if (run->job.kind == SDE_TXT2IMG) {
-		sdp_record_set_int(record, SDP_JOB_PARAMETERS_WIDTH, result->work_width);
-		sdp_record_set_int(record, SDP_JOB_PARAMETERS_HEIGHT, result->work_height);
+		sdp_record_set_int(record, SDP_JOB_PARAMETERS_WIDTH, result->first_width);
+		sdp_record_set_int(record, SDP_JOB_PARAMETERS_HEIGHT, result->first_height);
 	}
 	if (result->sampler[0] &&
 	    sdp_record_set_string(record, SDP_JOB_PARAMETERS_SAMPLER, result->sampler) < 0)

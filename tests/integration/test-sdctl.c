@@ -222,6 +222,23 @@ static void test_upscale(void **state)
 	assert_int_equal(sdctl("txt2img --scale 2 -o never.png x 2>/dev/null"), 2);
 }
 
+/* What steers sampling comes back in a replay, and what A1111 has a name for stands in its line. */
+static void test_guidance_replays(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(sdctl("txt2img --rng philox --guidance-rescale 0.4 --tiles on "
+			       "--hires-scale 1.5 --hires-strength 0.6 --steps 2 --seed 3 "
+			       "-o out.png x 2>/dev/null"),
+			 0);
+	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
+			 0);
+	assert_int_equal(sdctl("models >/dev/null && grep -aq 'RNG: NV' out.png && grep -aq "
+			       "'Denoising strength: 0.6, Hires upscale: 1.5' out.png"),
+			 0);
+	assert_int_equal(sdctl("txt2img --rng dice -o never.png x 2>message"), 2);
+	assert_int_equal(sdctl("models >/dev/null && grep -q 'torch-cpu, philox' message"), 0);
+}
+
 /* Euler's last preview is the picture itself where the model's own decoder makes both. */
 static void test_preview_file_is_rewritten(void **state)
 {
@@ -346,6 +363,7 @@ int main(void)
 		cmocka_unit_test(test_time_split),
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
 		cmocka_unit_test(test_upscale),
+		cmocka_unit_test(test_guidance_replays),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_exit_codes),
 		cmocka_unit_test(test_operations),

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/pages.h"
+
 int sdk_backend_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
 		     char *err, size_t err_size)
 {
@@ -29,7 +31,27 @@ int sdk_backend_open(const struct sdk_backend_options *options, struct sdk_backe
 
 struct sdk_backend *sdk_backend_close(struct sdk_backend *backend)
 {
-	if (backend)
-		backend->ops->free(backend);
+	if (!backend)
+		return NULL;
+	sdk_backend_trim(backend);
+	backend->ops->free(backend);
 	return NULL;
+}
+
+int sdk_backend_reserve(struct sdk_backend *backend, size_t bytes)
+{
+	if (bytes <= backend->arena_bytes)
+		return 0;
+	sdk_backend_trim(backend);
+	backend->arena = sdk_pages_new(bytes);
+	if (!backend->arena)
+		return -ENOMEM;
+	backend->arena_bytes = bytes;
+	return 0;
+}
+
+void sdk_backend_trim(struct sdk_backend *backend)
+{
+	backend->arena = sdk_pages_free(backend->arena, backend->arena_bytes);
+	backend->arena_bytes = 0;
 }

@@ -38,7 +38,10 @@ struct sdk_backend {
 	enum sdk_type activation; /* type of every value but ids: SDK_F32 or SDK_BF16 */
 	bool rounds; /* to less than float32 on the way: text encoders then run on a second, float32 backend */
 	int threads;
-	atomic_ulong *pulse;   /* counted up with every op; NULL = nobody looks */
+	atomic_ulong *pulse; /* counted up with every op; NULL = nobody looks */
+	/* The memory of values, one for all plans of the backend, as large as the largest has needed (sdk_pages_new). */
+	unsigned char *arena;
+	size_t arena_bytes;
 	char description[128]; /* e.g. "cpu (oneDNN 2.6.3, avx512_core_bf16), bf16, 2 threads" */
 };
 
@@ -46,6 +49,10 @@ struct sdk_backend {
 int sdk_backend_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,
 		     char *err, size_t err_size);
 struct sdk_backend *sdk_backend_close(struct sdk_backend *backend);
+/* Make the arena at least bytes large: 0 or -ENOMEM. What lay in it is lost when it grows. */
+int sdk_backend_reserve(struct sdk_backend *backend, size_t bytes);
+/* Give the arena back to the system; plans that are left get one again with their next value. */
+void sdk_backend_trim(struct sdk_backend *backend);
 
 /* Constructors of the single backends, called by sdk_backend_open(). */
 int sdk_ref_open(const struct sdk_backend_options *options, struct sdk_backend **ret_backend,

@@ -61,7 +61,7 @@ struct sdk_plan {
 	int n_values, values_capacity;
 	struct sdk_tensor **tables; /* owned, with their data */
 	int n_tables, tables_capacity;
-	uint8_t *arena;
+	bool laid_out; /* compiled: values have their places in the backend's arena */
 	size_t arena_bytes;
 	int error;
 	char error_text[256];

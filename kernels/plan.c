@@ -32,7 +32,6 @@ struct sdk_plan *sdk_plan_free(struct sdk_plan *plan)
 	free(plan->states);
 	free(plan->ops);
 	free(plan->values);
-	free(plan->arena);
 	free(plan);
 	return NULL;
 }
@@ -159,12 +158,8 @@ static int lay_out(struct sdk_plan *plan)
 			plan->arena_bytes = order[i]->offset + order[i]->bytes;
 	}
 	free(order);
-	plan->arena =
-		aligned_alloc(ARENA_ALIGN, plan->arena_bytes ? plan->arena_bytes : ARENA_ALIGN);
-	if (!plan->arena)
-		return -ENOMEM;
-	memset(plan->arena, 0, plan->arena_bytes);
-	return 0;
+	plan->laid_out = true;
+	return sdk_backend_reserve(plan->backend, plan->arena_bytes);
 }
 
 static void beat(struct sdk_backend *backend)
@@ -179,7 +174,7 @@ int sdk_plan_compile(struct sdk_plan *plan)
 
 	if (plan->error)
 		return plan->error;
-	if (plan->arena)
+	if (plan->laid_out)
 		return -EALREADY;
 	r = sdk_plan_fuse(plan);
 	if (r < 0)
@@ -204,13 +199,15 @@ int sdk_plan_compile(struct sdk_plan *plan)
 
 static void *memory_of(const struct sdk_plan *plan, sdk_value value)
 {
-	return plan->arena + plan->values[root_of(plan, value)].offset;
+	return plan->backend->arena + plan->values[root_of(plan, value)].offset;
 }
 
 int sdk_plan_set(struct sdk_plan *plan, sdk_value input, const float *data)
 {
-	if (!plan->arena || input < 0 || input >= plan->n_values || plan->values[input].ids)
+	if (!plan->laid_out || input < 0 || input >= plan->n_values || plan->values[input].ids)
 		return -EINVAL;
+	if (sdk_backend_reserve(plan->backend, plan->arena_bytes) < 0)
+		return -ENOMEM;
 	sdk_narrow(plan->backend->activation, data, memory_of(plan, input),
 		   (size_t)sdk_shape_count(plan->values[input].shape));
 	return 0;
@@ -218,8 +215,10 @@ int sdk_plan_set(struct sdk_plan *plan, sdk_value input, const float *data)
 
 int sdk_plan_set_ids(struct sdk_plan *plan, sdk_value input, const int32_t *ids)
 {
-	if (!plan->arena || input < 0 || input >= plan->n_values || !plan->values[input].ids)
+	if (!plan->laid_out || input < 0 || input >= plan->n_values || !plan->values[input].ids)
 		return -EINVAL;
+	if (sdk_backend_reserve(plan->backend, plan->arena_bytes) < 0)
+		return -ENOMEM;
 	memcpy(memory_of(plan, input), ids,
 	       (size_t)sdk_shape_count(plan->values[input].shape) * sizeof(*ids));
 	return 0;
@@ -229,7 +228,8 @@ int sdk_plan_run(struct sdk_plan *plan, const atomic_int *cancel)
 {
 	void *in[SDK_MAX_INPUTS];
 
-	if (!plan->arena || plan->n_prepared != plan->n_ops)
+	if (!plan->laid_out || plan->backend->arena_bytes < plan->arena_bytes ||
+	    plan->n_prepared != plan->n_ops)
 		return -EINVAL;
 	for (int i = 0; i < plan->n_ops; i++) {
 		const struct sdk_op *op = &plan->ops[i];
@@ -250,8 +250,8 @@ int sdk_plan_run(struct sdk_plan *plan, const atomic_int *cancel)
 
 int sdk_plan_get(const struct sdk_plan *plan, sdk_value output, float *data)
 {
-	if (!plan->arena || output < 0 || output >= plan->n_values ||
-	    !plan->values[root_of(plan, output)].pinned)
+	if (!plan->laid_out || plan->backend->arena_bytes < plan->arena_bytes || output < 0 ||
+	    output >= plan->n_values || !plan->values[root_of(plan, output)].pinned)
 		return -EINVAL;
 	sdk_widen(plan->backend->activation, memory_of(plan, output), data,
 		  (size_t)sdk_shape_count(plan->values[output].shape));

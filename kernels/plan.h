@@ -124,14 +124,14 @@ const struct sdk_tensor *sdk_plan_table(struct sdk_plan *plan, int rows, int col
 
 /* Lay out the arena and prepare every op. Returns the latched error if recording failed. */
 int sdk_plan_compile(struct sdk_plan *plan);
-/* Bytes of the arena (after compile). */
+/* Bytes of the arena that the plan needs (after compile). */
 size_t sdk_plan_arena_bytes(const struct sdk_plan *plan);
 
 int sdk_plan_set(struct sdk_plan *plan, sdk_value input, const float *data);
 int sdk_plan_set_ids(struct sdk_plan *plan, sdk_value input, const int32_t *ids);
 /*
  * Run all ops. cancel (NULL allowed) is polled between ops: non-zero returns -ECANCELED. Inputs keep their values between
- * runs.
+ * runs, and outputs theirs, until another plan of the same backend is compiled, set or run: all share one arena.
  */
 int sdk_plan_run(struct sdk_plan *plan, const atomic_int *cancel);
 /* Copy an output (or input) to the host as float32. */

@@ -1,11 +1,14 @@
 /*
  * Numbers stored in blocks that share scales (ggml's formats: blocks of 32 with one or two halves, "K" super-blocks of 256 whose scales are
- * quantised too, "IQ4" with a table of levels), and floats of 8 bits. Widened when weights are packed; nothing computes in these types.
+ * quantised too, "IQ4" with a table of levels), and floats of 8 bits. Widened when weights are packed or multiplied; nothing computes in these types.
  * Layouts as in llama.cpp's ggml-common.h; blocks may lie at any address.
  */
-#include "kernels/tensor.h"
+#include "kernels/quants.h"
 
+#include <math.h>
 #include <string.h>
+
+#include "kernels/simd.h"
 
 #define K 256 /* elements of a super-block */
 
@@ -87,12 +90,42 @@ static void widen_q5(const uint8_t *b, float *y, bool shifted)
 	}
 }
 
-static void widen_q8_0(const uint8_t *b, float *y)
-{
-	const float d = half_at(b);
+#define Q8_ELEMENTS 32
+#define Q8_BYTES    34
 
-	for (int j = 0; j < 32; j++)
-		y[j] = (float)(int8_t)b[2 + j] * d;
+/* The scales of a piece first: one block after another the call for a single half would cost more than the 32 numbers. */
+SDK_CLONES static void widen_q8_0(const uint8_t *b, float *y, size_t blocks)
+{
+	uint16_t halves[16];
+	float scales[16];
+
+	for (size_t first = 0; first < blocks; first += 16) {
+		const size_t n = blocks - first < 16 ? blocks - first : 16;
+
+		for (size_t i = 0; i < n; i++)
+			memcpy(&halves[i], b + i * Q8_BYTES, sizeof(halves[i]));
+		sdk_widen(SDK_F16, halves, scales, n);
+		for (size_t i = 0; i < n; i++, b += Q8_BYTES, y += Q8_ELEMENTS)
+			for (int j = 0; j < Q8_ELEMENTS; j++)
+				y[j] = (float)(int8_t)b[2 + j] * scales[i];
+	}
+}
+
+SDK_CLONES void sdk_quantize_q8_0(const float *in, void *out, size_t n)
+{
+	uint8_t *b = out;
+
+	for (size_t i = 0; i + Q8_ELEMENTS <= n; i += Q8_ELEMENTS, b += Q8_BYTES) {
+		float largest = 0, scale, inverse;
+
+		for (int j = 0; j < Q8_ELEMENTS; j++)
+			largest = fmaxf(largest, fabsf(in[i + (size_t)j]));
+		scale = largest / 127;
+		inverse = scale != 0 ? 1 / scale : 0;
+		for (int j = 0; j < Q8_ELEMENTS; j++)
+			b[2 + j] = (uint8_t)(int8_t)roundf(in[i + (size_t)j] * inverse);
+		sdk_narrow(SDK_F16, &scale, b, 1);
+	}
 }
 
 static void widen_iq4_nl(const uint8_t *b, float *y)
@@ -219,9 +252,6 @@ static void widen_block(enum sdk_type type, const uint8_t *b, float *y)
 	case SDK_Q5_1:
 		widen_q5(b, y, type == SDK_Q5_1);
 		break;
-	case SDK_Q8_0:
-		widen_q8_0(b, y);
-		break;
 	case SDK_IQ4_NL:
 		widen_iq4_nl(b, y);
 		break;
@@ -274,6 +304,10 @@ void sdk_dequantize(enum sdk_type type, const void *in, float *out, size_t n)
 	if (type == SDK_F8_E4M3 || type == SDK_F8_E5M2) {
 		for (size_t i = 0; i < n; i++)
 			out[i] = widen_f8(type, at[i]);
+		return;
+	}
+	if (type == SDK_Q8_0) {
+		widen_q8_0(at, out, n / block.elements);
 		return;
 	}
 	for (size_t i = 0; i + block.elements <= n; i += block.elements, at += block.bytes)

@@ -43,6 +43,18 @@ static inline size_t sdk_type_bytes(enum sdk_type type, size_t n)
 	return n / block.elements * block.bytes;
 }
 
+/*
+ * In which form a matrix of weights stays in memory. Packed: widened once to what the backend multiplies, the fastest. In every other form it is
+ * widened anew whenever it is multiplied, into memory that all ops share.
+ */
+enum sdk_keep {
+	SDK_KEEP_AUTO,	 /* numbers in blocks or of 8 bits as stored, others packed */
+	SDK_KEEP_STORED, /* as it lies in the file: no memory but the file's pages */
+	SDK_KEEP_F16,
+	SDK_KEEP_BF16,
+	SDK_KEEP_Q8_0,
+};
+
 #define SDK_MAX_RANK 4
 
 /* C-contiguous, native byte order, data aligned to its element. rank 0..4; unused shape entries are 0. */
@@ -53,13 +65,16 @@ struct sdk_tensor {
 	int64_t shape[SDK_MAX_RANK];
 	const void *data;
 	float scale; /* the numbers are to be multiplied by this (scaled 8-bit floats); 0: not */
-	bool mapped; /* data lies in a read-only file mapping: once packed, its pages may be given back, they come again */
+	/* The read-only file mapping that data lies in, or NULL: its pages may be given back, they come again. */
+	const void *map;
+	size_t map_bytes;
 	/*
 	 * When set, the numbers lie nowhere: fill makes them whenever a backend packs them (sdk_tensor_count floats; 0 or a
 	 * negative errno), data is only the address that tells this tensor from others, and type is SDK_F32. For weights of
 	 * conv2d and linear and their biases: an adapter's weights cost no memory beside their packed form.
 	 */
 	int (*fill)(const struct sdk_tensor *tensor, float *out);
+	enum sdk_keep keep; /* weights of conv2d and linear */
 };
 
 /* Bytes of one number of a type that is not stored in blocks. */
@@ -88,7 +103,17 @@ void sdk_tensor_row(const struct sdk_tensor *tensor, size_t row, float *out);
 int sdk_tensor_floats(const struct sdk_tensor *tensor, float *out);
 /* Widen n elements of type (not I32) to float. Exact for floats; n a whole number of blocks. */
 void sdk_widen(enum sdk_type type, const void *in, float *out, size_t n);
-/* The part of it for types of blocks and of 8 bits, and how ggml's own code rounds. */
-void sdk_dequantize(enum sdk_type type, const void *in, float *out, size_t n);
-/* Round n floats to type (F32, BF16), to nearest even; NaN stays NaN. */
+/*
+ * The type in which a weight (out, in[, k, k]) rests by its `keep`: false when it is to be packed, be it that nothing else was asked for, that
+ * its rows are no whole number of blocks, or that its numbers are made by fill. What is stored smaller already stays as it is.
+ */
+bool sdk_tensor_rests(const struct sdk_tensor *tensor, enum sdk_type *ret_type);
+/* The weight's numbers in that type, sdk_type_bytes(type, count) of them. */
+void sdk_tensor_rest(const struct sdk_tensor *tensor, enum sdk_type type, void *out);
+/* Round n floats to what they are after resting in type (F32, F16, BF16, Q8_0; others: unchanged). In place. */
+void sdk_round(enum sdk_type type, float *values, size_t n);
+/*
+ * Round n floats to type (F32, F16, BF16, Q8_0), to nearest even; NaN stays NaN (not in Q8_0). F16: what is too large becomes infinite. Q8_0
+ * as ggml does: blocks of 32, the scale is the largest magnitude / 127 as f16.
+ */
 void sdk_narrow(enum sdk_type type, const float *in, void *out, size_t n);

@@ -48,7 +48,9 @@ static void take(struct sde_binder *binder, struct sdk_tensor *ret_tensor, int r
 					  .rank = rank,
 					  .data = stored->data,
 					  .scale = stored->scale,
-					  .mapped = stored->mapped};
+					  .map = stored->map,
+					  .map_bytes = stored->map_bytes,
+					  .keep = sde_weights_keep(binder->weights)};
 	for (int i = 0; i < rank; i++)
 		ret_tensor->shape[i] = stored->shape[i];
 }

@@ -23,6 +23,7 @@ static uint64_t hash_encoders(const struct sde_model *model, int clip_skip)
 	if (model->t5.weights)
 		hash = sde_content_mix(hash, sde_weights_state(model->t5.weights));
 	hash = sde_content_mix(hash, sde_model_adapted_text(model));
+	hash = sde_content_mix(hash, (uint64_t)model->form);
 	hash = sde_content_mix(hash, (uint64_t)sde_model_context_width(model));
 	return sde_content_mix(hash, (uint64_t)clip_skip);
 }
@@ -86,7 +87,7 @@ int sde_cached_encode(struct sde_model *model, uint64_t partition, const float *
 	const struct sde_vae *vae = &model->vae;
 	const size_t pixels = (size_t)batch * 3 * (size_t)height * (size_t)width;
 	const size_t n = sde_vae_encoding_size(vae, batch, height, width);
-	const int shape[] = {batch, height, width, (int)vae->kind};
+	const int shape[] = {batch, height, width, (int)vae->kind, vae->tiled, (int)model->form};
 	struct sde_cache_key key = {SDE_CACHE_SOURCE, partition,
 				    sde_weights_state(model->vae_weights)};
 	_cleanup_free_ float *encoding = malloc(n * sizeof(float) + 1);

@@ -47,6 +47,22 @@ struct sde_cache_stats {
 void sde_engine_cache_stats(const struct sde_engine *engine, enum sde_cache_kind kind,
 			    struct sde_cache_stats *ret_stats);
 
+/*
+ * In which form the weights stay in memory, from "auto" to "q8_0" (sde_weights_form_names): auto packs them into the type the processor multiplies
+ * (but keeps what is quantised as it is), stored keeps them as they lie in the file, the others convert; whatever is not packed is widened
+ * whenever it is used. q8_0 is for the denoiser and T5; CLIP and the autoencoder stay as stored.
+ */
+enum sde_weights_form {
+	SDE_WEIGHTS_DEFAULT = -1, /* what the model's sdd.json says, else auto */
+	SDE_WEIGHTS_AUTO,
+	SDE_WEIGHTS_STORED,
+	SDE_WEIGHTS_F16,
+	SDE_WEIGHTS_BF16,
+	SDE_WEIGHTS_Q8_0,
+	SDE_WEIGHTS_FORMS
+};
+extern const char *const sde_weights_form_names[SDE_WEIGHTS_FORMS];
+
 struct sde_model_info {
 	const char *
 		family; /* "sd1", "sd2", "sdxl", "sdxl-refiner", "sd3", "sd3.5", "flux", "flux-schnell", "flux-fill" */
@@ -56,8 +72,9 @@ struct sde_model_info {
 	int default_steps;	/* used when a job leaves steps at 0 */
 	double default_guidance; /* used when a job leaves guidance_scale negative */
 	const char *default_sampler;
-	uint64_t weight_bytes; /* as stored in the files */
-	bool previews;	       /* it can show sketches while it samples */
+	uint64_t weight_bytes;	       /* as stored in the files */
+	enum sde_weights_form weights; /* in effect */
+	bool previews;		       /* it can show sketches while it samples */
 };
 
 /*
@@ -66,6 +83,10 @@ struct sde_model_info {
  */
 int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model **ret_model,
 		   struct sde_error *ret_error);
+
+/* The same with weights in a form of choice. */
+int sde_model_load_as(struct sde_engine *engine, const char *path, enum sde_weights_form form,
+		      struct sde_model **ret_model, struct sde_error *ret_error);
 struct sde_model *sde_model_unref(struct sde_model *model);
 const struct sde_model_info *sde_model_info(const struct sde_model *model);
 
@@ -134,6 +155,12 @@ struct sde_job {
 	const void *
 		resume; /* bytes of the checkpoint hook of the same job: go on there; borrowed, may be NULL */
 	size_t resume_size;
+	/*
+	 * Keep the parts of the model in memory only while they compute: text encoders, then denoiser, then autoencoder. The result is the same to
+	 * the bit; each part is made ready anew.
+	 */
+	bool staged;
+	bool vae_tiling; /* run the autoencoder in tiles of 512 pixels: less memory, seams are cross-faded */
 	int preview_every; /* call the preview hook after every so many steps, 0 = never */
 	/* Adapters are found below these folders (loras/, controlnets/, embeddings/) and nowhere else. Borrowed. */
 	const char *const *adapter_roots;
@@ -203,6 +230,7 @@ struct sde_result {
 	int work_width, work_height;   /* pixels the U-Net worked at, last */
 	int first_width, first_height; /* and in the first pass */
 	char sampler[48];	       /* name used */
+	bool staged;		       /* as asked for */
 	int steps;		       /* effective */
 	double guidance_scale;	       /* effective */
 	uint64_t stage_us[SDE_STAGE_COUNT];

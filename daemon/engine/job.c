@@ -36,6 +36,8 @@ void sde_job_stage(struct sde_job_run *run, enum sde_stage stage)
 	run->result.stage_us[run->stage] += now - run->stage_begin_us;
 	run->stage = stage;
 	run->stage_begin_us = now;
+	if (run->job->staged)
+		sde_runner_trim(run->model->runner);
 }
 
 /* Largest side of a picture made from text. */
@@ -297,6 +299,9 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 
 	sde_runner_set_cancel(model->runner, hooks ? hooks->cancel : NULL);
 	model->partition = job->partition;
+	if (job->staged)
+		sde_runner_trim(model->runner);
+	model->vae.tiled = job->vae_tiling;
 	r = prepare(&run);
 	/* bytes that are no use cost nothing but the time they would have saved */
 	if (r >= 0 && job->resume &&
@@ -334,6 +339,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 	}
 	for (int i = 0; i < run.result.count; i++)
 		run.result.layers[i].seed = job->seed + (uint64_t)i;
+	run.result.staged = job->staged;
 	*ret_result = run.result;
 	return 0;
 }

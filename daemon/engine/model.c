@@ -21,6 +21,27 @@
 #define FLOW_SHIFT 3.0	/* of a flow model whose folder has no scheduler */
 #define SIDE_MAX   4096 /* of the size a model was trained at */
 
+const char *const sde_weights_form_names[SDE_WEIGHTS_FORMS] = {
+	[SDE_WEIGHTS_AUTO] = "auto", [SDE_WEIGHTS_STORED] = "stored", [SDE_WEIGHTS_F16] = "f16",
+	[SDE_WEIGHTS_BF16] = "bf16", [SDE_WEIGHTS_Q8_0] = "q8_0",
+};
+
+/* The small parts are no gain in Q8_0, and their errors are in every step and every pixel. */
+static enum sdk_keep keep_of(enum sde_weights_form form, const char *component,
+			     const char *class_name)
+{
+	static const enum sdk_keep keeps[SDE_WEIGHTS_FORMS] = {
+		[SDE_WEIGHTS_AUTO] = SDK_KEEP_AUTO, [SDE_WEIGHTS_STORED] = SDK_KEEP_STORED,
+		[SDE_WEIGHTS_F16] = SDK_KEEP_F16,   [SDE_WEIGHTS_BF16] = SDK_KEEP_BF16,
+		[SDE_WEIGHTS_Q8_0] = SDK_KEEP_Q8_0,
+	};
+	const bool large = strcmp(component, "unet") == 0 ||
+			   strcmp(component, "transformer") == 0 ||
+			   (class_name && strcmp(class_name, "T5EncoderModel") == 0);
+
+	return form == SDE_WEIGHTS_Q8_0 && !large ? SDK_KEEP_STORED : keeps[form];
+}
+
 int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,
 			     json_t **ret_config, struct sde_weights **ret_weights,
 			     struct sde_error *error)
@@ -36,11 +57,12 @@ int sde_model_open_component(struct sde_model *model, const char *name, const ch
 				     "%s: '%s' is a %.60s; this engine computes %s",
 				     model->dir->path, name, component->class_name, class_name);
 	r = sde_component_config(component, ret_config, error);
-	if (r < 0)
-		return r;
-	r = sde_component_weights(component, ret_weights, error);
 	if (r >= 0)
+		r = sde_component_weights(component, ret_weights, error);
+	if (r >= 0) {
 		sde_weights_set_pulse(*ret_weights, sde_runner_pulse(model->runner));
+		sde_weights_set_keep(*ret_weights, keep_of(model->form, name, class_name));
+	}
 	return r;
 }
 
@@ -211,6 +233,7 @@ static int load_defaults(struct sde_model *model, struct sde_error *error)
 				     "%s/%s/config.json: 'sample_size' is %d, must be at most %d",
 				     model->dir->path, model->denoiser.class->folder,
 				     model->denoiser.sample_size, SIDE_MAX / f);
+	info->weights = model->form;
 	info->family = model->family->name;
 	info->in_channels = model->denoiser.in_channels;
 	info->native_size = sde_config_int(&keys, "native_size", side, grain,
@@ -266,12 +289,37 @@ static int check_scheduler(struct sde_model *model, const char *folder, struct s
 	return r;
 }
 
+/* Whoever asks goes before the model's sdd.json. */
+static int find_form(struct sde_model *model, struct sde_error *error)
+{
+	_cleanup_json_ json_t *object = NULL;
+	struct sde_config_keys keys = {.what = "sdd.json", .error = error};
+	const char *name;
+	int r;
+
+	r = sde_model_dir_settings(model->dir, &object, error);
+	if (r < 0 || model->form != SDE_WEIGHTS_DEFAULT)
+		return r;
+	keys.object = object;
+	name = sde_config_string(&keys, "weights", sde_weights_form_names[SDE_WEIGHTS_AUTO]);
+	for (int i = 0; keys.r >= 0 && i < SDE_WEIGHTS_FORMS; i++)
+		if (strcmp(name, sde_weights_form_names[i]) == 0)
+			model->form = (enum sde_weights_form)i;
+	if (keys.r >= 0 && model->form == SDE_WEIGHTS_DEFAULT)
+		sde_config_fail(&keys,
+				"'weights' is '%.40s'; there are auto, stored, f16, bf16 and q8_0",
+				name);
+	return keys.r;
+}
+
 static int load(struct sde_model *model, const char *path, struct sde_error *error)
 {
 	const struct sde_component *scheduler;
 	int r;
 
 	r = sde_model_dir_open(path, &model->dir, error);
+	if (r >= 0)
+		r = find_form(model, error);
 	if (r >= 0)
 		r = load_denoiser(model, error);
 	if (r >= 0) {
@@ -302,6 +350,12 @@ static int load(struct sde_model *model, const char *path, struct sde_error *err
 int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model **ret_model,
 		   struct sde_error *ret_error)
 {
+	return sde_model_load_as(engine, path, SDE_WEIGHTS_DEFAULT, ret_model, ret_error);
+}
+
+int sde_model_load_as(struct sde_engine *engine, const char *path, enum sde_weights_form form,
+		      struct sde_model **ret_model, struct sde_error *ret_error)
+{
 	struct sde_model *model = calloc(1, sizeof(*model));
 	int r;
 
@@ -310,6 +364,7 @@ int sde_model_load(struct sde_engine *engine, const char *path, struct sde_model
 	model->references = 1;
 	model->runner = engine->runner;
 	model->cache = engine->cache;
+	model->form = form;
 	r = load(model, path, ret_error);
 	if (r < 0) {
 		sde_model_unref(model);

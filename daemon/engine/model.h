@@ -54,8 +54,9 @@ struct sde_model {
 	struct sde_denoiser denoiser;
 	struct sde_vae vae;
 	struct sde_preview preview;
-	bool aesthetic;	    /* an SDXL refiner: a score in place of the target size */
-	bool zero_negative; /* SDXL: without a negative prompt its embeddings are zeros */
+	bool aesthetic;		    /* an SDXL refiner: a score in place of the target size */
+	bool zero_negative;	    /* SDXL: without a negative prompt its embeddings are zeros */
+	enum sde_weights_form form; /* asked for, then in effect */
 	struct sde_model_info info;
 	char default_sampler[48];
 	struct sde_adapted *

@@ -58,5 +58,7 @@ int sde_runner_check_cancel(const struct sde_runner *runner, struct sde_error *e
 int sde_runner_run(struct sde_runner *runner, const struct sde_program_spec *spec,
 		   const void *const *inputs, float *const *outputs, struct sde_error *error);
 
+/* Drop all programs, with the packed weights that they alone use, and the memory of their values: what comes next makes its own. */
+void sde_runner_trim(struct sde_runner *runner);
 /* Drop the programs of a module that is about to be freed. */
 void sde_runner_forget(struct sde_runner *runner, const void *module);

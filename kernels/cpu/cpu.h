@@ -51,6 +51,9 @@ int sdk_cpu_scratch(struct sdk_cpu *cpu, size_t bytes);
 /* A tensor's numbers as float32, shared between ops; *ret is borrowed until sdk_packed_unref. */
 int sdk_packed_floats(struct sdk_cpu *cpu, const struct sdk_tensor *tensor,
 		      struct sdk_packed **ret);
+/* A weight as it rests in a type (sdk_tensor_rests), shared likewise; no copy where it is stored in that type. 0 or -ENOMEM. */
+int sdk_packed_resting(struct sdk_cpu *cpu, const struct sdk_tensor *tensor, enum sdk_type type,
+		       struct sdk_packed **ret);
 /*
  * A weight (out, in[, k, k]) reordered into md, shared between all ops that want the same. 0, -ENOMEM or -EIO.
  */

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/pages.h"
 
-#define ALIGN	    ((size_t)64)
 #define MAX_THREADS 256
 
 static const struct sdk_cpu_op *const table[SDK_OP_COUNT] = {
@@ -50,13 +50,10 @@ int sdk_cpu_scratch(struct sdk_cpu *cpu, size_t bytes)
 
 	if (bytes <= cpu->scratch_bytes)
 		return 0;
-	if (__builtin_add_overflow(bytes, ALIGN - 1, &bytes))
-		return -ENOMEM;
-	bytes &= ~(ALIGN - 1);
-	scratch = aligned_alloc(ALIGN, bytes);
+	scratch = sdk_pages_new(bytes);
 	if (!scratch)
 		return -ENOMEM;
-	free(cpu->scratch);
+	sdk_pages_free(cpu->scratch, cpu->scratch_bytes);
 	cpu->scratch = scratch;
 	cpu->scratch_bytes = bytes;
 	return 0;
@@ -101,7 +98,7 @@ static void cpu_free(struct sdk_backend *backend)
 		dnnl_stream_destroy(cpu->stream);
 	if (cpu->engine)
 		dnnl_engine_destroy(cpu->engine);
-	free(cpu->scratch);
+	sdk_pages_free(cpu->scratch, cpu->scratch_bytes);
 	free(cpu);
 }
 

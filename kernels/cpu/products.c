@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/layout.h"
 
 #define MAX_ARGS 6
 
@@ -16,6 +17,11 @@ struct product {
 	struct sdk_packed *packed_weight, *packed_bias;
 	bool widened; /* bfloat16 op run in float32 */
 	size_t x_count, y_count, scratchpad_bytes;
+	/* of a weight that rests in another form: where it is widened to before each run; else NULL */
+	struct sdk_layout *layout;
+	enum sdk_type resting;
+	float scale;
+	size_t weight_bytes;
 };
 
 int sdk_cpu_errno(dnnl_status_t status)
@@ -56,6 +62,7 @@ static void product_release(struct sdk_cpu *cpu, void *state)
 	memory_free(product->scratchpad);
 	sdk_packed_unref(cpu, product->packed_weight);
 	sdk_packed_unref(cpu, product->packed_bias);
+	sdk_layout_free(product->layout);
 	free(product);
 }
 
@@ -148,18 +155,45 @@ static dnnl_status_t memory_for(struct sdk_cpu *cpu, dnnl_primitive_desc_t pd, d
 	return md ? dnnl_memory_create(ret, md, cpu->engine, data) : dnnl_invalid_arguments;
 }
 
+/* The weight as it rests, where that saves memory; 0 = it is to be packed. */
+static int rest_weight(struct sdk_cpu *cpu, const struct sdk_tensor *weight,
+		       const dnnl_memory_desc_t *md, struct product *product)
+{
+	const size_t bytes = dnnl_memory_desc_get_size(md);
+	int r;
+
+	if (!sdk_tensor_rests(weight, &product->resting) ||
+	    sdk_type_bytes(product->resting, (size_t)sdk_tensor_count(weight)) >= bytes)
+		return 0;
+	r = sdk_layout_new(md, &product->layout);
+	if (r < 0)
+		return r == -ENOTSUP ? 0 : r;
+	product->weight_bytes = (bytes + 63) & ~(size_t)63;
+	/* what is stored in the type is still to be scaled */
+	product->scale = product->resting == weight->type ? weight->scale : 0;
+	r = sdk_packed_resting(cpu, weight, product->resting, &product->packed_weight);
+	return r < 0 ? r : 1;
+}
+
+static size_t aligned_floats(size_t n)
+{
+	return ((n + 15) & ~(size_t)15) * sizeof(float);
+}
+
 /* Everything behind the primitive descriptor: weights, memories, scratch. */
 static int product_fill(struct sdk_cpu *cpu, const struct sdk_op *op, dnnl_primitive_desc_t pd,
 			struct product *product)
 {
 	const dnnl_memory_desc_t *scratchpad =
 		dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+	const dnnl_memory_desc_t *weights =
+		dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
 	dnnl_status_t status;
 	int r;
 
-	r = sdk_packed_weights(cpu, op->weight,
-			       dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
-			       &product->packed_weight);
+	r = rest_weight(cpu, op->weight, weights, product);
+	if (r == 0)
+		r = sdk_packed_weights(cpu, op->weight, weights, &product->packed_weight);
 	if (r >= 0 && op->bias)
 		r = sdk_packed_floats(cpu, op->bias, &product->packed_bias);
 	if (r < 0)
@@ -172,8 +206,10 @@ static int product_fill(struct sdk_cpu *cpu, const struct sdk_op *op, dnnl_primi
 	if (status == dnnl_success && op->n_in > 1)
 		status = memory_for(cpu, pd, dnnl_query_dst_md, 0, NULL, &product->residual);
 	if (status == dnnl_success)
-		status = memory_for(cpu, pd, dnnl_query_weights_md, 0,
-				    sdk_packed_data(product->packed_weight), &product->weight);
+		status =
+			memory_for(cpu, pd, dnnl_query_weights_md, 0,
+				   product->layout ? NULL : sdk_packed_data(product->packed_weight),
+				   &product->weight);
 	if (status == dnnl_success && op->bias)
 		status = memory_for(cpu, pd, dnnl_query_weights_md, 1,
 				    sdk_packed_data(product->packed_bias), &product->bias);
@@ -184,11 +220,11 @@ static int product_fill(struct sdk_cpu *cpu, const struct sdk_op *op, dnnl_primi
 	product->x_count = (size_t)sdk_shape_count(op->in_shape[0]);
 	product->y_count = (size_t)sdk_shape_count(op->out_shape);
 	product->scratchpad_bytes = (dnnl_memory_desc_get_size(scratchpad) + 63) & ~(size_t)63;
-	return sdk_cpu_scratch(cpu,
-			       product->scratchpad_bytes +
-				       (product->widened ? sizeof(float) * (product->x_count + 32 +
-									    2 * product->y_count)
-							 : 0));
+	return sdk_cpu_scratch(cpu, product->scratchpad_bytes + product->weight_bytes +
+					    (product->widened
+						     ? aligned_floats(product->x_count) +
+							       2 * aligned_floats(product->y_count)
+						     : 0));
 }
 
 static int product_prepare(struct sdk_cpu *cpu, const struct sdk_op *op, bool conv,
@@ -252,14 +288,21 @@ static int product_run(struct sdk_cpu *cpu, const struct sdk_op *op, void *state
 		       void *out)
 {
 	struct product *product = state;
+	char *scratch = (char *)cpu->scratch + product->scratchpad_bytes;
 	float *x, *y, *residual;
 	int r;
 
+	if (product->layout) {
+		sdk_layout_fill(cpu, product->layout, product->resting,
+				sdk_packed_data(product->packed_weight), product->scale, scratch);
+		dnnl_memory_set_data_handle(product->weight, scratch);
+		scratch += product->weight_bytes;
+	}
 	if (!product->widened)
 		return execute(cpu, op, product, in[0], op->n_in > 1 ? in[1] : NULL, out);
-	x = (float *)((char *)cpu->scratch + product->scratchpad_bytes);
-	y = x + ((product->x_count + 15) & ~(size_t)15);
-	residual = y + ((product->y_count + 15) & ~(size_t)15);
+	x = (float *)scratch;
+	y = (float *)(scratch + aligned_floats(product->x_count));
+	residual = (float *)((char *)y + aligned_floats(product->y_count));
 	sdk_widen(SDK_BF16, in[0], x, product->x_count);
 	if (op->n_in > 1)
 		sdk_widen(SDK_BF16, in[1], residual, product->y_count);

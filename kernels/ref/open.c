@@ -76,6 +76,7 @@ static void ref_release(struct sdk_backend *backend, const struct sdk_op *op, vo
 static int ref_prepare(struct sdk_backend *backend, const struct sdk_op *op, void **ret_state)
 {
 	struct sdk_ref_state *state;
+	enum sdk_type type;
 	int r;
 
 	if (!functions[op->kind])
@@ -90,6 +91,9 @@ static int ref_prepare(struct sdk_backend *backend, const struct sdk_op *op, voi
 		ref_release(backend, op, state);
 		return r;
 	}
+	if ((op->kind == SDK_OP_CONV2D || op->kind == SDK_OP_LINEAR) &&
+	    sdk_tensor_rests(op->weight, &type) && type != op->weight->type)
+		sdk_round(type, state->weight, (size_t)sdk_tensor_count(op->weight));
 	/* biases, norms and tables stay as they are */
 	if (backend->rounds && (op->kind == SDK_OP_CONV2D || op->kind == SDK_OP_LINEAR))
 		round_values(state->weight, (size_t)sdk_tensor_count(op->weight));

@@ -123,6 +123,60 @@ static void test_linear(void **state)
 	}
 }
 
+/* What resting in a type costs a product of normal numbers, relative to its largest: f16 2^-11, bf16 2^-8, Q8_0 half a step of 127. */
+static double resting_error(enum sdk_keep keep)
+{
+	return (const double[]){0, 1e-6, 1e-3, 8e-3, 1.2e-2}[keep];
+}
+
+static void run_resting(struct bench *bench, int round, enum sdk_keep keep)
+{
+	struct lab lab = start(bench, (uint64_t)round), packed;
+	const bool conv = round % 2;
+	const int c = 32 * lab_between(&lab, 1, 9), out = lab_between(&lab, 1, 90);
+	float *want, *got;
+	double error;
+	size_t n;
+
+	lab.numbers[0] = conv ? 1 + round % 4 / 3 : round % 3 != 2;
+	lab.numbers[5] = true;
+	lab_input(&lab, (struct sdk_shape){2, conv ? 7 : 1, lab_between(&lab, 4, 19), c}, 1, 0);
+	if (conv)
+		lab_tensor(&lab, weight_type(round / 2), 4, (const int64_t[]){out, c, 3, 3}, 0.3f,
+			   0);
+	else
+		lab_tensor(&lab, weight_type(round / 2), 2, (const int64_t[]){out, c}, 0.3f, 0);
+	lab_tensor(&lab, SDK_F32, 1, (const int64_t[]){out}, 0.3f, 0);
+	packed = lab;
+	lab.tensors[0].keep = keep;
+	error = lab_compare(&packed, bench->cpu, bench->cpu, conv ? record_conv : record_linear);
+	assert_true(error == 0);
+	/* the same numbers in the same layout: what rests as it is stored gives the same to the bit */
+	lab_run(&packed, bench->cpu, conv ? record_conv : record_linear, &want, &n);
+	lab_run(&lab, bench->cpu, conv ? record_conv : record_linear, &got, &n);
+	if (keep == SDK_KEEP_STORED)
+		assert_memory_equal(want, got, n * sizeof(*want));
+	free(want);
+	free(got);
+	/* against the formula without any rounding of weights */
+	error = resting_error(keep) + (bench->half ? 6e-3 : 1e-5);
+	lab_run(&packed, bench->ref, conv ? record_conv : record_linear, &want, &n);
+	lab_run(&lab, bench->cpu, conv ? record_conv : record_linear, &got, &n);
+	for (size_t i = 0; i < n; i++)
+		if (!(fabsf(want[i] - got[i]) <= error * 12 * sqrt(c * (conv ? 9 : 1)) * 0.3))
+			fail_msg("form %d: %g, not %g", keep, (double)got[i], (double)want[i]);
+	free(want);
+	free(got);
+	check(bench, &lab, conv ? record_conv : record_linear, 1e-5, 6e-3, "resting weights");
+}
+
+static void test_resting(void **state)
+{
+	for (int keep = SDK_KEEP_STORED; keep <= SDK_KEEP_Q8_0; keep++)
+		for (int round = 0; round < 12; round++)
+			run_resting(*state, round, (enum sdk_keep)keep);
+}
+
 /* Fused forms: linear and conv2d with every activation, with a residual on either side, and one that must not fuse. */
 static sdk_value record_fused(struct sdk_plan *plan, const struct lab *lab, const sdk_value *in)
 {
@@ -438,17 +492,12 @@ static void test_moves(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_conv2d),
-		cmocka_unit_test(test_linear),
-		cmocka_unit_test(test_fused),
-		cmocka_unit_test(test_group_norm),
-		cmocka_unit_test(test_row_norms),
-		cmocka_unit_test(test_ada_layer_norm),
-		cmocka_unit_test(test_rope),
-		cmocka_unit_test(test_pointwise),
-		cmocka_unit_test(test_geglu),
-		cmocka_unit_test(test_attention),
-		cmocka_unit_test(test_attention_relative),
+		cmocka_unit_test(test_conv2d),	       cmocka_unit_test(test_linear),
+		cmocka_unit_test(test_resting),	       cmocka_unit_test(test_fused),
+		cmocka_unit_test(test_group_norm),     cmocka_unit_test(test_row_norms),
+		cmocka_unit_test(test_ada_layer_norm), cmocka_unit_test(test_rope),
+		cmocka_unit_test(test_pointwise),      cmocka_unit_test(test_geglu),
+		cmocka_unit_test(test_attention),      cmocka_unit_test(test_attention_relative),
 		cmocka_unit_test(test_moves),
 	};
 

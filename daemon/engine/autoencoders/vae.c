@@ -92,10 +92,10 @@ bool sde_vae_draws(const struct sde_vae *vae)
 	return vae->kind == SDE_VAE_KL;
 }
 
-/* Whole pictures up to WHOLE_MAX pixels, as diffusers does by default; tiles of TILE beyond. */
-static int tile_side(int height, int width)
+/* Whole pictures up to WHOLE_MAX pixels, as diffusers does by default; tiles of TILE beyond, or where they are asked for. */
+static int tile_side(const struct sde_vae *vae, int height, int width)
 {
-	if ((int64_t)height * width > WHOLE_MAX)
+	if (vae->tiled || (int64_t)height * width > WHOLE_MAX)
 		return TILE;
 	return height > width ? height : width;
 }
@@ -116,7 +116,7 @@ size_t sde_vae_encoding_size(const struct sde_vae *vae, int batch, int height, i
 int sde_vae_encoding(struct sde_runner *runner, const struct sde_vae *vae, const float *images,
 		     int batch, int height, int width, float *ret_encoding, struct sde_error *error)
 {
-	const int side = tile_side(height, width);
+	const int side = tile_side(vae, height, width);
 	const struct sde_kl_tiling kl_tiling = {side, side / vae->factor, KL_OVERLAP};
 	const struct sde_tiny_tiling tiny_tiling = {side, side / vae->factor, TINY_OVERLAP};
 
@@ -158,7 +158,7 @@ int sde_vae_encode(struct sde_runner *runner, const struct sde_vae *vae, const f
 int sde_vae_decode(struct sde_runner *runner, const struct sde_vae *vae, const float *latents,
 		   int batch, int height, int width, float *ret_images, struct sde_error *error)
 {
-	const int side = tile_side(height * vae->factor, width * vae->factor);
+	const int side = tile_side(vae, height * vae->factor, width * vae->factor);
 	const struct sde_kl_tiling kl_tiling = {side, side / vae->factor, KL_OVERLAP};
 	const struct sde_tiny_tiling tiny_tiling = {side, side / vae->factor, TINY_OVERLAP};
 	const size_t pixels = (size_t)height * (size_t)width;

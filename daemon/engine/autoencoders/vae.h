@@ -16,7 +16,8 @@ struct sde_vae {
 	int in_channels, out_channels, latent_channels;
 	int factor;			     /* pixels per latent */
 	double scaling_factor, shift_factor; /* latents = (z - shift) * scale */
-	struct sde_kl kl;		     /* KL and VQ */
+	bool tiled;	  /* in tiles also what would run whole; set by whoever runs it */
+	struct sde_kl kl; /* KL and VQ */
 	struct sde_tiny tiny;
 };
 

@@ -323,7 +323,8 @@ static int place(const struct sde_gguf *file, struct sde_tensor *tensor, size_t 
 				     data_size);
 	tensor->data = (const char *)file->map + data_start + offset;
 	tensor->file = file->path;
-	tensor->mapped = true;
+	tensor->map = file->map;
+	tensor->map_bytes = file->map_size;
 	return 0;
 }
 

@@ -246,7 +246,8 @@ static int index_tensors(struct sde_safetensors *file, size_t data_start, struct
 			return r;
 		tensor->data = data + begin;
 		tensor->file = file->path;
-		tensor->mapped = true;
+		tensor->map = file->map;
+		tensor->map_bytes = file->map_size;
 		file->count++;
 	}
 	return check_coverage(file, data, data_size, error);

@@ -59,7 +59,9 @@ struct sde_tensor {
 	const void *data;
 	size_t bytes;
 	float scale; /* of 8-bit floats: numbers are to be multiplied by it; 0: not */
-	bool mapped; /* data is the file's mapping, not memory */
+	/* The file mapping that data lies in; NULL: data is memory. */
+	const void *map;
+	size_t map_bytes;
 };
 
 const char *sde_dtype_name(enum sde_dtype dtype); /* as in the header: "F32", "BF16", ... */

@@ -215,7 +215,8 @@ static int place(struct sde_torch_file *file, size_t i, struct sde_error *error)
 	tensor->bytes = tensor->count * size;
 	tensor->data = file->map + storage->offset + offset * size;
 	tensor->file = file->path;
-	tensor->mapped = true;
+	tensor->map = file->map;
+	tensor->map_bytes = file->map_size;
 	return 0;
 }
 

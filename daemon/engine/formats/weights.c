@@ -30,6 +30,7 @@ struct sde_weights {
 	size_t count, room;
 	struct sde_patch *patch;
 	atomic_ulong *pulse;
+	enum sdk_keep keep;
 };
 
 static int by_name(const void *a, const void *b)
@@ -134,7 +135,7 @@ int sde_weights_add(struct sde_weights *weights, const char *name, const struct 
 	entry->data = data;
 	if (data) {
 		entry->own->data = data;
-		entry->own->mapped = false;
+		entry->own->map = NULL;
 	}
 	entry->tensor = entry->own;
 	return 0;
@@ -402,7 +403,7 @@ static int align(struct entry *entry, struct sde_error *error)
 				     tensor->file, tensor->name);
 	memcpy(entry->data, tensor->data, tensor->bytes);
 	entry->own->data = entry->data;
-	entry->own->mapped = false;
+	entry->own->map = NULL;
 	return 0;
 }
 
@@ -479,4 +480,14 @@ void sde_weights_set_patch(struct sde_weights *weights, struct sde_patch *patch)
 struct sde_patch *sde_weights_patch(const struct sde_weights *weights)
 {
 	return weights->patch;
+}
+
+void sde_weights_set_keep(struct sde_weights *weights, enum sdk_keep keep)
+{
+	weights->keep = keep;
+}
+
+enum sdk_keep sde_weights_keep(const struct sde_weights *weights)
+{
+	return weights->keep;
 }

@@ -12,6 +12,7 @@
 
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/tensor-file.h"
+#include "kernels/tensor.h"
 
 struct sde_weights;
 
@@ -74,6 +75,10 @@ void sde_weights_set_pulse(struct sde_weights *weights, atomic_ulong *pulse);
 struct sde_patch;
 void sde_weights_set_patch(struct sde_weights *weights, struct sde_patch *patch);
 struct sde_patch *sde_weights_patch(const struct sde_weights *weights);
+
+/* In which form the layers bound from these weights stay in memory (kernels/tensor.h); SDK_KEEP_AUTO unless it is set. */
+void sde_weights_set_keep(struct sde_weights *weights, enum sdk_keep keep);
+enum sdk_keep sde_weights_keep(const struct sde_weights *weights);
 
 static inline void sde_weights_freep(struct sde_weights **weights)
 {

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/engine.h"
+#include "daemon/engine/model.h"
 
 struct fixture {
 	struct sde_engine *engine;
@@ -165,11 +165,85 @@ static void test_forms(void **state)
 	sde_model_unref(model);
 }
 
+/* A folder of links to the parts of a model, or copies of its files. */
+static void make_model(const char *folder, const char *from, bool copies)
+{
+	char command[8192];
+
+	snprintf(command, sizeof(command), "rm -rf %s && mkdir -p %s && cp -%s %s/* %s/", folder,
+		 folder, copies ? "rL" : "rs", model_path(from), folder);
+	assert_int_equal(system(command), 0);
+}
+
+static struct sde_model *load_from(struct fixture *f, const char *path)
+{
+	struct sde_error error = {0};
+	struct sde_model *model;
+
+	if (sde_model_load(f->engine, path, &model, &error) < 0)
+		fail_msg("%s", error.message);
+	return model;
+}
+
+static const void *first_of(const struct sde_weights *weights)
+{
+	return sde_weights_at(weights, 0)->data;
+}
+
+/* The backend packs by the address of the data: what lies at one address is packed once. */
+static void test_files_are_shared(void **state)
+{
+	struct fixture *f = *state;
+	struct sde_model *model, *linked, *copied, *changed;
+	struct sde_result want, got;
+	char path[4096];
+	FILE *file;
+	int byte;
+
+	make_model("shared-linked", "sd15", false);
+	make_model("shared-copied", "sd15", true);
+	model = load(f, "sd15", SDE_WEIGHTS_AUTO);
+	linked = load_from(f, "shared-linked");
+	copied = load_from(f, "shared-copied");
+	assert_ptr_equal(first_of(model->vae_weights), first_of(linked->vae_weights));
+	assert_ptr_equal(first_of(model->vae_weights), first_of(copied->vae_weights));
+	assert_ptr_equal(first_of(model->towers[0].weights), first_of(copied->towers[0].weights));
+	assert_ptr_equal(first_of(model->denoiser_weights), first_of(copied->denoiser_weights));
+	run(f, model, SDE_TXT2IMG, false, &want);
+	/* whoever was first may go */
+	sde_model_unref(model);
+	run(f, copied, SDE_TXT2IMG, false, &got);
+	assert_int_equal(compare(&want, &got), 0);
+	sde_result_clear(&got);
+	sde_model_unref(linked);
+	sde_model_unref(copied);
+
+	/* one byte in the last tensor's data: a copy no more, and not what was open under its name */
+	model = load(f, "sd15", SDE_WEIGHTS_AUTO);
+	copied = load_from(f, "shared-copied");
+	snprintf(path, sizeof(path), "shared-copied/vae/diffusion_pytorch_model.safetensors");
+	file = fopen(path, "r+");
+	assert_non_null(file);
+	assert_int_equal(fseek(file, -2, SEEK_END), 0);
+	byte = fgetc(file);
+	assert_int_equal(fseek(file, -2, SEEK_END), 0);
+	assert_int_not_equal(fputc(byte ^ 1, file), EOF);
+	fclose(file);
+	changed = load_from(f, "shared-copied");
+	assert_ptr_not_equal(first_of(changed->vae_weights), first_of(model->vae_weights));
+	assert_ptr_equal(first_of(changed->denoiser_weights), first_of(model->denoiser_weights));
+	sde_model_unref(model);
+	sde_model_unref(copied);
+	sde_model_unref(changed);
+	sde_result_clear(&want);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_staged_is_the_same),
 		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_files_are_shared),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,12 +1,16 @@
 /*
  * One index over every container: see tensor-file.h. A sorted array and binary search: no hash to flood, and the order makes prefixes
- * a range.
+ * a range. Open files are listed, so that one that is asked for again, through a link or as a copy, is mapped once; what backends make of its
+ * weights is then made once too.
  */
 #include "daemon/engine/formats/tensor-file.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/content.h"
@@ -14,10 +18,23 @@
 #include "daemon/engine/formats/gguf.h"
 #include "daemon/engine/formats/torch-file.h"
 
+/* Which file in which state: of times people can set one (mtime) but not the other (ctime). */
+struct identity {
+	dev_t device;
+	ino_t inode;
+	off_t size;
+	struct timespec modified, changed;
+};
+
 struct sde_tensor_file {
 	unsigned int references;
 	char *path;
 	uint64_t state;
+	struct sde_tensor_file *next; /* in the list of open files */
+	struct identity identity;
+	bool shared;	     /* in the list */
+	uint64_t content[2]; /* hash of all bytes, once it was needed */
+	bool content_known;
 	struct sde_safetensors *safetensors; /* one of these, the others NULL */
 	struct sde_gguf *gguf;
 	struct sde_torch_file *torch;
@@ -83,13 +100,117 @@ static int open_container(struct sde_tensor_file *file, bool pickles, struct sde
 	return sde_safetensors_open(file->path, &file->safetensors, error);
 }
 
+/* All files that are open, and their counts: one thread loads models, another may count a prompt's tokens and read an embedding for it. */
+static struct sde_tensor_file *open_files;
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bool identify(const char *path, struct identity *ret_identity)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return false;
+	*ret_identity = (struct identity){st.st_dev, st.st_ino, st.st_size, st.st_mtim, st.st_ctim};
+	return true;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool same(const struct identity *a, const struct identity *b)
+{
+	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+	       same_time(&a->modified, &b->modified) && same_time(&a->changed, &b->changed);
+}
+
+/* Still what was mapped: a file that was written to meanwhile is no longer what its hash says. */
+static bool is_unchanged(const struct sde_tensor_file *file)
+{
+	struct identity now;
+
+	return identify(file->path, &now) && same(&file->identity, &now);
+}
+
+/* Two hashes, so that a billion pairs of files do not make one by chance. The pages that were read are given back. */
+static const uint64_t *content_of(struct sde_tensor_file *file)
+{
+	const struct sde_tensor *tensor = file->count > 0 ? file->sorted[0] : NULL;
+
+	if (tensor && tensor->map && !file->content_known) {
+		file->content[0] = sde_content_mix_bytes(0, tensor->map, tensor->map_bytes);
+		file->content[1] = sde_content_mix_bytes(1, tensor->map, tensor->map_bytes);
+		madvise((void *)(uintptr_t)tensor->map, tensor->map_bytes, MADV_DONTNEED);
+		file->content_known = true;
+	}
+	return file->content_known ? file->content : NULL;
+}
+
+static struct sde_tensor_file *find_same(const struct identity *identity)
+{
+	for (struct sde_tensor_file *file = open_files; file; file = file->next)
+		if (same(&file->identity, identity)) {
+			file->references++;
+			return file;
+		}
+	return NULL;
+}
+
+/* An open file of the same bytes. Only files of one size are read for it. */
+static struct sde_tensor_file *find_copy(struct sde_tensor_file *file)
+{
+	for (struct sde_tensor_file *other = open_files; other; other = other->next) {
+		const uint64_t *content, *others;
+
+		if (other->identity.size != file->identity.size || !is_unchanged(other))
+			continue;
+		content = content_of(file);
+		others = content_of(other);
+		if (content && others && memcmp(content, others, sizeof(file->content)) == 0 &&
+		    is_unchanged(other)) {
+			other->references++;
+			return other;
+		}
+	}
+	return NULL;
+}
+
+static void enlist(struct sde_tensor_file *file)
+{
+	file->shared = true;
+	file->next = open_files;
+	open_files = file;
+}
+
+static void delist(struct sde_tensor_file *file)
+{
+	struct sde_tensor_file **link = &open_files;
+
+	if (!file->shared)
+		return;
+	while (*link != file)
+		link = &(*link)->next;
+	*link = file->next;
+}
+
 static int open_file(const char *path, bool pickles, struct sde_tensor_file **ret_file,
 		     struct sde_error *error)
 {
-	struct sde_tensor_file *file = calloc(1, sizeof(*file));
+	struct sde_tensor_file *file, *copy = NULL;
+	struct identity before;
+	const bool known = identify(path, &before);
 	uint64_t states[2];
 	int r;
 
+	pthread_mutex_lock(&open_lock);
+	file = known && !pickles ? find_same(&before) : NULL;
+	pthread_mutex_unlock(&open_lock);
+	if (file) {
+		*ret_file = file;
+		return 0;
+	}
+	file = calloc(1, sizeof(*file));
 	if (!file || !(file->path = strdup(path))) {
 		free(file);
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
@@ -106,7 +227,17 @@ static int open_file(const char *path, bool pickles, struct sde_tensor_file **re
 		sde_tensor_file_unref(file);
 		return r;
 	}
-	*ret_file = file;
+	if (!pickles && known && identify(path, &file->identity) &&
+	    same(&before, &file->identity)) {
+		pthread_mutex_lock(&open_lock);
+		copy = find_copy(file);
+		if (!copy)
+			enlist(file);
+		pthread_mutex_unlock(&open_lock);
+		if (copy)
+			sde_tensor_file_unref(file);
+	}
+	*ret_file = copy ? copy : file;
 	return 0;
 }
 
@@ -124,13 +255,24 @@ int sde_tensor_file_open_pickled(const char *path, struct sde_tensor_file **ret_
 
 struct sde_tensor_file *sde_tensor_file_ref(struct sde_tensor_file *file)
 {
+	pthread_mutex_lock(&open_lock);
 	file->references++;
+	pthread_mutex_unlock(&open_lock);
 	return file;
 }
 
 struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file)
 {
-	if (!file || --file->references > 0)
+	bool last;
+
+	if (!file)
+		return NULL;
+	pthread_mutex_lock(&open_lock);
+	last = --file->references == 0;
+	if (last)
+		delist(file);
+	pthread_mutex_unlock(&open_lock);
+	if (!last)
 		return NULL;
 	sde_safetensors_free(file->safetensors);
 	sde_gguf_free(file->gguf);

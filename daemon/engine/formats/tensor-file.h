@@ -12,10 +12,14 @@
 
 struct sde_tensor_file;
 
-/* Map a file and index its tensors by name. Errors as of the container's reader; they name the file. Pickles are refused with the reason. */
+/*
+ * Map a file and index its tensors by name. A file that is open already, reached by another link or as a copy of the same bytes, is the same
+ * struct again, under its first path, so that two checkpoints share a text encoder or an autoencoder; one that has changed since is not. Errors
+ * as of the container's reader; they name the file. Pickles are refused with the reason. Any thread.
+ */
 int sde_tensor_file_open(const char *path, struct sde_tensor_file **ret_file,
 			 struct sde_error *error);
-/* The same for whoever asked for it: checkpoints of torch (torch-file.h) are read too. */
+/* The same for whoever asked for it: checkpoints of torch (torch-file.h) are read too. Never shared. */
 int sde_tensor_file_open_pickled(const char *path, struct sde_tensor_file **ret_file,
 				 struct sde_error *error);
 struct sde_tensor_file *sde_tensor_file_ref(struct sde_tensor_file *file);

@@ -114,6 +114,7 @@ static int load_denoiser(struct sde_model *model, struct sde_error *error)
 		r = sde_component_weights(component, &model->denoiser_weights, error);
 	if (r < 0)
 		return r;
+	sde_weights_set_pulse(model->denoiser_weights, sde_runner_pulse(model->runner));
 	sde_weights_set_keep(model->denoiser_weights, keep_of(model->form, class->folder, NULL));
 	snprintf(what, sizeof(what), "%s/config.json", class->folder);
 	return class->bind(&model->denoiser, config, what, model->denoiser_weights, error);

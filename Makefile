@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check check-editors check-fullsize check-system packages bench storm install \
+.PHONY: all build deps deps-check demo check check-editors check-fullsize check-system packages bench storm fleet install \
 	install-user screenshots clean
 
 all: build
@@ -52,6 +52,10 @@ bench: deps-check build
 # the full count of random cancels and worker kills; `make check` runs a short one
 storm: build
 	@$(MESON) test -C $(BUILD) --no-rebuild --suite storm --timeout-multiplier 0 --verbose
+
+# 32 clients of all classes for ten minutes on the model that ships; `make check` runs some steps with a tiny one
+fleet: build
+	@$(MESON) test -C $(BUILD) --no-rebuild --suite fleet --timeout-multiplier 0 --verbose
 
 install: build
 	$(MESON) install -C $(BUILD) --no-rebuild

@@ -83,7 +83,7 @@ def stage(name, folder, options, suites, factor):
     command = [MESON, "test", "-C", folder, "--no-rebuild", "--num-processes", "2", "--timeout-multiplier", str(factor)]
     for suite in suites:
         command += ["--suite", suite]
-    for suite in {"storm", *OWN_STAGE} - set(suites):
+    for suite in {"storm", "fleet", *OWN_STAGE} - set(suites):
         command += ["--no-suite", suite]
     if not OWN_STAGE & set(suites):
         command += ["--no-suite", "slow"]

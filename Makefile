@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-.PHONY: all build deps deps-check demo check check-editors check-fullsize check-system packages bench storm fleet install \
+.PHONY: all build deps deps-check demo check check-editors check-fullsize check-system packages bench storm fleet figures install \
 	install-user screenshots clean
 
 all: build
@@ -56,6 +56,11 @@ storm: build
 # 32 clients of all classes for ten minutes on the model that ships; `make check` runs some steps with a tiny one
 fleet: build
 	@$(MESON) test -C $(BUILD) --no-rebuild --suite fleet --timeout-multiplier 0 --verbose
+
+# what a daemon of many clients costs and how it orders them: the tests that assert it, and what they print
+figures: build
+	@$(MESON) test -C $(BUILD) --no-rebuild --verbose --timeout-multiplier 3 integration-session integration-promises integration-scheduling \
+		fleet-short | grep -Ev '^(<|$$|>>>|\[|―|ninja|Full log)'
 
 install: build
 	$(MESON) install -C $(BUILD) --no-rebuild

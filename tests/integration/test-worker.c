@@ -1,6 +1,8 @@
 /*
  * The worker dies and hangs at every stage; clients stay connected, each affected job gets one structured answer, and
  * the next one is painted by the next worker.
+ *
+ *     test-worker [KILLS]      with a number: only kills, so many at each of five points
  */
 #include "tests/integration/harness.h"
 
@@ -228,10 +230,112 @@ static void test_worker_dies_with_daemon(void **state)
 	daemon_clear(&daemon);
 }
 
-int main(void)
+/* How often each point kills a worker; the storm says more. */
+static int kills = 3;
+
+struct painting {
+	uint8_t bytes[1 << 18];
+	size_t size;
+};
+
+/* 0 and a picture, which is the same as before; or the error. */
+static int paint_same(sdc_client *client, struct painting *painting, sdc_error *ret_error)
 {
+	sdc_request *request = txt2img(4, 1);
+	sdc_reply *reply = NULL;
+	sdc_image image;
+	int r;
+
+	r = sdc_call(client, request, 60000, &reply, ret_error);
+	sdc_request_free(request);
+	if (r < 0)
+		return r;
+	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, ret_error), 0);
+	if (painting->size == 0) {
+		painting->size = image.stride * (size_t)image.height;
+		assert_in_range(painting->size, 1, sizeof(painting->bytes));
+		memcpy(painting->bytes, image.data, painting->size);
+	}
+	assert_int_equal(painting->size, image.stride * (size_t)image.height);
+	assert_memory_equal(painting->bytes, image.data, painting->size);
+	sdc_reply_free(reply);
+	return 0;
+}
+
+static void unload(sdc_client *client)
+{
+	sdc_error error = {0};
+	sdc_request *request = sdc_request_new("models.unload", &error);
+
+	assert_int_equal(sdc_request_set_string(request, "model", HARNESS_MODEL, &error), 0);
+	/* the worker may go meanwhile, and the model with it */
+	sdc_call(client, request, 60000, NULL, &error);
+	sdc_request_free(request);
+}
+
+/*
+ * Each worker finishes a job and dies in a later one, at this point: the same daemon, one answer each, always the same bytes.
+ * Only who loads a model is told that it was lost: no job has begun.
+ */
+static void kill_often(const char *point, int pass, struct painting *painting)
+{
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_error error = {0};
+	char fault[64];
+	int painted = 0, lost = 0, fds = 0;
+	bool loads;
+
+	snprintf(fault, sizeof(fault), "SDD_FAULT=%s@%d:kill", point, pass);
+	loads = strcmp(point, "load") == 0;
+	daemon_start(&daemon, fault, "--log-level=info", NULL);
+	client = daemon_connect(&daemon);
+	while (daemon_status_int(&daemon, "worker.restarts") < kills) {
+		if (loads && painted > 0)
+			unload(client);
+		if (paint_same(client, painting, &error) == 0) {
+			painted++;
+		} else {
+			assert_int_equal(error.code, SDC_E_WORKER_LOST);
+			lost++;
+		}
+		assert_in_range(painted + lost, 0, 20 * kills);
+		if (fds == 0)
+			fds = count_fds(daemon.pid);
+	}
+	print_message("%s: %d workers killed, %d jobs painted, %d answered worker_lost\n", point,
+		      kills, painted, lost);
+	assert_true(painted > 0);
+	assert_int_equal(paint_same(client, painting, &error) == 0 || loads, true);
+	assert_in_range(lost, 0, loads ? kills : 0);
+	assert_int_equal(daemon_status_int(&daemon, "pid"), daemon.pid);
+	assert_int_equal(daemon_status_int(&daemon, "jobs.queued"), 0);
+	sdc_client_free(client);
+	for (int i = 0; i < 500 && count_fds(daemon.pid) > fds; i++)
+		sleep_ms(10);
+	assert_in_range(count_fds(daemon.pid), 1, fds);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void test_killed_often(void **state)
+{
+	static struct painting painting;
+
+	SKIP_WITHOUT_WORKER();
+	kill_often("load", 2, &painting);
+	kill_often("encode", 3, &painting);
+	kill_often("steps", 7, &painting);
+	kill_often("decode", 3, &painting);
+	kill_often("send", 2, &painting);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest often[] = {cmocka_unit_test(test_killed_often)};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_killed_at_each_stage),
+		cmocka_unit_test(test_killed_often),
 		cmocka_unit_test(test_next_worker_paints),
 		cmocka_unit_test(test_hung_worker_is_replaced),
 		cmocka_unit_test(test_hung_engine_is_replaced),
@@ -242,5 +346,9 @@ int main(void)
 	};
 
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 1) {
+		kills = atoi(argv[1]);
+		return cmocka_run_group_tests(often, NULL, NULL);
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

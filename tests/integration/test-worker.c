@@ -231,7 +231,7 @@ static void test_worker_dies_with_daemon(void **state)
 }
 
 /* How often each point kills a worker; the storm says more. */
-static int kills = 3;
+static int kills = 2;
 
 struct painting {
 	uint8_t bytes[1 << 18];

@@ -37,6 +37,7 @@ struct sdd_config {
 	uint64_t log_level;	/* 0..7 as syslog(3) */
 	uint64_t max_connections, max_connections_per_user;
 	uint64_t max_jobs, max_jobs_per_user, max_waiting_per_connection;
+	uint64_t batch_pixels;		      /* largest picture in company; 0 = none; batch.h */
 	uint64_t ageing_us;		      /* 0 = never; queue.h */
 	uint64_t result_ttl_us, result_bytes; /* for detached jobs nobody has fetched yet */
 	uint64_t hello_timeout_us, frame_timeout_us, drain_timeout_us;

@@ -123,21 +123,15 @@ int sdd_handle_job_request_preview(struct sdd_request *request, struct sdp_error
 int sdd_handle_job_list(struct sdd_request *request, struct sdp_error *ret_error)
 {
 	struct sdd_server *server = request->session->server;
-	struct sdd_list *const lists[] = {&server->queue.jobs, &server->kept};
+	struct sdd_list *const lists[] = {&server->runner.jobs, &server->queue.jobs, &server->kept};
 	struct sdp_writer writer = SDP_WRITER_INIT;
 	const uid_t uid = request->session->uid;
-	const struct sdd_job *job = server->runner.job;
+	const struct sdd_job *job;
 	int left = LIST_MAX;
 
 	sdd_jobs_settle(server);
 	sdp_writer_response(&writer, request->msgid);
 	sdp_writer_list_begin(&writer, "jobs");
-	if (job && job->user->uid == uid) {
-		sdp_writer_map_begin(&writer, NULL);
-		sdd_jobs_write_info(server, job, &writer);
-		sdp_writer_end(&writer);
-		left--;
-	}
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		sdd_list_for_each (job, lists[i], link) {
 			if (job->user->uid != uid || left-- <= 0)

@@ -121,7 +121,7 @@ int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error)
 	sdp_writer_uint(&writer, "memory_budget", server->memory_budget_bytes);
 	sdp_writer_map_begin(&writer, "jobs");
 	sdp_writer_uint(&writer, "queued", server->queue.length);
-	sdp_writer_uint(&writer, "running", server->runner.job != NULL);
+	sdp_writer_uint(&writer, "running", server->runner.n_jobs);
 	sdp_writer_uint(&writer, "done", server->n_done);
 	sdp_writer_uint(&writer, "failed", server->n_failed);
 	sdp_writer_uint(&writer, "cancelled", server->n_cancelled);

@@ -21,7 +21,7 @@ static bool wants(const struct sdd_session *session, const struct sdd_job *job)
 
 void sdd_events_job_queued(struct sdd_server *server, struct sdd_job *job)
 {
-	const size_t ahead = sdd_queue_position(&server->queue, job) + (server->runner.job != NULL);
+	const size_t ahead = sdd_queue_position(&server->queue, job) + server->runner.n_jobs;
 	struct sdd_session *session;
 
 	sdd_list_for_each (session, &server->sessions, link) {

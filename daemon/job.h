@@ -58,7 +58,11 @@ struct sdd_job {
 	uint64_t load_us;  /* spent on loading its model */
 	enum sdp_stage stage;
 	int step, total;
-	int attempts; /* runs since the last one that got further */
+	int attempts;	    /* runs since the last one that got further */
+	uint32_t run_msgid; /* of worker.run, while it runs */
+	bool yielding;	    /* while it runs: was asked to make room */
+	bool had_company;   /* in this run: its times say nothing of a job alone */
+	bool keeps_apart; /* a worker died of it or of its company: it shows which when it is alone */
 	bool cancel_requested;
 	bool preview_requested; /* and none has come since */
 

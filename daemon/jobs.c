@@ -21,7 +21,8 @@ enum { RETRY_MS_DEFAULT = 2000, RETRY_MS_MAX = 60000 };
 static int busy(struct sdd_server *server, struct sdp_error *ret_error, const char *text,
 		uint64_t limit)
 {
-	int64_t eta_ms = server->runner.job ? sdd_jobs_eta_ms(server, server->runner.job) : -1;
+	const struct sdd_job *running = sdd_runner_job(server);
+	int64_t eta_ms = running ? sdd_jobs_eta_ms(server, running) : -1;
 
 	sdp_error_set(ret_error, SDP_CODE_BUSY, "%s (limit %" PRIu64 "); try again later", text,
 		      limit);
@@ -90,9 +91,9 @@ static void cancel_stale(struct sdd_session *session, const char *channel)
 	sdd_list_for_each_safe (job, following, &server->queue.jobs, link)
 		if (job->session == session && strcmp(job->channel, channel) == 0)
 			sdd_jobs_cancel(server, job, why);
-	job = server->runner.job;
-	if (job && job->session == session && strcmp(job->channel, channel) == 0)
-		sdd_jobs_cancel(server, job, why);
+	sdd_list_for_each_safe (job, following, &server->runner.jobs, link)
+		if (job->session == session && strcmp(job->channel, channel) == 0)
+			sdd_jobs_cancel(server, job, why);
 }
 
 int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
@@ -136,8 +137,8 @@ struct sdd_job *sdd_jobs_find(struct sdd_server *server, uid_t uid, uint64_t id)
 {
 	struct sdd_job *job = sdd_queue_find(&server->queue, id), *kept;
 
-	if (!job && server->runner.job && server->runner.job->id == id)
-		job = server->runner.job;
+	if (!job)
+		job = sdd_runner_find(server, id);
 	if (!job)
 		sdd_list_for_each (kept, &server->kept, link)
 			if (kept->id == id)
@@ -333,8 +334,7 @@ void sdd_jobs_forget_session(struct sdd_server *server, struct sdd_session *sess
 			sdd_jobs_cancel(server, job, why);
 	}
 	settle_session(server, session);
-	job = server->runner.job;
-	if (job) {
+	sdd_list_for_each_safe (job, following, &server->runner.jobs, link) {
 		const bool own = job->session == session;
 
 		sdd_job_forget_session(job, session);
@@ -345,8 +345,8 @@ void sdd_jobs_forget_session(struct sdd_server *server, struct sdd_session *sess
 
 void sdd_jobs_stop(struct sdd_server *server)
 {
+	struct sdd_job *job, *following;
 	struct sdp_error error;
-	struct sdd_job *job;
 
 	sdp_error_set(&error, SDP_CODE_SHUTTING_DOWN,
 		      "the daemon is stopping; submit the job again when it is back");
@@ -354,17 +354,14 @@ void sdd_jobs_stop(struct sdd_server *server)
 		sdd_queue_remove(&server->queue, job);
 		sdd_jobs_finish(server, job, SDP_JOB_STATE_CANCELLED, &error);
 	}
-	if (server->runner.job)
-		sdd_runner_cancel(server, server->runner.job, &error);
+	sdd_list_for_each_safe (job, following, &server->runner.jobs, link)
+		sdd_runner_cancel(server, job, &error);
 }
 
-static int64_t running_rest_us(struct sdd_server *server)
+static int64_t rest_us(struct sdd_server *server, const struct sdd_job *job)
 {
-	const struct sdd_job *job = server->runner.job;
 	const struct sdd_model *model;
 
-	if (!job)
-		return 0;
 	model = sdd_registry_find(&server->registry, job->model);
 	if (!model)
 		return -1;
@@ -377,13 +374,21 @@ static int64_t running_rest_us(struct sdd_server *server)
 
 int64_t sdd_jobs_eta_ms(struct sdd_server *server, const struct sdd_job *job)
 {
-	int64_t sum = running_rest_us(server);
 	const struct sdd_job *other;
+	int64_t sum = 0;
 
-	if (job->state == SDP_JOB_STATE_RUNNING)
+	if (job->state == SDP_JOB_STATE_RUNNING) {
+		sum = rest_us(server, job);
 		return sum < 0 ? -1 : sum / 1000;
+	}
 	if (job->state != SDP_JOB_STATE_QUEUED)
 		return -1;
+	/* together they end when the last one does */
+	sdd_list_for_each (other, &server->runner.jobs, link) {
+		const int64_t rest = rest_us(server, other);
+
+		sum = sum < 0 || rest < 0 ? -1 : rest > sum ? rest : sum;
+	}
 	sdd_list_for_each (other, &server->queue.jobs, link) {
 		const struct sdd_model *model = sdd_registry_find(&server->registry, other->model);
 		int steps = sdp_record_int(other->record, SDP_JOB_PARAMETERS_STEPS);
@@ -416,8 +421,7 @@ void sdd_jobs_write_info(struct sdd_server *server, const struct sdd_job *job,
 	sdp_writer_string(writer, "priority", sdp_enum_priority.values[job->priority]);
 	if (job->state == SDP_JOB_STATE_QUEUED)
 		sdp_writer_uint(writer, "position",
-				sdd_queue_position(&server->queue, job) +
-					(server->runner.job != NULL));
+				sdd_queue_position(&server->queue, job) + server->runner.n_jobs);
 	if (job->state == SDP_JOB_STATE_RUNNING) {
 		sdp_writer_string(writer, "stage", sdp_enum_stage.values[job->stage]);
 		sdp_writer_int(writer, "step", job->step);

@@ -47,7 +47,9 @@ static void write_jobs(struct sdd_server *server, FILE *out)
 	       "Times a job made room for another or lost its worker, and went on.");
 	fprintf(out, "sdd_jobs_interrupted_total %" PRIu64 "\n", server->n_interrupted);
 	family(out, "sdd_jobs_running", "gauge", "Jobs running now.");
-	fprintf(out, "sdd_jobs_running %d\n", server->runner.job != NULL);
+	fprintf(out, "sdd_jobs_running %zu\n", server->runner.n_jobs);
+	family(out, "sdd_jobs_joined", "counter", "Jobs that began beside others, as one batch.");
+	fprintf(out, "sdd_jobs_joined_total %" PRIu64 "\n", server->n_joined);
 	sdd_list_for_each (job, &server->queue.jobs, link)
 		waiting[job->priority]++;
 	family(out, "sdd_jobs_waiting", "gauge", "Jobs waiting now, by class.");

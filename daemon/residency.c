@@ -32,7 +32,8 @@ size_t sdd_residency_holders(const struct sdd_server *server, const struct sdd_m
 
 static bool is_at_work(const struct sdd_server *server, const struct sdd_model *model)
 {
-	const struct sdd_job *job = server->runner.job;
+	/* those that run together have one model */
+	const struct sdd_job *job = sdd_runner_job(server);
 
 	return job && strcmp(job->model, model->name) == 0;
 }

@@ -2,6 +2,7 @@
  * The worker's programme; see runner.h.
  */
 #include "daemon/runner.h"
+#include "daemon/batch.h"
 #include "daemon/caches.h"
 #include "daemon/counts.h"
 #include "daemon/events.h"
@@ -33,9 +34,9 @@ static void send_request(struct sdd_server *server, struct sdp_writer *writer)
 static uint32_t next_msgid(struct sdd_server *server)
 {
 	/* 0 belongs to heartbeats */
-	if (++server->runner.msgid == 0)
-		server->runner.msgid = 1;
-	return server->runner.msgid;
+	if (++server->runner.last_msgid == 0)
+		server->runner.last_msgid = 1;
+	return server->runner.last_msgid;
 }
 
 static void send_load(struct sdd_server *server, struct sdd_model *model)
@@ -45,7 +46,8 @@ static void send_load(struct sdd_server *server, struct sdd_model *model)
 	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
 	model->state = SDP_MODEL_STATE_LOADING;
 	model->error[0] = '\0';
-	sdp_writer_request(&writer, next_msgid(server), "worker.load");
+	server->runner.msgid = next_msgid(server);
+	sdp_writer_request(&writer, server->runner.msgid, "worker.load");
 	sdp_writer_string(&writer, "model", model->name);
 	sdp_writer_string(&writer, "path", model->path);
 	begin(server, SDD_RUNNER_LOADING);
@@ -57,10 +59,32 @@ static void send_unload(struct sdd_server *server, struct sdd_model *model)
 	struct sdp_writer writer = SDP_WRITER_INIT;
 
 	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
-	sdp_writer_request(&writer, next_msgid(server), "worker.unload");
+	server->runner.msgid = next_msgid(server);
+	sdp_writer_request(&writer, server->runner.msgid, "worker.unload");
 	sdp_writer_string(&writer, "model", model->name);
 	begin(server, SDD_RUNNER_UNLOADING);
 	send_request(server, &writer);
+}
+
+struct sdd_job *sdd_runner_job(const struct sdd_server *server)
+{
+	return sdd_list_first(&server->runner.jobs, struct sdd_job, link);
+}
+
+struct sdd_job *sdd_runner_find(const struct sdd_server *server, uint64_t id)
+{
+	struct sdd_job *job;
+
+	sdd_list_for_each (job, &server->runner.jobs, link)
+		if (job->id == id)
+			return job;
+	return NULL;
+}
+
+void sdd_runner_drop(struct sdd_server *server, struct sdd_job *job)
+{
+	sdd_list_remove(&job->link);
+	server->runner.n_jobs--;
 }
 
 static void send_preview_request(struct sdd_server *server, const struct sdd_job *job)
@@ -77,7 +101,8 @@ static void send_run(struct sdd_server *server, struct sdd_job *job)
 	struct sdp_writer writer = SDP_WRITER_INIT;
 
 	job->attempts++;
-	sdp_writer_request(&writer, next_msgid(server), "worker.run");
+	job->run_msgid = next_msgid(server);
+	sdp_writer_request(&writer, job->run_msgid, "worker.run");
 	sdp_writer_record(&writer, job->record, &sdp_struct_worker_run, 0);
 	sdp_writer_uint(&writer, "job", job->id);
 	sdp_writer_uint(&writer, "user", job->user->uid);
@@ -87,7 +112,8 @@ static void send_run(struct sdd_server *server, struct sdd_job *job)
 	sdp_writer_end(&writer);
 	if (job->kept_state)
 		sdp_writer_pixels(&writer, "resume", job->kept_state);
-	begin(server, SDD_RUNNER_RUNNING);
+	if (server->runner.doing != SDD_RUNNER_RUNNING)
+		begin(server, SDD_RUNNER_RUNNING);
 	send_request(server, &writer);
 	if (job->preview_requested)
 		send_preview_request(server, job);
@@ -98,7 +124,8 @@ static void send_check(struct sdd_server *server, const struct sdd_model *model)
 	struct sdp_writer writer = SDP_WRITER_INIT;
 
 	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
-	sdp_writer_request(&writer, next_msgid(server), "worker.check");
+	server->runner.msgid = next_msgid(server);
+	sdp_writer_request(&writer, server->runner.msgid, "worker.check");
 	sdp_writer_string(&writer, "model", model->name);
 	begin(server, SDD_RUNNER_CHECKING);
 	send_request(server, &writer);
@@ -152,6 +179,17 @@ static bool serve_model_request(struct sdd_server *server)
 	return false;
 }
 
+static void note_company(struct sdd_server *server)
+{
+	struct sdd_job *job;
+
+	if (server->runner.n_jobs == 1)
+		sdd_runner_job(server)->had_company = false;
+	else
+		sdd_list_for_each (job, &server->runner.jobs, link)
+			job->had_company = true;
+}
+
 static void start_job(struct sdd_server *server, struct sdd_job *job)
 {
 	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
@@ -185,8 +223,10 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	job->waited_us += job->started_us - job->queued_us;
 	job->steps_started_us = 0;
 	job->step = job->resumed_step = job->kept_step;
-	server->runner.job = job;
-	server->runner.yielding = false;
+	sdd_list_append(&server->runner.jobs, &job->link);
+	server->runner.n_jobs++;
+	job->yielding = false;
+	note_company(server);
 	sdd_events_job_started(server, job);
 	sdd_events_positions(server);
 	sdd_server_notify_status(server);
@@ -206,25 +246,46 @@ static bool has_work(struct sdd_server *server)
 	       sdd_counts_are_waiting(server);
 }
 
-static void ask_to_yield(struct sdd_server *server)
+static void ask_to_yield(struct sdd_server *server, struct sdd_job *job)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
 
-	server->runner.yielding = true;
+	job->yielding = true;
 	sdp_writer_request(&writer, 0, "worker.yield");
-	sdp_writer_uint(&writer, "job", server->runner.job->id);
+	sdp_writer_uint(&writer, "job", job->id);
 	send_request(server, &writer);
 }
 
 /* Who wants to know what is wrong with a model shall not wait for the end of a batch. */
 static void make_way_for_check(struct sdd_server *server)
 {
-	const struct sdd_runner *runner = &server->runner;
+	struct sdd_job *job;
 
-	if (runner->doing == SDD_RUNNER_RUNNING && runner->job && !runner->yielding &&
-	    !runner->job->cancel_requested && runner->job->priority > SDP_PRIORITY_INTERACTIVE &&
-	    sdd_model_requests_check_waits(server))
-		ask_to_yield(server);
+	if (server->runner.doing != SDD_RUNNER_RUNNING || !sdd_model_requests_check_waits(server))
+		return;
+	sdd_list_for_each (job, &server->runner.jobs, link)
+		if (!job->yielding && !job->cancel_requested &&
+		    job->priority > SDP_PRIORITY_INTERACTIVE)
+			ask_to_yield(server, job);
+}
+
+/* While jobs run: some make room, or the next one joins them. */
+static void look_at_running(struct sdd_server *server)
+{
+	struct sdd_job *job;
+
+	sdd_list_for_each (job, &server->runner.jobs, link)
+		if (!job->yielding && !job->cancel_requested &&
+		    sdd_queue_interrupts(&server->queue, job))
+			ask_to_yield(server, job);
+	/* who waits for a model must not wait for ever behind jobs that come one after the other */
+	if (!sdd_list_is_empty(&server->runner.requests) || server->supervisor.dying)
+		return;
+	while ((job = sdd_queue_next(&server->queue)) && sdd_batch_joins(server, job)) {
+		sdd_batch_note_join(server, job);
+		server->n_joined++;
+		start_job(server, job);
+	}
 }
 
 void sdd_runner_kick(struct sdd_server *server)
@@ -253,9 +314,8 @@ void sdd_runner_kick(struct sdd_server *server)
 	}
 	if (runner->doing == SDD_RUNNER_IDLE && !has_work(server))
 		sdd_supervisor_unwant(&server->supervisor);
-	if (runner->doing == SDD_RUNNER_RUNNING && runner->job && !runner->yielding &&
-	    !runner->job->cancel_requested && sdd_queue_interrupts(&server->queue, runner->job))
-		ask_to_yield(server);
+	if (runner->doing == SDD_RUNNER_RUNNING)
+		look_at_running(server);
 	runner->kicking = false;
 }
 
@@ -277,32 +337,27 @@ static void note_use(struct sdd_server *server, const struct sdd_job *job)
 		sdd_residency_use(server, job->session, model, job->keep_alive_ms, false);
 }
 
-static void end_job(struct sdd_server *server, enum sdp_job_state state,
+static void end_job(struct sdd_server *server, struct sdd_job *job, enum sdp_job_state state,
 		    const struct sdp_error *error)
 {
-	struct sdd_job *job = server->runner.job;
-
-	server->runner.job = NULL;
-	if (!job)
-		return;
+	sdd_runner_drop(server, job);
 	note_use(server, job);
 	sdd_jobs_finish(server, job, state, error);
 }
 
 /* Back into the queue: it goes on when its turn comes. */
-static void requeue(struct sdd_server *server)
+static void requeue(struct sdd_server *server, struct sdd_job *job)
 {
-	struct sdd_job *job = server->runner.job;
 	const struct sdd_log_about about = {.job = job->id, .model = job->model};
 
 	if (job->kept_step > job->resumed_step)
 		job->attempts = 0;
 	sdd_log(LOG_INFO, &about, "job waits to go on behind step %d of %d", job->kept_step,
 		job->total);
-	server->runner.job = NULL;
+	sdd_runner_drop(server, job);
 	job->queued_us = sdd_now_us();
 	sdd_job_set_state(job, SDP_JOB_STATE_QUEUED);
-	server->runner.yielding = false;
+	job->yielding = false;
 	server->n_interrupted++;
 	sdd_queue_insert(&server->queue, job);
 	sdd_events_positions(server);
@@ -315,7 +370,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 				      .worker_pid = server->supervisor.pid};
 	struct sdp_record *info = NULL;
 	struct sdp_error error = message->error;
-	struct sdd_job *job = server->runner.job;
+	struct sdd_job *job = sdd_runner_job(server);
 
 	if (!message->failed &&
 	    sdp_record_decode(message, &sdp_struct_model_info, SDP_LENIENT, &info, &error) < 0)
@@ -330,7 +385,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 		sdd_log(LOG_WARNING, &about, "model cannot be loaded: %s", error.message);
 		sdd_model_requests_fail_load(server, server->runner.model, &error);
 		if (job)
-			end_job(server, SDP_JOB_STATE_FAILED, &error);
+			end_job(server, job, SDP_JOB_STATE_FAILED, &error);
 		rest(server);
 		return;
 	}
@@ -349,7 +404,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 		send_run(server, job);
 	} else {
 		if (job)
-			requeue(server);
+			requeue(server, job);
 		rest(server);
 	}
 }
@@ -397,7 +452,7 @@ static void learn_times(struct sdd_server *server, const struct sdd_job *job)
 	const struct sdp_record *timings = sdp_record_struct(job->result, SDP_JOB_RESULT_TIMINGS);
 	struct sdd_measured measured;
 
-	if (!model || !timings)
+	if (!model || !timings || job->had_company)
 		return;
 	measured = (struct sdd_measured){
 		.encode_us = sdp_record_uint(timings, SDP_TIMINGS_ENCODE_MS) * 1000,
@@ -408,54 +463,66 @@ static void learn_times(struct sdd_server *server, const struct sdd_job *job)
 	sdd_estimate_update(&model->estimate, &measured);
 }
 
+static struct sdd_job *find_run(const struct sdd_server *server, uint32_t msgid)
+{
+	struct sdd_job *job;
+
+	sdd_list_for_each (job, &server->runner.jobs, link)
+		if (job->run_msgid == msgid)
+			return job;
+	return NULL;
+}
+
 /* Takes the message. */
 static void take_result(struct sdd_server *server, struct sdp_message *message)
 {
 	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
-	struct sdd_job *job = server->runner.job;
+	struct sdd_job *job = find_run(server, message->msgid);
 	struct sdp_error error;
 
-	if (!job) {
-		rest(server);
-		return;
-	}
+	if (!job)
+		return; /* the answer to worker.cancel, say */
 	if (message->failed) {
 		bool cancelled = message->error.code == SDP_CODE_CANCELLED;
 
 		error = cancelled && job->cancel_requested ? job->error : message->error;
-		end_job(server, cancelled ? SDP_JOB_STATE_CANCELLED : SDP_JOB_STATE_FAILED, &error);
+		end_job(server, job, cancelled ? SDP_JOB_STATE_CANCELLED : SDP_JOB_STATE_FAILED,
+			&error);
 		kill_if_faulty(server, &error);
 	} else if (sdp_record_decode(message, &sdp_struct_job_result, SDP_LENIENT, &job->result,
 				     &error) < 0) {
 		job->result = NULL;
-		end_job(server, SDP_JOB_STATE_FAILED, &error);
+		end_job(server, job, SDP_JOB_STATE_FAILED, &error);
 	} else if (sdp_record_int(job->result, SDP_JOB_RESULT_STATE) == SDP_JOB_STATE_QUEUED) {
 		job->result = NULL;
 		job->attempts = 0; /* nothing died */
 		if (job->cancel_requested) {
 			error = job->error;
-			end_job(server, SDP_JOB_STATE_CANCELLED, &error);
+			end_job(server, job, SDP_JOB_STATE_CANCELLED, &error);
 		} else {
-			requeue(server); /* it made room for another one */
+			requeue(server, job); /* it made room for another one */
 		}
 	} else {
 		job->result_message = sdd_steal_pointer(owned);
 		learn_times(server, job);
-		end_job(server, SDP_JOB_STATE_DONE, NULL);
+		end_job(server, job, SDP_JOB_STATE_DONE, NULL);
 	}
-	rest(server);
+	if (server->runner.n_jobs == 0)
+		rest(server);
+	else
+		sdd_runner_kick(server);
 }
 
 static void take_progress(struct sdd_server *server, struct sdp_message *message)
 {
-	struct sdd_job *job = server->runner.job;
 	struct sdp_record *progress;
+	struct sdd_job *job;
 	int step;
 
-	if (!job ||
-	    sdp_record_decode(message, &sdp_struct_job_progress, SDP_LENIENT, &progress, NULL) <
-		    0 ||
-	    sdp_record_uint(progress, SDP_JOB_PROGRESS_JOB) != job->id)
+	if (sdp_record_decode(message, &sdp_struct_job_progress, SDP_LENIENT, &progress, NULL) < 0)
+		return;
+	job = sdd_runner_find(server, sdp_record_uint(progress, SDP_JOB_PROGRESS_JOB));
+	if (!job)
 		return;
 	job->stage = (enum sdp_stage)sdp_record_int(progress, SDP_JOB_PROGRESS_STAGE);
 	step = sdp_record_int(progress, SDP_JOB_PROGRESS_STEP);
@@ -473,14 +540,15 @@ static void take_progress(struct sdd_server *server, struct sdp_message *message
 static void take_checkpoint(struct sdd_server *server, struct sdp_message *message)
 {
 	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
-	struct sdd_job *job = server->runner.job;
 	const struct sdp_pixels *state;
 	struct sdp_record *record;
+	struct sdd_job *job;
 
-	if (!job ||
-	    sdp_record_decode(message, &sdp_struct_worker_checkpoint, SDP_LENIENT, &record, NULL) <
-		    0 ||
-	    sdp_record_uint(record, SDP_WORKER_CHECKPOINT_JOB) != job->id)
+	if (sdp_record_decode(message, &sdp_struct_worker_checkpoint, SDP_LENIENT, &record, NULL) <
+	    0)
+		return;
+	job = sdd_runner_find(server, sdp_record_uint(record, SDP_WORKER_CHECKPOINT_JOB));
+	if (!job)
 		return;
 	state = sdp_record_pixels(record, SDP_WORKER_CHECKPOINT_STATE);
 	sdd_job_keep_state(job, sdd_steal_pointer(owned), state,
@@ -489,15 +557,29 @@ static void take_checkpoint(struct sdd_server *server, struct sdp_message *messa
 
 static void take_preview(struct sdd_server *server, struct sdp_message *message)
 {
-	struct sdd_job *job = server->runner.job;
 	struct sdp_record *preview;
+	struct sdd_job *job;
 
-	if (!job ||
-	    sdp_record_decode(message, &sdp_struct_job_preview, SDP_LENIENT, &preview, NULL) < 0 ||
-	    sdp_record_uint(preview, SDP_JOB_PREVIEW_JOB) != job->id)
+	if (sdp_record_decode(message, &sdp_struct_job_preview, SDP_LENIENT, &preview, NULL) < 0)
+		return;
+	job = sdd_runner_find(server, sdp_record_uint(preview, SDP_JOB_PREVIEW_JOB));
+	if (!job)
 		return;
 	job->preview_requested = false;
 	sdd_events_job_preview(server, job, preview);
+}
+
+static void take_batched(struct sdd_server *server, struct sdp_message *message)
+{
+	struct sdp_record *batched;
+	struct sdd_job *job;
+
+	if (sdp_record_decode(message, &sdp_struct_worker_batched, SDP_LENIENT, &batched, NULL) < 0)
+		return;
+	job = sdd_runner_find(server, sdp_record_uint(batched, SDP_WORKER_BATCHED_JOB));
+	if (job)
+		sdd_batch_learn(server, job, sdp_record_int(batched, SDP_WORKER_BATCHED_JOBS),
+				sdp_record_double(batched, SDP_WORKER_BATCHED_SPEEDUP));
 }
 
 static void on_message(void *userdata, struct sdp_message *message)
@@ -510,6 +592,8 @@ static void on_message(void *userdata, struct sdp_message *message)
 			take_progress(server, message);
 		else if (message->method->id == SDP_EVENT_WORKER_PREVIEW)
 			take_preview(server, message);
+		else if (message->method->id == SDP_EVENT_WORKER_BATCHED)
+			take_batched(server, message);
 		else if (message->method->id == SDP_EVENT_WORKER_CACHES)
 			sdd_caches_take(server, message);
 		else if (message->method->id == SDP_EVENT_WORKER_CHECKPOINT)
@@ -518,7 +602,9 @@ static void on_message(void *userdata, struct sdp_message *message)
 	}
 	if (message->kind == SDP_RESPONSE && sdd_counts_take(server, message))
 		return;
-	if (message->kind != SDP_RESPONSE || message->msgid != server->runner.msgid)
+	if (message->kind != SDP_RESPONSE)
+		return;
+	if (server->runner.doing != SDD_RUNNER_RUNNING && message->msgid != server->runner.msgid)
 		return; /* the answer to worker.cancel */
 	switch (server->runner.doing) {
 	case SDD_RUNNER_LOADING:
@@ -568,9 +654,10 @@ static void on_lost(void *userdata, const char *why)
 {
 	struct sdd_server *server = userdata;
 	struct sdd_runner *runner = &server->runner;
-	struct sdd_job *job = runner->job;
+	const bool company = runner->n_jobs > 1;
 	const int doing = runner->doing;
-	struct sdp_error error;
+	struct sdp_error error, cancelled;
+	struct sdd_job *job;
 
 	runner->doing = SDD_RUNNER_IDLE;
 	forget_models(server);
@@ -585,13 +672,20 @@ static void on_lost(void *userdata, const char *why)
 		sdd_model_requests_answer(server, runner->model, SDD_MODEL_UNLOAD, NULL, NULL,
 					  &error);
 	sdd_counts_fail(server, &error);
-	if (job && job->cancel_requested) {
-		error = job->error;
-		end_job(server, SDP_JOB_STATE_CANCELLED, &error);
-	} else if (job && doing == SDD_RUNNER_RUNNING && may_run_again(job) && !server->stopping) {
-		requeue(server);
-	} else {
-		end_job(server, SDP_JOB_STATE_FAILED, &error);
+	while ((job = sdd_runner_job(server))) {
+		if (company) {
+			/* nobody knows whose fault it was */
+			job->keeps_apart = true;
+			job->attempts--;
+		}
+		if (job->cancel_requested) {
+			cancelled = job->error;
+			end_job(server, job, SDP_JOB_STATE_CANCELLED, &cancelled);
+		} else if (doing == SDD_RUNNER_RUNNING && may_run_again(job) && !server->stopping) {
+			requeue(server, job);
+		} else {
+			end_job(server, job, SDP_JOB_STATE_FAILED, &error);
+		}
 	}
 	sdd_runner_kick(server);
 	if (server->stopping)
@@ -624,17 +718,22 @@ const struct sdd_supervisor_handlers sdd_runner_handlers = {
 void sdd_runner_init(struct sdd_server *server)
 {
 	sdd_list_init(&server->runner.requests);
+	sdd_list_init(&server->runner.jobs);
 }
 
 void sdd_runner_clear(struct sdd_server *server)
 {
 	struct sdd_model_request *request, *following;
+	struct sdd_job *job;
 
 	sdd_list_for_each_safe (request, following, &server->runner.requests, link) {
 		sdd_list_remove(&request->link);
 		free(request);
 	}
-	server->runner.job = sdd_job_free(server->runner.job);
+	while ((job = sdd_runner_job(server))) {
+		sdd_runner_drop(server, job);
+		sdd_job_free(job);
+	}
 }
 
 void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
@@ -644,7 +743,7 @@ void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
 
 	if (server->runner.doing == SDD_RUNNER_LOADING) {
 		/* a load cannot be stopped, but nobody has to wait for it; the model stays for the next job */
-		end_job(server, SDP_JOB_STATE_CANCELLED, error);
+		end_job(server, job, SDP_JOB_STATE_CANCELLED, error);
 		return;
 	}
 	if (job->cancel_requested)
@@ -661,7 +760,8 @@ void sdd_runner_request_preview(struct sdd_server *server, struct sdd_job *job)
 	const bool asked = job->preview_requested;
 
 	job->preview_requested = true;
-	if (!asked && job == server->runner.job && server->runner.doing == SDD_RUNNER_RUNNING)
+	if (!asked && job->state == SDP_JOB_STATE_RUNNING &&
+	    server->runner.doing == SDD_RUNNER_RUNNING)
 		send_preview_request(server, job);
 }
 

@@ -1,6 +1,6 @@
 /*
  * What the worker does next, and what its answers mean: models are loaded when the first job needs them and stay; jobs
- * run one at a time. If the worker dies, the job in it goes on with the next worker behind the last step whose state was
+ * run one at a time, or a few together where that is faster (batch.h). If the worker dies, the job in it goes on with the next worker behind the last step whose state was
  * kept; one that kills two of them at the same place ends with worker_lost.
  */
 #pragma once
@@ -8,6 +8,12 @@
 #include "daemon/session.h"
 
 enum sdd_model_wish { SDD_MODEL_LOAD, SDD_MODEL_UNLOAD, SDD_MODEL_CHECK };
+
+/* A running job; NULL: none, or none of this number. */
+struct sdd_job *sdd_runner_job(const struct sdd_server *server);
+struct sdd_job *sdd_runner_find(const struct sdd_server *server, uint64_t id);
+/* It does not run any more. */
+void sdd_runner_drop(struct sdd_server *server, struct sdd_job *job);
 
 void sdd_runner_init(struct sdd_server *server);
 void sdd_runner_clear(struct sdd_server *server);

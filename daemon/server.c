@@ -195,7 +195,8 @@ void sdd_server_notify_status(struct sdd_server *server)
 	if (server->stopping)
 		return;
 	sdd_notify("STATUS=%s, %zu waiting, %" PRIu64 " done",
-		   server->runner.job ? "Painting" : "Idle", server->queue.length, server->n_done);
+		   server->runner.n_jobs > 0 ? "Painting" : "Idle", server->queue.length,
+		   server->n_done);
 }
 
 int sdd_server_run(struct sdd_server *server)
@@ -211,12 +212,12 @@ static int on_stop_deadline(sd_event_source *source, uint64_t usec, void *userda
 {
 	struct sdd_server *server = userdata;
 	struct sdp_error error;
-	struct sdd_job *job = server->runner.job;
+	struct sdd_job *job;
 
 	sdd_log(LOG_WARNING, NULL, "not everything ended in time; stopping anyway");
-	if (job) {
+	while ((job = sdd_runner_job(server))) {
 		sdp_error_set(&error, SDP_CODE_SHUTTING_DOWN, "the daemon is stopping");
-		server->runner.job = NULL;
+		sdd_runner_drop(server, job);
 		sdd_jobs_finish(server, job, SDP_JOB_STATE_CANCELLED, &error);
 	}
 	return sd_event_exit(server->event, 0);
@@ -244,7 +245,7 @@ void sdd_server_check_stopped(struct sdd_server *server)
 {
 	const struct sdd_session *session;
 
-	if (!server->event || server->runner.job)
+	if (!server->event || server->runner.n_jobs > 0)
 		return;
 	sdd_list_for_each (session, &server->sessions, link)
 		if (session->state == SDD_SESSION_READY && !sdd_session_is_drained(session))

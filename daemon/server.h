@@ -17,7 +17,9 @@ enum {
 	SDD_INLINE_BUDGET =
 		256 * 1024 * 1024, /* bytes of messages held in memory, all clients together */
 	SDD_REFUSED_MAX = 64,	   /* connections over the limit that still get a polite answer */
-	SDD_KEPT_MAX = 256,	   /* ended detached jobs nobody has fetched */
+	SDD_BATCH_MAX = 4,	   /* jobs that run together; the engine's SDE_GROUP_MAX */
+	SDD_BATCH_SHAPES_MAX = 16,
+	SDD_KEPT_MAX = 256, /* ended detached jobs nobody has fetched */
 };
 
 struct sdd_listener {
@@ -35,14 +37,18 @@ struct sdd_runner {
 		SDD_RUNNER_UNLOADING,
 		SDD_RUNNER_CHECKING
 	} doing;
-	struct sdd_job
-		*job;	 /* running; NULL when it was answered before the worker was done with it */
-	char model[129]; /* being loaded, unloaded or checked */
-	uint32_t msgid;	 /* of the operation in work */
+	/*
+	 * Running together (batch.h), or the one that waits for its model, unless it was answered before the worker was done
+	 * with it.
+	 */
+	struct sdd_list jobs;
+	size_t n_jobs;
+	char model[129];     /* being loaded, unloaded or checked */
+	uint32_t msgid;	     /* of that */
+	uint32_t last_msgid; /* given to any request */
 	uint64_t op_started_us;
 	struct sdd_list requests; /* struct sdd_model_request */
 	bool kicking;
-	bool yielding; /* the running job was asked to make room */
 };
 
 /* One of the engine's caches; caches.h. */
@@ -55,6 +61,21 @@ struct sdd_cache_figures {
 struct sdd_counts {
 	struct sdd_list list;
 	uint32_t next;
+};
+
+/* What is known of jobs of a shape in company, by their number; batch.h. */
+struct sdd_batch_shape {
+	char model[129];
+	bool guided;
+	int width, height, select_width, select_height;
+};
+
+struct sdd_batch_figures {
+	struct sdd_batch_shape shape;
+	uint64_t since_us;
+	bool told[SDD_BATCH_MAX + 1];
+	unsigned int tries[SDD_BATCH_MAX + 1];
+	double speedup[SDD_BATCH_MAX + 1];
 };
 
 struct sdd_server {
@@ -88,6 +109,9 @@ struct sdd_server {
 
 	uint64_t n_done, n_failed, n_cancelled, n_interrupted, n_loads;
 	struct sdd_cache_figures caches[SDP_CACHE_KIND_COUNT];
+	struct sdd_batch_figures batch[SDD_BATCH_SHAPES_MAX];
+	size_t next_batch;
+	uint64_t n_joined; /* jobs that began beside others */
 	sd_event_source *residency;
 	bool stopping;
 	sd_event_source *stop_deadline;

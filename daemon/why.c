@@ -2,6 +2,7 @@
  * Sentences put together from the state of queue, worker and model; see why.h.
  */
 #include "daemon/why.h"
+#include "daemon/runner.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -38,7 +39,7 @@ static void say_engine(const struct sdd_server *server, struct text *text)
 static void say_running(const struct sdd_server *server, const struct sdd_job *job,
 			struct text *text)
 {
-	const struct sdd_job *running = server->runner.job;
+	const struct sdd_job *running = sdd_runner_job(server);
 
 	if (!running)
 		return;
@@ -49,7 +50,9 @@ static void say_running(const struct sdd_server *server, const struct sdd_job *j
 		say(text, "another user's job runs");
 	if (running->total > 0)
 		say(text, ", step %d of %d", running->step, running->total);
-	if (server->runner.yielding)
+	if (server->runner.n_jobs > 1)
+		say(text, " with %zu more", server->runner.n_jobs - 1);
+	if (running->yielding)
 		say(text, ", and was asked to make room");
 }
 
@@ -86,7 +89,7 @@ static void say_queued(struct sdd_server *server, const struct sdd_job *job, str
 		say(text, "the model '%s' leaves memory", server->runner.model);
 	else if (server->runner.doing == SDD_RUNNER_CHECKING)
 		say(text, "the model '%s' is checked", server->runner.model);
-	else if (server->runner.doing == SDD_RUNNER_LOADING && !server->runner.job)
+	else if (server->runner.doing == SDD_RUNNER_LOADING && server->runner.n_jobs == 0)
 		say(text, "the model '%s' is loaded", server->runner.model);
 	say_before(server, job, text);
 	model = sdd_registry_find(&server->registry, job->model);
@@ -112,6 +115,9 @@ void sdd_job_why(struct sdd_server *server, const struct sdd_job *job, char *buf
 			say(&text, ", step %d of %d", job->step, job->total);
 		if (job->resumed_step > 0)
 			say(&text, ", going on behind step %d", job->resumed_step);
+		if (server->runner.n_jobs > 1)
+			say(&text, ", together with %zu more of its shape",
+			    server->runner.n_jobs - 1);
 		break;
 	case SDP_JOB_STATE_DONE:
 		say(&text, "it is done; its result waits to be fetched");

@@ -203,6 +203,11 @@ struct sde_hooks {
 	 * of the same build, to a result that is equal to the bit. Borrowed for the call. May be NULL.
 	 */
 	void (*checkpoint)(void *userdata, const void *data, size_t size);
+	/*
+	 * Steps with other jobs were tried both ways: so many jobs, and how much faster one batch is than one after the other (1.1: a
+	 * tenth; 0: the results would differ, so it is not done). May be NULL.
+	 */
+	void (*batched)(void *userdata, int jobs, double speedup);
 	void *userdata;
 	const atomic_int
 		*yield; /* non-zero: end with -EINTR behind the next checkpoint; may be NULL */
@@ -243,6 +248,27 @@ struct sde_result {
 int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct sde_hooks *hooks,
 		struct sde_result *ret_result, struct sde_error *ret_error);
 void sde_result_clear(struct sde_result *result);
+
+/*
+ * Jobs of one model that step together (group.h): each ends as sde_job_run would end it, to the bit. A group belongs to a model, is
+ * empty when it goes, and goes before the model.
+ */
+#define SDE_GROUP_MAX 4 /* jobs */
+
+struct sde_group;
+
+int sde_group_new(struct sde_model *model, struct sde_group **ret_group); /* 0 or -ENOMEM */
+struct sde_group *sde_group_free(struct sde_group *group);
+/* Whether there is room: those with adapters go alone, in groups of one. */
+bool sde_group_takes(const struct sde_group *group, const struct sde_job *job);
+/* Begin with the next turn. Job and hooks are borrowed until it was taken out. 0, -EBUSY (not taken), -ENOMEM. */
+int sde_group_add(struct sde_group *group, const struct sde_job *job,
+		  const struct sde_hooks *hooks);
+/* Every job goes on to its next call of the network, or ends; the calls are made. */
+void sde_group_turn(struct sde_group *group);
+/* One that has ended leaves: true, and what sde_job_run would have given (ret_result is the caller's where *ret_r is 0). */
+bool sde_group_take_ended(struct sde_group *group, const struct sde_job **ret_job, int *ret_r,
+			  struct sde_result *ret_result, struct sde_error *ret_error);
 
 /*
  * How a model reads prompts, without its weights: its tokenizers, and the size of its text encoders. A counter belongs to no engine and no thread, but

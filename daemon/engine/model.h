@@ -61,6 +61,7 @@ struct sde_model {
 	char default_sampler[48];
 	struct sde_adapted *
 		adapted; /* what the running job sees (adapters/adapted.h), NULL = the model as it is */
+	struct sde_group *group;       /* whose jobs step together, NULL: none do */
 	struct sde_controls *controls; /* NULL until a job has guiding pictures */
 };
 

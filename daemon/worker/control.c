@@ -76,55 +76,32 @@ static int refuse(struct sdd_worker *worker, uint32_t msgid, const struct sdp_er
 	return answer(worker, &writer);
 }
 
-static int take_yield(struct sdd_worker *worker, const struct sdp_message *message,
-		      const struct sdp_record *record)
+static void raise_flag(struct sdd_list *tasks, uint64_t job, enum sdp_method_id method)
 {
-	const uint64_t job = (uint64_t)sdp_record_int64(record, SDP_JOB_REFERENCE_JOB);
-	struct sdp_writer writer = SDP_WRITER_INIT;
 	struct sdd_worker_task *task;
 
-	pthread_mutex_lock(&worker->lock);
-	if (worker->running_job == job)
-		atomic_store(&worker->yield, 1);
-	sdd_list_for_each (task, &worker->tasks, link)
-		if (task->job == job)
-			task->yields = true;
-	pthread_mutex_unlock(&worker->lock);
-	sdp_writer_response(&writer, message->msgid);
-	return answer(worker, &writer);
+	sdd_list_for_each (task, tasks, link) {
+		if (task->job != job)
+			continue;
+		if (method == SDP_METHOD_WORKER_CANCEL)
+			atomic_store(&task->cancel, 1);
+		else if (method == SDP_METHOD_WORKER_YIELD)
+			atomic_store(&task->yield, 1);
+		else
+			atomic_store(&task->preview, 1);
+	}
 }
 
-static int take_preview_request(struct sdd_worker *worker, const struct sdp_message *message,
-				const struct sdp_record *record)
+/* Cancel, yield, preview: a flag of the job's task, running or not. */
+static int take_flag(struct sdd_worker *worker, const struct sdp_message *message,
+		     const struct sdp_record *record)
 {
 	const uint64_t job = (uint64_t)sdp_record_int64(record, SDP_JOB_REFERENCE_JOB);
 	struct sdp_writer writer = SDP_WRITER_INIT;
-	struct sdd_worker_task *task;
 
 	pthread_mutex_lock(&worker->lock);
-	if (worker->running_job == job)
-		atomic_store(&worker->preview, 1);
-	sdd_list_for_each (task, &worker->tasks, link)
-		if (task->job == job)
-			task->previewed = true;
-	pthread_mutex_unlock(&worker->lock);
-	sdp_writer_response(&writer, message->msgid);
-	return answer(worker, &writer);
-}
-
-static int take_cancel(struct sdd_worker *worker, const struct sdp_message *message,
-		       const struct sdp_record *record)
-{
-	const uint64_t job = (uint64_t)sdp_record_int64(record, SDP_JOB_REFERENCE_JOB);
-	struct sdp_writer writer = SDP_WRITER_INIT;
-	struct sdd_worker_task *task;
-
-	pthread_mutex_lock(&worker->lock);
-	if (worker->running_job == job)
-		atomic_store(&worker->cancel, 1);
-	sdd_list_for_each (task, &worker->tasks, link)
-		if (task->job == job)
-			task->cancelled = true;
+	raise_flag(&worker->running, job, message->method->id);
+	raise_flag(&worker->tasks, job, message->method->id);
 	pthread_mutex_unlock(&worker->lock);
 	sdp_writer_response(&writer, message->msgid);
 	return answer(worker, &writer);
@@ -188,11 +165,9 @@ static int take_message(struct sdd_worker *worker, struct sdp_message *message)
 	case SDP_METHOD_WORKER_COUNT:
 		return take_count(worker, message, record);
 	case SDP_METHOD_WORKER_YIELD:
-		return take_yield(worker, message, record);
 	case SDP_METHOD_WORKER_REQUEST_PREVIEW:
-		return take_preview_request(worker, message, record);
 	case SDP_METHOD_WORKER_CANCEL:
-		return take_cancel(worker, message, record);
+		return take_flag(worker, message, record);
 	default:
 		return take_task(worker, sdd_steal_pointer(owned), record);
 	}
@@ -282,10 +257,12 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options)
 {
 	const struct sdp_connection_options connection_options = {.inline_max = SDP_INLINE_MAX};
 	struct sdd_worker worker = {.options = options, .wake_fd = -EBADF};
+	struct sdd_worker_task *task;
 	pthread_t thread;
 	int r;
 
 	sdd_list_init(&worker.tasks);
+	sdd_list_init(&worker.running);
 	sdd_list_init(&worker.outbox);
 	sdd_list_init(&worker.models);
 	sdd_list_init(&worker.counters);
@@ -301,9 +278,10 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options)
 		r = control_loop(&worker);
 		pthread_mutex_lock(&worker.lock);
 		worker.quit = true;
+		sdd_list_for_each (task, &worker.running, link)
+			atomic_store(&task->cancel, 1);
 		pthread_cond_signal(&worker.changed);
 		pthread_mutex_unlock(&worker.lock);
-		atomic_store(&worker.cancel, 1);
 		pthread_join(thread, NULL);
 	}
 	drop_queues(&worker);

@@ -76,6 +76,7 @@ static struct sdd_loaded_model *find_model(struct sdd_worker *worker, const char
 static void drop_model(struct sdd_loaded_model *loaded)
 {
 	sdd_list_remove(&loaded->link);
+	sde_group_free(loaded->group);
 	sde_model_unref(loaded->model);
 	free(loaded);
 }
@@ -122,7 +123,10 @@ static void load(struct sdd_worker *worker, const struct sdd_worker_task *task)
 		return;
 	}
 	r = sde_model_load(worker->engine, path, &loaded->model, &engine_error);
+	if (r >= 0)
+		r = sde_group_new(loaded->model, &loaded->group);
 	if (r < 0) {
+		sde_model_unref(loaded->model);
 		free(loaded);
 		engine_error.code = r;
 		sdd_worker_translate_error(&engine_error, true, &error);
@@ -189,7 +193,7 @@ static const struct sdd_loaded_model *require_model(struct sdd_worker *worker, c
 	return loaded;
 }
 
-static void check(struct sdd_worker *worker, const struct sdd_worker_task *task)
+static void check(struct sdd_worker *worker, struct sdd_worker_task *task)
 {
 	const uint32_t msgid = task->message->msgid;
 	const struct sdd_loaded_model *loaded = require_model(
@@ -202,7 +206,7 @@ static void check(struct sdd_worker *worker, const struct sdd_worker_task *task)
 	if (!loaded)
 		return;
 	sdd_fault_point("check");
-	r = sde_model_check(loaded->model, &worker->cancel, &health, &engine_error);
+	r = sde_model_check(loaded->model, &task->cancel, &health, &engine_error);
 	if (r < 0) {
 		engine_error.code = r;
 		sdd_worker_translate_error(&engine_error, false, &error);
@@ -212,35 +216,82 @@ static void check(struct sdd_worker *worker, const struct sdd_worker_task *task)
 	post_health(worker, msgid, loaded->name, &health);
 }
 
+static void end_task(struct sdd_worker *worker, struct sdd_worker_task *task)
+{
+	pthread_mutex_lock(&worker->lock);
+	sdd_list_remove(&task->link);
+	pthread_mutex_unlock(&worker->lock);
+	sdp_message_free(task->message);
+	free(task);
+}
+
+/* The next task, if it is a job of this model that may step with those that run. */
+static struct sdd_worker_task *next_mate(struct sdd_worker *worker,
+					 const struct sdd_loaded_model *loaded)
+{
+	struct sdd_worker_task *task, *mate = NULL;
+
+	pthread_mutex_lock(&worker->lock);
+	task = sdd_list_first(&worker->tasks, struct sdd_worker_task, link);
+	if (task && !worker->quit && task->message->method->id == SDP_METHOD_WORKER_RUN &&
+	    strcmp(sdp_record_string(task->record, SDP_JOB_PARAMETERS_MODEL), loaded->name) == 0) {
+		const struct sde_job job = {
+			.prompt = sdp_record_string(task->record, SDP_JOB_PARAMETERS_PROMPT),
+			.n_loras = sdp_record_count(task->record, SDP_JOB_PARAMETERS_LORAS),
+			.n_controls = sdp_record_count(task->record, SDP_JOB_PARAMETERS_CONTROLS),
+		};
+
+		if (sde_group_takes(loaded->group, &job))
+			mate = task;
+	}
+	if (mate) {
+		sdd_list_remove(&mate->link);
+		sdd_list_append(&worker->running, &mate->link);
+	}
+	pthread_mutex_unlock(&worker->lock);
+	return mate;
+}
+
+/* The job, and those that come while it or they run. */
 static void run(struct sdd_worker *worker, struct sdd_worker_task *task)
 {
 	const struct sdd_loaded_model *loaded =
 		require_model(worker, sdp_record_string(task->record, SDP_JOB_PARAMETERS_MODEL),
 			      task->message->msgid);
+	size_t running = 0;
 
-	if (!loaded)
+	if (!loaded) {
+		end_task(worker, task);
 		return;
-	if (task->yields)
-		atomic_store(&worker->yield, 1);
-	sdd_worker_run_job(worker, task, loaded->model);
+	}
+	for (;;) {
+		for (; task; task = next_mate(worker, loaded)) {
+			if (sdd_worker_run_begin(worker, task, loaded->group))
+				running++;
+			else
+				end_task(worker, task);
+		}
+		if (running == 0)
+			break;
+		sde_group_turn(loaded->group);
+		for (; (task = sdd_worker_run_end(worker, loaded->group)); running--)
+			end_task(worker, task);
+		task = next_mate(worker, loaded);
+	}
 }
 
-/* Waits for a task; NULL when it is time to go. Marks a job as the running one, unless it was cancelled before. */
+/* Waits for a task; NULL when it is time to go. */
 static struct sdd_worker_task *next_task(struct sdd_worker *worker)
 {
 	struct sdd_worker_task *task = NULL;
 
 	pthread_mutex_lock(&worker->lock);
-	worker->running_job = 0;
 	while (!worker->quit && sdd_list_is_empty(&worker->tasks))
 		pthread_cond_wait(&worker->changed, &worker->lock);
 	if (!worker->quit) {
 		task = sdd_list_first(&worker->tasks, struct sdd_worker_task, link);
 		sdd_list_remove(&task->link);
-		worker->running_job = task->job;
-		atomic_store(&worker->cancel, task->cancelled);
-		atomic_store(&worker->preview, task->previewed);
-		atomic_store(&worker->yield, 0);
+		sdd_list_append(&worker->running, &task->link);
 	}
 	pthread_mutex_unlock(&worker->lock);
 	return task;
@@ -251,18 +302,19 @@ static void do_task(struct sdd_worker *worker, struct sdd_worker_task *task)
 	switch (task->message->method->id) {
 	case SDP_METHOD_WORKER_LOAD:
 		load(worker, task);
+		end_task(worker, task);
 		break;
 	case SDP_METHOD_WORKER_UNLOAD:
 		unload(worker, task);
+		end_task(worker, task);
 		break;
 	case SDP_METHOD_WORKER_CHECK:
 		check(worker, task);
+		end_task(worker, task);
 		break;
 	default:
 		run(worker, task);
 	}
-	sdp_message_free(task->message);
-	free(task);
 }
 
 static int make_engine(struct sdd_worker *worker)

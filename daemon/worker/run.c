@@ -16,13 +16,14 @@
 
 enum { STATE_ROW = 4096 }; /* bytes */
 
-struct run {
+struct sdd_worker_run {
 	struct sdd_worker *worker;
 	struct sdd_worker_task *task;
 	struct sdp_mapping image_mapping, mask_mapping, resume_mapping;
 	int step; /* last told */
 	struct sde_image image, mask;
 	struct sde_job job;
+	struct sde_hooks hooks;
 	/* the job's adapters */
 	const char *roots[ROOTS_MAX];
 	struct sde_lora loras[SDE_LORAS_MAX];
@@ -106,7 +107,7 @@ static void fill_geometry(const struct sdp_record *record, struct sde_job *job)
 }
 
 /* Names and pictures; what does not fit the arrays was refused by the schema. */
-static int fill_adapters(struct run *run, struct sdp_error *ret_error)
+static int fill_adapters(struct sdd_worker_run *run, struct sdp_error *ret_error)
 {
 	const struct sdp_record *record = run->task->record;
 	struct sde_job *job = &run->job;
@@ -147,7 +148,7 @@ static int fill_adapters(struct run *run, struct sdp_error *ret_error)
 	return 0;
 }
 
-static int map_resume(struct run *run, struct sdp_error *ret_error)
+static int map_resume(struct sdd_worker_run *run, struct sdp_error *ret_error)
 {
 	const struct sdp_pixels *state =
 		sdp_record_pixels(run->task->record, SDP_WORKER_RUN_RESUME);
@@ -163,7 +164,7 @@ static int map_resume(struct run *run, struct sdp_error *ret_error)
 	return 0;
 }
 
-static int fill_job(struct run *run, struct sdp_error *ret_error)
+static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 {
 	const struct sdp_record *record = run->task->record;
 	const struct sdp_pixels *image = sdp_record_pixels(record, SDP_WORKER_RUN_IMAGE);
@@ -210,7 +211,7 @@ static int fill_job(struct run *run, struct sdp_error *ret_error)
 	return r < 0 ? r : map_resume(run, ret_error);
 }
 
-static void post_progress(struct run *run, enum sde_stage stage, int step, int total)
+static void post_progress(struct sdd_worker_run *run, enum sde_stage stage, int step, int total)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
 
@@ -227,7 +228,7 @@ static void post_progress(struct run *run, enum sde_stage stage, int step, int t
 /* The engine tells of steps; what lies before the first and after the last of them has its name too. */
 static void on_progress(void *userdata, const struct sde_progress *progress)
 {
-	struct run *run = userdata;
+	struct sdd_worker_run *run = userdata;
 
 	run->step = progress->step;
 	post_progress(run, progress->stage, progress->step, progress->total);
@@ -265,7 +266,7 @@ static int seal_picture(const struct sde_image *image, const char *name, struct 
 /* A preview that cannot be handed over is left out. */
 static void on_preview(void *userdata, int step, const struct sde_image *image)
 {
-	struct run *run = userdata;
+	struct sdd_worker_run *run = userdata;
 	struct sdp_writer writer = SDP_WRITER_INIT;
 	struct sdp_buffer buffer = SDP_BUFFER_INIT;
 	struct sdp_pixels pixels;
@@ -283,7 +284,7 @@ static void on_preview(void *userdata, int step, const struct sde_image *image)
 /* The job's state, for the front process to keep. One that cannot be handed over is left out: the last one still holds. */
 static void on_checkpoint(void *userdata, const void *data, size_t size)
 {
-	struct run *run = userdata;
+	struct sdd_worker_run *run = userdata;
 	const size_t rows = (size + STATE_ROW - 1) / STATE_ROW;
 	struct sdp_writer writer = SDP_WRITER_INIT;
 	struct sdp_buffer buffer = SDP_BUFFER_INIT;
@@ -335,7 +336,8 @@ static int write_layer(struct sdp_writer *writer, const struct sde_layer *layer,
 	return r;
 }
 
-static void write_facts(struct run *run, const struct sde_result *result, struct sdp_writer *writer)
+static void write_facts(struct sdd_worker_run *run, const struct sde_result *result,
+			struct sdp_writer *writer)
 {
 	struct sdp_record *record = run->task->record;
 
@@ -369,7 +371,8 @@ static void write_facts(struct run *run, const struct sde_result *result, struct
 	sdp_writer_end(writer);
 }
 
-static int write_result(struct run *run, const struct sde_result *result, struct sdp_writer *writer)
+static int write_result(struct sdd_worker_run *run, const struct sde_result *result,
+			struct sdp_writer *writer)
 {
 	const struct sdp_pixels *source =
 		sdp_record_pixels(run->task->record, SDP_WORKER_RUN_IMAGE);
@@ -388,25 +391,77 @@ static int write_result(struct run *run, const struct sde_result *result, struct
 	return writer->error;
 }
 
-static int execute(struct run *run, struct sde_model *model, struct sdp_writer *writer,
-		   struct sdp_error *ret_error)
+static void on_batched(void *userdata, int jobs, double speedup)
 {
-	const struct sde_hooks hooks = {.progress = on_progress,
-					.preview = on_preview,
-					.preview_request = &run->worker->preview,
-					.checkpoint = on_checkpoint,
-					.yield = &run->worker->yield,
-					.userdata = run,
-					.cancel = &run->worker->cancel};
-	struct sde_error engine_error = {0};
-	struct sde_result result;
-	int r;
+	struct sdd_worker_run *run = userdata;
+	struct sdp_writer writer = SDP_WRITER_INIT;
 
-	r = fill_job(run, ret_error);
-	if (r < 0)
-		return r;
+	sdp_writer_event(&writer, "worker.batched");
+	sdp_writer_uint(&writer, "job", run->task->job);
+	sdp_writer_int(&writer, "jobs", jobs);
+	sdp_writer_double(&writer, "speedup", speedup);
+	sdd_worker_post(run->worker, &writer, 0);
+}
+
+/* Post the answer and free the run. */
+static void finish(struct sdd_worker_run *run, struct sdp_writer *writer)
+{
+	struct sdd_worker *worker = run->worker;
+
+	sdd_fault_point("send");
+	sdp_mapping_clear(&run->image_mapping);
+	sdp_mapping_clear(&run->mask_mapping);
+	for (size_t i = 0; i < SDE_CONTROLS_MAX; i++)
+		sdp_mapping_clear(&run->guide_mappings[i]);
+	sdp_mapping_clear(&run->resume_mapping);
+	free(run);
+	sdd_worker_post_caches(worker);
+	sdd_worker_post(worker, writer, 0);
+}
+
+static void fail(struct sdd_worker_run *run, const struct sdp_error *error)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	sdp_writer_failure(&writer, run->task->message->msgid, error);
+	finish(run, &writer);
+}
+
+struct sdd_worker_run *sdd_worker_run_begin(struct sdd_worker *worker, struct sdd_worker_task *task,
+					    struct sde_group *group)
+{
+	struct sdd_worker_run *run = calloc(1, sizeof(*run));
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_error error;
+
+	sdp_error_set(&error, SDP_CODE_NO_MEMORY, "out of memory");
+	if (!run) {
+		sdp_writer_failure(&writer, task->message->msgid, &error);
+		sdd_worker_post(worker, &writer, 0);
+		return NULL;
+	}
+	run->worker = worker;
+	run->task = task;
+	run->hooks = (struct sde_hooks){.progress = on_progress,
+					.preview = on_preview,
+					.preview_request = &task->preview,
+					.checkpoint = on_checkpoint,
+					.batched = on_batched,
+					.yield = &task->yield,
+					.userdata = run,
+					.cancel = &task->cancel};
+	if (fill_job(run, &error) < 0 || sde_group_add(group, &run->job, &run->hooks) < 0) {
+		fail(run, &error);
+		return NULL;
+	}
 	post_progress(run, SDE_STAGE_ENCODE, 0, 0);
-	r = sde_job_run(model, &run->job, &hooks, &result, &engine_error);
+	return run;
+}
+
+static int write_end(struct sdd_worker_run *run, int r, struct sde_result *result,
+		     struct sde_error *engine_error, struct sdp_writer *writer,
+		     struct sdp_error *ret_error)
+{
 	if (r == -EINTR) {
 		sdp_writer_response(writer, run->task->message->msgid);
 		sdp_writer_uint(writer, "job", run->task->job);
@@ -414,33 +469,38 @@ static int execute(struct run *run, struct sde_model *model, struct sdp_writer *
 		return writer->error;
 	}
 	if (r < 0) {
-		engine_error.code = r;
-		sdd_worker_translate_error(&engine_error, false, ret_error);
+		engine_error->code = r;
+		sdd_worker_translate_error(engine_error, false, ret_error);
 		return r;
 	}
-	r = write_result(run, &result, writer);
-	sde_result_clear(&result);
+	r = write_result(run, result, writer);
+	sde_result_clear(result);
 	if (r < 0)
 		sdp_error_set(ret_error, r == -E2BIG ? SDP_CODE_TOO_LARGE : SDP_CODE_NO_MEMORY,
 			      "the result cannot be handed over: %s", strerrordesc_np(-r));
 	return r;
 }
 
-void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
-			struct sde_model *model)
+struct sdd_worker_task *sdd_worker_run_end(struct sdd_worker *worker, struct sde_group *group)
 {
-	struct run run = {.worker = worker, .task = task};
 	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sde_error engine_error;
+	struct sdd_worker_task *task;
 	struct sdp_error error = {0};
+	const struct sde_job *job;
+	struct sdd_worker_run *run;
+	struct sde_result result;
+	int r;
 
-	if (execute(&run, model, &writer, &error) < 0)
-		sdp_writer_failure(&writer, task->message->msgid, &error);
-	sdd_fault_point("send");
-	sdp_mapping_clear(&run.image_mapping);
-	sdp_mapping_clear(&run.mask_mapping);
-	for (size_t i = 0; i < SDE_CONTROLS_MAX; i++)
-		sdp_mapping_clear(&run.guide_mappings[i]);
-	sdp_mapping_clear(&run.resume_mapping);
-	sdd_worker_post_caches(worker);
-	sdd_worker_post(worker, &writer, 0);
+	if (!sde_group_take_ended(group, &job, &r, &result, &engine_error))
+		return NULL;
+	run = (struct sdd_worker_run *)((char *)job - offsetof(struct sdd_worker_run, job));
+	task = run->task;
+	if (write_end(run, r, &result, &engine_error, &writer, &error) < 0) {
+		sdp_writer_clear(&writer);
+		fail(run, &error);
+	} else {
+		finish(run, &writer);
+	}
+	return task;
 }

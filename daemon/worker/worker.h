@@ -23,10 +23,11 @@ struct sdd_worker_task {
 	struct sdd_list link;
 	struct sdp_message *message;
 	struct sdp_record *record;
-	uint64_t job;	/* of worker.run, else 0 */
-	bool yields;	/* it was asked to before its turn came */
-	bool cancelled; /* before its turn came */
-	bool previewed; /* a preview was asked for before its turn came */
+	uint64_t job; /* of worker.run, else 0 */
+	/* set by the control thread, before its turn comes as well */
+	atomic_int cancel;
+	atomic_int yield;   /* stop behind the next checkpoint */
+	atomic_int preview; /* one is asked for; the engine takes it back */
 };
 
 /* A message on its way out. */
@@ -36,10 +37,13 @@ struct sdd_worker_letter {
 	uint64_t coalesce;
 };
 
+_Static_assert(SDE_GROUP_MAX == 4, "SDD_BATCH_MAX of daemon/server.h");
+
 struct sdd_loaded_model {
 	struct sdd_list link;
 	char name[129];
 	struct sde_model *model;
+	struct sde_group *group; /* its running jobs */
 };
 
 struct sdd_worker {
@@ -51,12 +55,9 @@ struct sdd_worker {
 	pthread_mutex_t lock; /* guards all of this block */
 	pthread_cond_t changed;
 	struct sdd_list tasks, outbox;
-	uint64_t running_job;
+	struct sdd_list running; /* tasks the engine thread is at */
 	bool quit, engine_ended;
 
-	atomic_int preview; /* of the running job: one is asked for; the engine takes it back */
-	atomic_int yield;   /* of the running job: stop behind the next checkpoint */
-	atomic_int cancel;  /* of the running job */
 	atomic_ulong pulse; /* counted up by the engine between ops */
 
 	/* engine thread only */
@@ -76,9 +77,15 @@ void *sdd_worker_engine_thread(void *userdata);
 void sdd_worker_post(struct sdd_worker *worker, struct sdp_writer *writer, uint64_t coalesce);
 /* Engine thread: tell how the caches do. */
 void sdd_worker_post_caches(struct sdd_worker *worker);
-/* Run one worker.run on the engine thread and post its answer. */
-void sdd_worker_run_job(struct sdd_worker *worker, struct sdd_worker_task *task,
-			struct sde_model *model);
+/*
+ * Engine thread: let the group begin a worker.run, whose task stays the caller's. NULL when it could not begin, which has been
+ * answered.
+ */
+struct sdd_worker_run;
+struct sdd_worker_run *sdd_worker_run_begin(struct sdd_worker *worker, struct sdd_worker_task *task,
+					    struct sde_group *group);
+/* One that has ended in the group, answered and freed: its task. NULL: none has. */
+struct sdd_worker_task *sdd_worker_run_end(struct sdd_worker *worker, struct sde_group *group);
 /* Control thread: write the answer to a worker.count; and drop the tokenizers kept for it. */
 void sdd_worker_count(struct sdd_worker *worker, uint32_t msgid, const struct sdp_record *record,
 		      struct sdp_writer *writer);

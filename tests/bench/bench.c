@@ -1,8 +1,8 @@
 /*
  * How long one network of real size takes, and what it holds in memory: sdd-bench write MANIFEST FILE makes a synthetic checkpoint
  * (tests/golden/synthetic.h), sdd-bench [--dtype T] [--threads N] [--runs N] [--size PIXELS] WHAT FILE runs one of its networks and
- * prints a line of JSON. WHAT: unet (one step with guidance, a batch of 2), lora (the change to
- * one and back), text (CLIP, 2 prompts), decode, encode. run.py compares.
+ * prints a line of JSON. WHAT: unet (one step with guidance, a batch of 2), batch (two such steps apart and as a batch of 4), lora
+ * (the change to one and back), text (CLIP, 2 prompts), decode, encode. run.py compares.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -87,31 +87,89 @@ static int unet_once(struct bench *bench, void *userdata)
 
 struct unet_run bench_unet_run(const struct bench *bench, const struct sde_unet_config *config)
 {
-	static const float timesteps[] = {501, 501};
+	static const float timesteps[] = {501, 501, 301, 301};
 	const size_t side = (size_t)bench->size / 8;
 	struct unet_run run = {0};
 
-	run.out = noise(2 * (size_t)config->out_channels * side * side);
+	run.out = noise(2 * BENCH_JOBS * (size_t)config->out_channels * side * side);
 	run.call = (struct sde_unet_call){
-		.sample = noise(2 * (size_t)config->in_channels * side * side),
+		.sample = noise(2 * BENCH_JOBS * (size_t)config->in_channels * side * side),
 		.batch = 2,
 		.height = (int)side,
 		.width = (int)side,
 		.timesteps = timesteps,
 		.tokens = TOKENS,
-		.encoder_hidden_states = noise(2 * TOKENS * (size_t)config->cross_attention_dim),
+		.encoder_hidden_states =
+			noise(2 * BENCH_JOBS * TOKENS * (size_t)config->cross_attention_dim),
 	};
 	if (config->text_time) {
 		run.call.n_time_ids = 6;
 		run.call.text_width = config->projection_class_embeddings_input_dim -
 				      6 * config->addition_time_embed_dim;
-		run.call.text_embeds = noise(2 * (size_t)run.call.text_width);
-		run.call.time_ids = noise(2 * 6);
+		run.call.text_embeds = noise(2 * BENCH_JOBS * (size_t)run.call.text_width);
+		run.call.time_ids = noise(2 * BENCH_JOBS * 6);
 	}
 	return run;
 }
 
-static int bench_unet(struct bench *bench)
+/* Processor time: what others use of the machine does not count. */
+static double busy(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Two jobs' steps one after the other, then as one batch. */
+static int compare_batch(struct bench *bench, const struct sde_unet_config *config,
+			 struct unet_run *run)
+{
+	const size_t side = (size_t)bench->size / 8;
+	const size_t in = 2 * (size_t)config->in_channels * side * side;
+	const size_t out = 2 * (size_t)config->out_channels * side * side;
+	float *apart = noise(2 * out);
+	double best[2] = {1e9, 1e9};
+	bool equal = true;
+
+	for (int i = 0; i <= bench->runs; i++)
+		for (int together = 0; together < 2; together++) {
+			const double start = busy();
+			double seconds;
+
+			for (int job = 0; job < (together ? 1 : 2); job++) {
+				struct sde_unet_call call = run->call;
+
+				call.batch = together ? 4 : 2;
+				call.sample += (size_t)job * in;
+				call.timesteps += 2 * job;
+				call.encoder_hidden_states += (size_t)job * 2 * TOKENS *
+							      (size_t)config->cross_attention_dim;
+				if (call.text_embeds)
+					call.text_embeds += 2 * job * call.text_width;
+				if (call.time_ids)
+					call.time_ids += 2 * job * call.n_time_ids;
+				if (sde_unet_forward(bench->runner, &run->unet, &call,
+						     together ? run->out
+							      : apart + (size_t)job * out,
+						     &bench->error) < 0)
+					return bench_fail(bench);
+			}
+			seconds = busy() - start;
+			if (i > 0 && seconds < best[together])
+				best[together] = seconds;
+			if (together)
+				equal = equal && !memcmp(apart, run->out, 2 * out * sizeof(float));
+		}
+	free(apart);
+	printf("{\"what\": \"batch\", \"backend\": \"%s\", \"size\": %d, \"apart_s\": %.3f, "
+	       "\"together_s\": %.3f, \"equal\": %s, \"peak_mib\": %.0f}\n",
+	       sde_runner_describe(bench->runner), bench->size, best[0], best[1],
+	       equal ? "true" : "false", peak_mib());
+	return 0;
+}
+
+static int bench_unet(struct bench *bench, bool batch)
 {
 	struct sde_unet_config config;
 	struct unet_run run;
@@ -121,7 +179,8 @@ static int bench_unet(struct bench *bench)
 	run = bench_unet_run(bench, &config);
 	if (sde_unet_bind(&run.unet, &config, bench->weights, &bench->error) < 0)
 		return bench_fail(bench);
-	return measure(bench, "unet", unet_once, &run);
+	return batch ? compare_batch(bench, &config, &run)
+		     : measure(bench, "unet", unet_once, &run);
 }
 
 struct text_run {
@@ -205,7 +264,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: sdd-bench write MANIFEST FILE\n"
 			"       sdd-bench [--dtype f32|bf16|auto] [--threads N] [--runs N] [--size "
-			"PIXELS] unet|lora|text|decode|encode FILE\n");
+			"PIXELS] unet|batch|lora|text|decode|encode FILE\n");
 	return 2;
 }
 
@@ -238,16 +297,19 @@ int main(int argc, char **argv)
 	if (argc - optind != 2 || bench.size < 64 || bench.size % 8 != 0)
 		return usage();
 	what = argv[optind];
-	component = !strcmp(what, "unet") || !strcmp(what, "lora") ? "unet"
-		    : !strcmp(what, "text")			   ? "text_encoder"
-								   : "vae";
+	component = !strcmp(what, "unet") || !strcmp(what, "batch") || !strcmp(what, "lora")
+			    ? "unet"
+		    : !strcmp(what, "text") ? "text_encoder"
+					    : "vae";
 	if (sde_checkpoint_open(argv[optind + 1], &checkpoint, &bench.error) < 0 ||
 	    sde_checkpoint_config(checkpoint, component, &bench.config, &bench.error) < 0 ||
 	    sde_checkpoint_weights(checkpoint, component, &bench.weights, &bench.error) < 0 ||
 	    sde_runner_new("cpu", dtype, threads, &bench.runner, &bench.error) < 0)
 		return bench_fail(&bench);
 	if (!strcmp(what, "unet"))
-		return bench_unet(&bench);
+		return bench_unet(&bench, false);
+	if (!strcmp(what, "batch"))
+		return bench_unet(&bench, true);
 	if (!strcmp(what, "lora"))
 		return bench_lora(&bench);
 	if (!strcmp(what, "text"))

@@ -18,6 +18,8 @@ struct bench {
 	struct sde_error error;
 };
 
+#define BENCH_JOBS 2 /* whose inputs there are */
+
 struct unet_run {
 	struct sde_unet unet;
 	struct sde_unet_call call;

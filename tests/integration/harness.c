@@ -82,11 +82,13 @@ static void open_notify(struct daemon *daemon)
 static void exec_daemon(const struct daemon *daemon, const char *const *options)
 {
 	char socket_option[128], models[128], worker[256], notify[128];
-	const char *arguments[2 * OPTIONS_MAX + 8] = {"sdd", "--config=/dev/null",
-						      "--log-level=debug"};
+	const char *arguments[2 * OPTIONS_MAX + 8] = {
+		"sdd", "--config=/dev/null", "--log-level=debug",
+		/* who waits for whom is what most tests are about */
+		"--batch-pixels=0"};
 	const char *sdd = getenv("SDD_TEST_SDD");
 	char *more = getenv("SDD_TEST_OPTIONS");
-	int n = 3, log;
+	int n = 4, log;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	snprintf(socket_option, sizeof(socket_option), "--socket=%s", daemon->socket);

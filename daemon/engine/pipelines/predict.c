@@ -8,6 +8,7 @@
 
 #include "daemon/engine/adapters/adapted.h"
 #include "daemon/engine/error.h"
+#include "daemon/engine/group.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/pipelines/run.h"
@@ -131,15 +132,13 @@ static void make_input(struct run *run)
 static int forward(struct run *run, struct sde_denoiser_call call, float *ret_output)
 {
 	const struct sde_tiles *tiles = &run->tiles;
-	const struct sde_denoiser *denoiser = sde_model_denoiser(run->model);
 	const size_t planes = (size_t)call.batch * (size_t)run->channels;
 	const float *canvas = call.sample;
 	int r = 0;
 
 	if (sde_tiles_count(tiles) <= 1) {
 		call.guides = run->guides[0];
-		return sde_denoiser_forward(run->model->runner, denoiser, &call, ret_output,
-					    run->error);
+		return sde_group_denoise(run->model, &call, ret_output, run->error);
 	}
 	memset(ret_output, 0, planes * run->pixels * sizeof(float));
 	call.sample = run->tile_input;
@@ -151,8 +150,7 @@ static int forward(struct run *run, struct sde_denoiser_call call, float *ret_ou
 			      run->tile_input);
 		r = sde_runner_check_cancel(run->model->runner, run->error);
 		if (r >= 0)
-			r = sde_denoiser_forward(run->model->runner, denoiser, &call,
-						 run->tile_output, run->error);
+			r = sde_group_denoise(run->model, &call, run->tile_output, run->error);
 		if (r >= 0)
 			sde_tiles_add(tiles, i, run->tile_output, planes, ret_output);
 	}

@@ -3,7 +3,7 @@
 --channels 9 trains text encoder and inpaint U-Net together from nothing: FULL_MASK of the samples
 have a full mask (which is text to image), the others a cached hole, whose caption names what the
 hole hides. --channels 4 folds that U-Net into a text-to-image one and goes on with it, the text
-encoder frozen. Epsilon prediction, min-SNR weights, caption dropout for classifier-free guidance,
+encoder frozen. Epsilon prediction, min-SNR weights with a floor, caption dropout for classifier-free guidance,
 AdamW with warm-up and cosine, EMA. A run is taken up where it stopped; with --since M it goes on
 after its first M minutes with a schedule that begins anew there (a wider world, a larger picture).
 --released begins with the weights below models/ instead of fresh ones, on latents of the released
@@ -28,7 +28,9 @@ from world.captions import caption
 
 FULL_MASK = 0.5
 DROP_CAPTION = 0.12
-MIN_SNR = 5.0
+# What an error of the denoised picture counts: min(SNR, 5), and a quarter at least. In nearly pure noise, where
+# place, light and first outlines are decided, the SNR alone would count it for nothing.
+MIN_SNR, FLOOR = 5.0, 0.25
 EMA = 0.999
 WARM_UP = 0.02
 RELOAD_SECONDS = 240
@@ -158,7 +160,7 @@ class Trainer:
             guess = self.unet(torch.cat([noisy, extra], dim=1), t, words).sample
         error = (guess.float() - noise).square().mean(dim=(1, 2, 3))
         snr = self.alphas[t] / (1 - self.alphas[t])
-        loss = (error * snr.clamp(max=MIN_SNR) / snr).mean()
+        loss = (error * (snr.clamp(max=MIN_SNR) + FLOOR) / snr).mean()
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)

@@ -14,53 +14,11 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/engine.h"
-
-struct fixture {
-	struct sde_engine *engine;
-	struct sde_model *model, *inpaint;
-	struct sde_image canvas;
-};
-
-static struct sde_model *load(struct sde_engine *engine, const char *name)
-{
-	struct sde_error error = {0};
-	struct sde_model *model;
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/models/%s", getenv("SDD_GOLDEN_DATA"), name);
-	if (sde_model_load(engine, path, &model, &error) < 0)
-		fail_msg("%s", error.message);
-	return model;
-}
+#include "tests/unit/engine-fixture.h"
 
 static int setup(void **state)
 {
-	const struct sde_engine_options options = {"ref", "f32", 1};
-	struct fixture *f = calloc(1, sizeof(*f));
-	struct sde_error error = {0};
-
-	assert_non_null(f);
-	assert_int_equal(sde_engine_new(&options, &f->engine, &error), 0);
-	f->model = load(f->engine, "sd15");
-	f->inpaint = load(f->engine, "sd15_inpaint");
-	assert_int_equal(sde_image_new(61, 47, 3, SDE_PIXEL_U8, &f->canvas, &error), 0);
-	for (uint32_t y = 0; y < 47; y++)
-		for (uint32_t x = 0; x < 61 * 3; x++)
-			((uint8_t *)sde_image_row(&f->canvas, y))[x] = (uint8_t)(x * 5 + y * 3);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sde_image_clear(&f->canvas);
-	sde_model_unref(f->model);
-	sde_model_unref(f->inpaint);
-	sde_engine_free(f->engine);
-	free(f);
+	*state = fixture_new("ref", true, 61, 47);
 	return 0;
 }
 
@@ -138,7 +96,7 @@ static void test_loading_shows_headway(void **state)
 
 	assert_int_equal(sde_engine_new(&options, &engine, &error), 0);
 	assert_int_equal(atomic_load(&pulse), 0);
-	model = load(engine, "sd15");
+	model = fixture_load(engine, "sd15");
 	assert_true(atomic_load(&pulse) > 200); /* the U-Net alone has as many */
 	sde_model_unref(model);
 	sde_engine_free(engine);
@@ -212,7 +170,7 @@ static void test_sdxl(void **state)
 {
 	static const enum sde_job_kind kinds[] = {SDE_TXT2IMG, SDE_INPAINT};
 	const struct fixture *f = *state;
-	struct sde_model *model = load(f->engine, "sdxl");
+	struct sde_model *model = fixture_load(f->engine, "sdxl");
 	struct sde_result absent, empty;
 	struct sde_job job;
 
@@ -232,7 +190,7 @@ static void test_sdxl(void **state)
 		sde_result_clear(&empty);
 	}
 	sde_model_unref(model);
-	model = load(f->engine, "sdxl_refiner");
+	model = fixture_load(f->engine, "sdxl_refiner");
 	assert_string_equal(sde_model_info(model)->family, "sdxl-refiner");
 	job = job_of(f, SDE_IMG2IMG);
 	job.steps = 1;
@@ -328,7 +286,7 @@ static struct sde_model *load_linked(const struct fixture *f, const char *taesd,
 static void test_previews_show_what_will_be(void **state)
 {
 	const struct fixture *f = *state;
-	struct sde_model *model = load(f->engine, "sd15_taesd");
+	struct sde_model *model = fixture_load(f->engine, "sd15_taesd");
 	struct sde_job job = job_of(f, SDE_TXT2IMG);
 	struct sde_result result, plain;
 	struct gallery gallery;
@@ -458,5 +416,5 @@ int main(void)
 		cmocka_unit_test(test_errors_name_the_field),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, fixture_free);
 }

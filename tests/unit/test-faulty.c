@@ -13,56 +13,15 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/engine.h"
+#include "tests/unit/engine-fixture.h"
 #include "kernels/backend.h"
 
 /* Calls of a cold job, of which each costs a load of the model: every so manyth is enough. A prime visits all kinds of op. */
 enum { COLD_STRIDE = 131 };
 
-struct fixture {
-	struct sde_engine *engine;
-	struct sde_model *model;
-	struct sde_image canvas;
-};
-
-static struct sde_model *load(struct sde_engine *engine)
-{
-	struct sde_error error = {0};
-	struct sde_model *model;
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/models/sd15", getenv("SDD_GOLDEN_DATA"));
-	if (sde_model_load(engine, path, &model, &error) < 0)
-		fail_msg("%s", error.message);
-	return model;
-}
-
 static int setup(void **state)
 {
-	const struct sde_engine_options options = {
-		.backend = SDK_FAULTY_PREFIX "cpu", .dtype = "f32", .threads = 1};
-	struct fixture *f = calloc(1, sizeof(*f));
-	struct sde_error error = {0};
-
-	assert_non_null(f);
-	assert_int_equal(sde_engine_new(&options, &f->engine, &error), 0);
-	f->model = load(f->engine);
-	assert_int_equal(sde_image_new(40, 40, 3, SDE_PIXEL_U8, &f->canvas, &error), 0);
-	for (uint32_t y = 0; y < 40; y++)
-		for (uint32_t x = 0; x < 40 * 3; x++)
-			((uint8_t *)sde_image_row(&f->canvas, y))[x] = (uint8_t)(x * 5 + y * 3);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sde_image_clear(&f->canvas);
-	sde_model_unref(f->model);
-	sde_engine_free(f->engine);
-	free(f);
+	*state = fixture_new(SDK_FAULTY_PREFIX "cpu", false, 40, 40);
 	return 0;
 }
 
@@ -136,7 +95,7 @@ static void test_every_call_of_every_kind(void **state)
 		unsigned long cold, warm;
 
 		sde_model_unref(f->model);
-		f->model = load(f->engine);
+		f->model = fixture_load(f->engine, "sd15");
 		sdk_faulty_arm(0, false);
 		assert_int_equal(run(f, kind, &right, &error), 0);
 		cold = sdk_faulty_calls();
@@ -150,7 +109,7 @@ static void test_every_call_of_every_kind(void **state)
 		}
 		for (unsigned long n = 1; n <= cold; n += COLD_STRIDE) {
 			sde_model_unref(f->model);
-			f->model = load(f->engine);
+			f->model = fixture_load(f->engine, "sd15");
 			assert_fails(f, kind, n, false);
 			assert_paints(f, kind, &right.layers[0].image);
 		}
@@ -179,7 +138,7 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_every_call_of_every_kind, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_call_of_every_kind, setup, fixture_free),
 		cmocka_unit_test(test_names),
 	};
 

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/engine.h"
+#include "tests/unit/engine-fixture.h"
 
 enum { STATES_MAX = 64 };
 
@@ -30,51 +30,9 @@ struct states {
 	int yield_at;
 };
 
-struct fixture {
-	struct sde_engine *engine;
-	struct sde_model *model, *inpaint;
-	struct sde_image canvas;
-};
-
-static struct sde_model *load(struct sde_engine *engine, const char *name)
-{
-	struct sde_error error = {0};
-	struct sde_model *model;
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/models/%s", getenv("SDD_GOLDEN_DATA"), name);
-	if (sde_model_load(engine, path, &model, &error) < 0)
-		fail_msg("%s", error.message);
-	return model;
-}
-
 static int setup(void **state)
 {
-	const struct sde_engine_options options = {.backend = "cpu", .dtype = "f32", .threads = 1};
-	struct fixture *f = calloc(1, sizeof(*f));
-	struct sde_error error = {0};
-
-	assert_non_null(f);
-	assert_int_equal(sde_engine_new(&options, &f->engine, &error), 0);
-	f->model = load(f->engine, "sd15");
-	f->inpaint = load(f->engine, "sd15_inpaint");
-	assert_int_equal(sde_image_new(61, 47, 3, SDE_PIXEL_U8, &f->canvas, &error), 0);
-	for (uint32_t y = 0; y < 47; y++)
-		for (uint32_t x = 0; x < 61 * 3; x++)
-			((uint8_t *)sde_image_row(&f->canvas, y))[x] = (uint8_t)(x * 5 + y * 3);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sde_image_clear(&f->canvas);
-	sde_model_unref(f->model);
-	sde_model_unref(f->inpaint);
-	sde_engine_free(f->engine);
-	free(f);
+	*state = fixture_new("cpu", true, 61, 47);
 	return 0;
 }
 
@@ -208,7 +166,7 @@ static void test_families(void **state)
 	const struct fixture *f = *state;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct sde_model *model = load(f->engine, cases[i].model);
+		struct sde_model *model = fixture_load(f->engine, cases[i].model);
 		struct sde_job job = job_of(f, cases[i].kind, cases[i].sampler);
 
 		job.width = job.height = 64;
@@ -342,5 +300,5 @@ int main(void)
 		cmocka_unit_test(test_yield),	   cmocka_unit_test(test_useless_bytes),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, fixture_free);
 }

@@ -26,7 +26,7 @@ StandardOutput=file:/root/report
 StandardError=inherit
 ExecStopPost=systemctl --no-block poweroff
 """
-BOOT_TIMEOUT_S = 300
+BOOT_TIMEOUT_S = 600
 
 
 @contextlib.contextmanager

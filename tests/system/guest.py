@@ -22,8 +22,8 @@ ExecStart=/usr/local/bin/sdd --socket=/run/sdd/sdd.sock --allow-group=sdd --idle
 """
 
 
-def sh(*command, check=True, **kwargs):
-    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, **kwargs)
+def sh(*command, check=True, timeout=60, **kwargs):
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, **kwargs)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}")
     return done.stdout if check else done
@@ -67,7 +67,7 @@ def paint(prefix=(), size="64x64"):
     command = [*prefix, "sdctl", "txt2img", "--model", "tiny", "--steps", "2", "--seed", "1", "--width", size.split("x")[0], "--height",
                size.split("x")[1], "-o", "/tmp/out.png", "a cat"]
     pathlib.Path("/tmp/out.png").unlink(missing_ok=True)
-    done = sh(*command, check=False)
+    done = sh(*command, check=False, timeout=240)
     return done.returncode, done.stdout
 
 
@@ -144,8 +144,10 @@ def memory_kill_leaves_the_daemon():
     """The kernel ends the worker at the group's limit; the client gets one error, the daemon stays (OOMPolicy=continue)."""
     before = pids()
     sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=70M")
-    code, text = paint(size="1024x1024")
-    sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=infinity")
+    try:
+        code, text = paint(size="1024x1024")
+    finally:
+        sh("systemctl", "set-property", "--runtime", "sdd.service", "MemoryMax=infinity")
     assert code != 0 and "the engine process was lost" in text, text
     assert status()["pid"] == before[0]
     assert show("sdd.service", "ActiveState") == "active"

@@ -46,7 +46,7 @@ def files(tree):
     return {line for line in listed.stdout.split("\n") if not TRACES.match("/" + line.split(" ")[0])}
 
 
-def check_installed(tree):
+def check_installed(root, tree):
     trees.chroot(tree, "sdd", "--version")
     trees.chroot(tree, "sdctl", "--version")
     worker = subprocess.run(["chroot", tree, "/usr/libexec/sdd/sdd-worker", "--version"], text=True, capture_output=True, check=True)
@@ -63,23 +63,31 @@ def check_installed(tree):
     trees.apt_install(tree, "gcc", "libc6-dev", "pkg-config")
     trees.chroot(tree, "sh", "-c", "cd /tmp && cc -Wall -Werror -o example /usr/share/doc/libsdclient-dev/examples/example.c "
                                    "$(pkg-config --cflags --libs sdclient)")
-    # a daemon and its client, both as installed
-    trees.chroot(tree, "sh", "-ec", "sdd --socket /tmp/s --backend ref & trap 'kill $!; wait' EXIT; "
-                                    "for i in 1 2 3 4 5 6 7 8 9; do [ -S /tmp/s ] || sleep 0.3; done; sdctl --socket /tmp/s status; "
-                                    "sdctl --socket /tmp/s api >/dev/null")
+    assert (tree / "usr/share/sdd/gpu.conf").is_file()
+    # a daemon, its client and the small model, all as installed: it lists what the source has, is healthy, and paints
+    models = root / "models"
+    adapters = {path.name.removesuffix(".safetensors") for kind in ("loras", "controlnets", "embeddings") for path in models.glob(f"{kind}/*")
+                if path.is_dir() or path.suffix == ".safetensors"}
+    script = ("sdd --socket /tmp/s --models /usr/share/sdd/models & trap 'kill $!; wait' EXIT; "
+              "for i in 1 2 3 4 5 6 7 8 9; do [ -S /tmp/s ] || sleep 0.3; done; sdctl --socket /tmp/s check sdd-small; "
+              "sdctl --socket /tmp/s txt2img --model sdd-small --steps 1 -o /tmp/out.png 'a red house'; "
+              "sdctl --socket /tmp/s --json adapters")
+    listed = subprocess.run(["chroot", tree, "sh", "-ec", script], text=True, capture_output=True)
+    assert listed.returncode == 0 and (tree / "tmp/out.png").is_file(), listed
+    assert all(f'"{name}"' in listed.stdout for name in adapters), (adapters, listed.stdout)
 
 
 def debs_of(debs, names):
     return [f"/root/debs/{deb.name}" for deb in debs.glob("*.deb") if deb.name.split("_")[0] in names]
 
 
-def install_try_purge(debs):
+def install_try_purge(root, debs):
     with trees.tree() as tree:
         shutil.copytree(debs, tree / "root/debs")
         trees.apt_install(tree, "libpam-systemd", "systemd")
         before, others = files(tree), installed(tree)
         trees.apt_install(tree, *debs_of(debs, NAMES))
-        check_installed(tree)
+        check_installed(root, tree)
         trees.apt_install(tree, "--simulate", *debs_of(debs, PLUG_INS))
         trees.chroot(tree, "dpkg", "--force-depends", "--install", *debs_of(debs, PLUG_INS), stdout=subprocess.DEVNULL)
         assert (tree / "usr/lib/gimp/2.0/plug-ins/sdd-gimp2/sdd-gimp2").is_file()
@@ -100,14 +108,15 @@ def installed(tree):
 
 
 def main():
+    root = pathlib.Path(sys.argv[1])
     trees.need_root()
     trees.CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="debs-", dir=trees.CACHE) as folder:
         debs = pathlib.Path(folder)
-        build(pathlib.Path(sys.argv[1]), debs)
+        build(root, debs)
         built = sorted(deb.name.split("_")[0] for deb in debs.glob("*.deb"))
         assert built == sorted(NAMES + PLUG_INS), built
-        install_try_purge(debs)
+        install_try_purge(root, debs)
     print("built, checked, installed, tried and purged:", " ".join(NAMES + PLUG_INS))
 
 

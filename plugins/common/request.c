@@ -113,6 +113,28 @@ int sdh_plan_init(struct sdh_plan *ret_plan, const struct sdh_settings *settings
 	return 0;
 }
 
+struct sdh_rect sdh_plan_canvas(const struct sdh_plan *plan, const struct sdh_document *document)
+{
+	return (struct sdh_rect){-plan->left, -plan->top,
+				 document->width + plan->left + plan->right,
+				 document->height + plan->top + plan->bottom};
+}
+
+int sdh_canvas_after(const struct sdh_host *host, const struct sdh_settings *settings,
+		     struct sdh_rect *ret_canvas, sdc_error *error)
+{
+	struct sdh_document document = {0};
+	struct sdh_plan plan;
+	int r;
+
+	r = host->describe(host->userdata, &document, error);
+	if (r >= 0)
+		r = sdh_plan_init(&plan, settings, &document, error);
+	if (r >= 0)
+		*ret_canvas = sdh_plan_canvas(&plan, &document);
+	return r;
+}
+
 static int set_context(sdc_request *request, const struct sdh_settings *settings,
 		       const struct sdh_document *document, const char *usual, sdc_error *error)
 {

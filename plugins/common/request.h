@@ -19,6 +19,11 @@ struct sdh_plan {
 /* What the action means for this document. SDC_E_BAD_REQUEST when it cannot be done, with what to do instead. */
 int sdh_plan_init(struct sdh_plan *ret_plan, const struct sdh_settings *settings,
 		  const struct sdh_document *document, sdc_error *error);
+/* The canvas after it, in coordinates of the one before. */
+struct sdh_rect sdh_plan_canvas(const struct sdh_plan *plan, const struct sdh_document *document);
+/* The canvas that the job will leave, in coordinates of the one there is: larger after outpainting. For a preview. */
+SDH_API int sdh_canvas_after(const struct sdh_host *host, const struct sdh_settings *settings,
+			     struct sdh_rect *ret_canvas, sdc_error *error);
 /* The request with every field but the pictures. NULL on failure. */
 sdc_request *sdh_request_new(const struct sdh_plan *plan, const struct sdh_settings *settings,
 			     const struct sdh_document *document, sdc_error *error);

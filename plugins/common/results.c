@@ -107,8 +107,7 @@ int sdh_results_deliver(const sdc_reply *reply, const struct sdh_host *host,
 	struct sdh_results results = {
 		.layers = layers,
 		.count = sdc_reply_count(reply, "images"),
-		.canvas = {-plan->left, -plan->top, document->width + plan->left + plan->right,
-			   document->height + plan->top + plan->bottom},
+		.canvas = sdh_plan_canvas(plan, document),
 	};
 	char *name = name_of(settings, NULL);
 	int r = 0;

@@ -1,102 +1,14 @@
 #!/usr/bin/env python3
 """GIMP 2.10, the real program, without a display: every job on every kind of document, judged by pixels."""
-import json
 import re
 import sys
 import tempfile
-import time
 
+import gimp_jobs
 import picture
 from gimp2 import Gimp
+from jobs import SELECT
 from server import Server, Table
-
-SELECT = (32, 24, 28, 24)
-FAST = "steps=2 seed=7 guidance=1"
-
-# name -> (script that prepares image and drw, suffix of saved pictures)
-DOCUMENTS = {
-    "u8": ("", "png"),
-    "u16": ("(gimp-image-convert-precision image PRECISION-U16-GAMMA)", "png"),
-    "half": ("(gimp-image-convert-precision image PRECISION-HALF-GAMMA)", "tif"),
-    "float": ("(gimp-image-convert-precision image PRECISION-FLOAT-LINEAR)", "tif"),
-    "grey": ("(gimp-image-convert-grayscale image)", "png"),
-    "alpha": ("(gimp-layer-add-alpha drw)(gimp-layer-set-opacity drw 60)", "png"),
-    "icc": ('(gimp-image-convert-color-profile-from-file image "FOLDER/wide.icc" 1 TRUE)', "png"),
-    "offset": ("(gimp-image-resize image 120 100 11 9)", "png"),
-    "group": ("""(let ((group (car (gimp-layer-group-new image))))
-                   (gimp-image-insert-layer image group 0 0)
-                   (gimp-image-reorder-item image drw group 0))""", "png"),
-    "small-layer": ("(gimp-layer-resize drw 40 80 0 0)", "png"),
-}
-JOBS = {
-    # job: (settings, is there a selection, changes inside, changes outside)
-    "generate": ("exact=yes", True, True, False),
-    "refine": ("exact=yes strength=0.7", True, True, False),
-    "fill": ("exact=yes", True, True, False),
-    "expand": ("exact=yes", True, True, False),
-    "add": ("exact=yes", True, True, False),
-    "remove": ("exact=yes", True, True, False),
-    "background": ("exact=yes", True, False, True),
-    "whole": ("action=generate", False, True, True),
-    "outpaint": ("left=16 bottom=24", False, None, None),
-}
-
-
-def case(document, jobs):
-    """A script: the document once, each job on a copy of it."""
-    prepare, suffix = DOCUMENTS[document]
-    script = f"""
-(define master (load "in.png"))
-(let* ((image master) (drw (current image))) {prepare})
-(save master "{document}-before.{suffix}")
-"""
-    for job in jobs:
-        settings, select, _, _ = JOBS[job]
-        procedure = "plug-in-sdd" if job == "whole" else f"plug-in-sdd-{job}"
-        rectangle = f"(gimp-image-select-rectangle image CHANNEL-OP-REPLACE {' '.join(map(str, SELECT))})" if select else ""
-        script += f"""
-(say "case" "{job}-{document}")
-(let* ((image (car (gimp-image-duplicate master))) (drw (current image)))
-  {rectangle}
-  (let* ((result ({procedure} RUN-NONINTERACTIVE image drw "a red fox" "{FAST} {settings}")) (layer (car result)))
-    (describe image layer)
-    (say "report" (cadr result))
-    (say "parameters" (parameters layer))
-    (save image "{job}-{document}-after.{suffix}"))
-  (gimp-image-delete image))
-"""
-    return script + "(gimp-image-delete master)"
-
-
-def judge(folder, job, document, said):
-    """What is wrong with a case, as sentences."""
-    _, select, inside_wanted, outside_wanted = JOBS[job]
-    suffix = DOCUMENTS[document][1]
-    problems = []
-    if "layers" not in said:
-        return ["no layer came: " + " ".join(said.get("error", []))]
-    if said["name"][0] != '"a red fox (7)"':
-        problems.append(f"the layer is called {said['name'][0]}")
-    if '\\"prompt\\":\\"a red fox\\"' not in said["parameters"][0] or '\\"seed\\":\\"7\\"' not in said["parameters"][0]:
-        problems.append(f"its parameters are {said['parameters'][0][:200]}")
-    if said["position"][0] != "0":
-        problems.append(f"it lies at position {said['position'][0]}")
-    if document == "group" and said["parent"][0] == "-1":
-        problems.append("it lies outside the group of the layer it belongs to")
-    before = picture.read(f"{folder}/{document}-before.{suffix}")
-    after = picture.read(f"{folder}/{job}-{document}-after.{suffix}")
-    if job == "outpaint":
-        if (after.width, after.height) != (before.width + 16, before.height + 24):
-            return problems + [f"the canvas is {after.width} x {after.height}"]
-        kept = sum(before.pixel(x, y) == after.pixel(x + 16, y) for x in range(30, 60) for y in range(20, 40))
-        new = len({after.pixel(x, y) for x in range(16) for y in range(0, after.height, 4)})
-        if kept != 600 or new < 10:
-            problems.append(f"{kept} of 600 pixels kept, {new} colours in the new part")
-        return problems
-    inside, outside = after.changes(before, SELECT)
-    if bool(inside) != inside_wanted or bool(outside) != outside_wanted:
-        problems.append(f"{inside} pixels changed inside, {outside} outside")
-    return problems
 
 
 def errors(gimp):
@@ -161,7 +73,7 @@ def repeats(gimp, folder):
 (define image (load "in.png"))
 (gimp-context-set-feather TRUE) (gimp-context-set-feather-radius 8 8)
 (gimp-image-select-ellipse image CHANNEL-OP-REPLACE 20 16 50 44)
-(define layer (car (plug-in-sdd-fill RUN-NONINTERACTIVE image (current image) "soft" "{FAST} exact=yes")))
+(define layer (car (plug-in-sdd-fill RUN-NONINTERACTIVE image (current image) "soft" "steps=2 seed=7 guidance=1 exact=yes")))
 (save-layer image layer "soft.png")
 (say "soft-at" (gimp-drawable-offsets layer))
 (gimp-file-save RUN-NONINTERACTIVE image (car (gimp-image-get-selection image)) "selection.png" "selection.png")
@@ -190,19 +102,7 @@ def main():
         picture.write_png(f"{folder}/in.png", 96, 80, picture.pattern)
         picture.write_wide_profile(f"{folder}/wide.icc")
         gimp = Gimp(folder, server.socket)
-        # every job on the plainest document, and on each kind of document the jobs that differ in how pixels travel
-        wanted = [(j, d) for d in DOCUMENTS for j in JOBS if d == "u8" or j in ("fill", "whole", "outpaint")]
-        began = time.monotonic()
-        output = gimp.batch("".join(case(d, [j for j, e in wanted if e == d]) for d in DOCUMENTS).replace("FOLDER", folder), timeout=900)
-        print(f"{len(wanted)} jobs in {time.monotonic() - began:.0f} s")
-        parts = {re.match(r'"([^"]*)"', p).group(1): p for p in output.split("SAY case ")[1:]}
-        for job, document in wanted:
-            part = parts.get(f"{job}-{document}", "")
-            said = Gimp.said(part)
-            said["error"] = re.findall(r"rror: .*", part)
-            table.note(job, document, judge(folder, job, document, said))
-        for report in Gimp.said(output).get("report", [])[:1]:
-            print("one job:", json.loads(json.loads(report)))
+        output = gimp_jobs.run(gimp, folder, table)
         for name, problems in [*errors(gimp), *repeats(gimp, folder), ("no daemon", absent(gimp))]:
             table.note(name, "u8", problems)
         if table.failures:

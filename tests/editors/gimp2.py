@@ -7,6 +7,8 @@ import pathlib
 import shutil
 import subprocess
 
+from jobs import written
+
 SENTINEL = "SCRIPT-REACHED-ITS-END"
 
 PRELUDE = r"""
@@ -41,6 +43,14 @@ PRELUDE = r"""
 
 
 class Gimp:
+    """PLACE, ROUND, GROUP and call: how gimp_jobs.py writes its scripts here."""
+
+    PLACE, ROUND, GROUP = "", "GAMMA", "(gimp-layer-group-new image)"
+
+    @staticmethod
+    def call(procedure, settings, drawable, prompt):
+        return f'({procedure} RUN-NONINTERACTIVE image {drawable} "{prompt}" "{written(settings)}")'
+
     def __init__(self, folder, socket):
         self.folder = pathlib.Path(folder)
         self.environment = {**os.environ, "HOME": str(self.folder / "home"), "GIMP2_DIRECTORY": str(self.folder / "gimp"),
@@ -55,7 +65,7 @@ class Gimp:
         plugin.mkdir(parents=True)
         shutil.copy(os.environ["SDD_TEST_GIMP2"], plugin / "sdd-gimp2")
 
-    def batch(self, script, timeout=240):
+    def batch(self, script, timeout=900):
         """Everything it printed; raises when the script did not come to its end."""
         text = PRELUDE + script + f'\n(display "{SENTINEL}")(newline)(gimp-quit 1)\n'
         done = subprocess.run(["gimp", "-i", "-d", "-f", "-b", "-"], input=text, env=self.environment, cwd=self.folder,

@@ -1,91 +1,12 @@
 #!/usr/bin/env python3
 """GIMP 3, the real program in a Debian 13 tree, without a display: jobs on every kind of document, judged by pixels."""
-import json
-import re
 import sys
 
+import gimp_jobs
 import picture
 from gimp3 import Gimp
+from jobs import SELECT
 from server import Server, Table
-
-SELECT = (32, 24, 28, 24)
-FAST = '#:prompt "a red fox" #:steps "2" #:seed "7" #:guidance "1"'
-DOCUMENTS = {
-    "u8": ("", "png"),
-    "u16": ("(gimp-image-convert-precision image PRECISION-U16-NON-LINEAR)", "png"),
-    "half": ("(gimp-image-convert-precision image PRECISION-HALF-NON-LINEAR)", "tif"),
-    "float": ("(gimp-image-convert-precision image PRECISION-FLOAT-LINEAR)", "tif"),
-    "grey": ("(gimp-image-convert-grayscale image)", "png"),
-    "alpha": ("(gimp-layer-add-alpha drw)(gimp-layer-set-opacity drw 60)", "png"),
-    "icc": ('(gimp-image-convert-color-profile-from-file image "/shared/wide.icc" 1 TRUE)', "png"),
-    "offset": ("(gimp-image-resize image 120 100 11 9)", "png"),
-    "group": ("""(let ((group (car (gimp-group-layer-new image "g"))))
-                   (gimp-image-insert-layer image group 0 0)
-                   (gimp-image-reorder-item image drw group 0)
-                   (gimp-image-set-selected-layers image (vector drw)))""", "png"),
-}
-JOBS = {
-    # job: (settings, is there a selection, changes inside, changes outside)
-    "generate": ('#:exact "yes"', True, True, False),
-    "refine": ('#:exact "yes" #:strength "0.7"', True, True, False),
-    "fill": ('#:exact "yes"', True, True, False),
-    "expand": ('#:exact "yes"', True, True, False),
-    "add": ('#:exact "yes"', True, True, False),
-    "remove": ('#:exact "yes"', True, True, False),
-    "background": ('#:exact "yes"', True, False, True),
-    "whole": ('#:action "generate"', False, True, True),
-    "outpaint": ('#:left "16" #:bottom "24"', False, None, None),
-}
-
-
-def case(document, jobs):
-    prepare, suffix = DOCUMENTS[document]
-    script = f"""
-(define master (load "/shared/in.png"))
-(let* ((image master) (drw (current image))) {prepare} #t)
-(save master "/shared/{document}-before.{suffix}")
-"""
-    for job in jobs:
-        settings, select, _, _ = JOBS[job]
-        procedure = "plug-in-sdd" if job == "whole" else f"plug-in-sdd-{job}"
-        rectangle = f"(gimp-image-select-rectangle image CHANNEL-OP-REPLACE {' '.join(map(str, SELECT))})" if select else ""
-        script += f"""
-(say "case" "{job}-{document}")
-(let* ((image (car (gimp-image-duplicate master))) (drw (current image)))
-  {rectangle}
-  (let* ((result ({procedure} #:run-mode RUN-NONINTERACTIVE #:image image #:drawables (vector drw) {FAST} {settings}))
-         (layer (car result)))
-    (describe image layer)
-    (say "report" (cadr result))
-    (say "parameters" (parameters layer))
-    (save image "/shared/{job}-{document}-after.{suffix}"))
-  (gimp-image-delete image))
-"""
-    return script + "(gimp-image-delete master)"
-
-
-def judge(folder, job, document, said):
-    _, _, inside_wanted, outside_wanted = JOBS[job]
-    suffix = DOCUMENTS[document][1]
-    if "layers" not in said:
-        return ["no layer came"]
-    problems = []
-    if said["name"][0] != '"a red fox (7)"' or said["position"][0] != "0":
-        problems.append(f"the layer is called {said['name'][0]} and lies at {said['position'][0]}")
-    if '\\"prompt\\":\\"a red fox\\"' not in said["parameters"][0]:
-        problems.append(f"its parameters are {said['parameters'][0][:200]}")
-    if (document == "group") == (said["parent"][0] == "-1"):
-        problems.append(f"its parent is {said['parent'][0]}")
-    before = picture.read(f"{folder}/{document}-before.{suffix}")
-    after = picture.read(f"{folder}/{job}-{document}-after.{suffix}")
-    if job == "outpaint":
-        if (after.width, after.height) != (before.width + 16, before.height + 24):
-            problems.append(f"the canvas is {after.width} x {after.height}")
-        return problems
-    inside, outside = after.changes(before, SELECT)
-    if bool(inside) != inside_wanted or bool(outside) != outside_wanted:
-        problems.append(f"{inside} pixels changed inside, {outside} outside")
-    return problems
 
 
 def errors(gimp):
@@ -136,13 +57,7 @@ def main():
         picture.write_png(f"{folder}/in.png", 96, 80, picture.pattern)
         picture.write_wide_profile(f"{folder}/wide.icc")
         gimp = Gimp(folder, "s")
-        wanted = [(j, d) for d in DOCUMENTS for j in JOBS if d == "u8" or j in ("fill", "whole", "outpaint")]
-        output = gimp.batch("".join(case(d, [j for j, e in wanted if e == d]) for d in DOCUMENTS))
-        parts = {re.match(r'"([^"]*)"', p).group(1): p for p in output.split("SAY case ")[1:]}
-        for job, document in wanted:
-            table.note(job, document, judge(folder, job, document, Gimp.said(parts.get(f"{job}-{document}", ""))))
-        for report in Gimp.said(output).get("report", [])[:1]:
-            print("one job:", json.loads(json.loads(report)))
+        output = gimp_jobs.run(gimp, folder, table)
         for name, problems in [*repeats(gimp, folder), *errors(gimp)]:
             table.note(name, "u8", problems)
         if table.failures:

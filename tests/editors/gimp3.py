@@ -7,6 +7,8 @@ import pathlib
 import re
 import subprocess
 
+from jobs import FAST
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 PRELUDE = r"""
@@ -37,6 +39,16 @@ PRELUDE = r"""
 
 
 class Gimp:
+    """PLACE, ROUND, GROUP and call: how gimp_jobs.py writes its scripts here."""
+
+    PLACE, ROUND, GROUP = "/shared/", "NON-LINEAR", '(gimp-group-layer-new image "g")'
+
+    @staticmethod
+    def call(procedure, settings, drawable, prompt):
+        given = " ".join(f'#:{name} "{value}"' for name, value in {**FAST, **settings}.items())
+        return (f"({procedure} #:run-mode RUN-NONINTERACTIVE #:image image #:drawables (vector {drawable}) "
+                f'#:prompt "{prompt}" {given})')
+
     def __init__(self, shared, socket_name):
         self.shared = pathlib.Path(shared)
         (self.shared / "home").mkdir()

@@ -21,17 +21,24 @@ class Krita:
             "SDD_PLUGIN_LIBRARY": os.environ["SDD_TEST_PLUGIN_LIBRARY"], "LD_LIBRARY_PATH": os.environ["SDD_TEST_LIBRARIES"],
             "LIBGL_ALWAYS_SOFTWARE": "1", "DISABLE_ASSERT_MSG": "1", "LC_ALL": "C.UTF-8", "SDD_TEST_FOLDER": str(self.folder),
             "PYTHONPATH": f"{SOURCE / 'plugins/krita'}:{SOURCE / 'tests/editors'}", "PYTHONDONTWRITEBYTECODE": "1",
-            "PATH": "/usr/bin:/bin"}  # Krita's own Python is that of the first python3 on PATH
+            "PATH": f"{self.folder}/bin:/usr/bin:/bin"}  # Krita's own Python is that of the first python3 on PATH
         for path in (home / ".config", home / ".local/share", home / ".cache", self.folder / "run"):
             path.mkdir(parents=True, mode=0o700)
+
+    def _headless(self):
+        return {**self.environment, "QT_QPA_PLATFORM": "offscreen", "SDD_HEADLESS": "1"}
+
+    def begin(self, script):
+        """Run a module without waiting for its end; the process."""
+        return subprocess.Popen(["kritarunner", "-s", script, "-f", "main"], env=self._headless(), cwd=self.folder,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def batch(self, script, timeout=900):
         """Run a module of tests/editors by name; what it wrote into found.json."""
         found = self.folder / "found.json"
         found.unlink(missing_ok=True)
         done = subprocess.run(
-            ["timeout", "-k", "5", str(timeout), "kritarunner", "-s", script, "-f", "main"],
-            env={**self.environment, "QT_QPA_PLATFORM": "offscreen", "SDD_HEADLESS": "1"}, cwd=self.folder,
+            ["timeout", "-k", "5", str(timeout), "kritarunner", "-s", script, "-f", "main"], env=self._headless(), cwd=self.folder,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if not found.exists():
             raise AssertionError(f"Krita did not come to the script's end ({done.returncode}):\n{done.stdout[-4000:]}")

@@ -3,22 +3,20 @@ import json
 import os
 import traceback
 
-from krita import InfoObject, Krita, Selection
+from jobs import GROWN, JOBS, PROMPT, SELECT, written
+from krita import Krita, Selection
 
-SELECT = (32, 24, 28, 24)
-FAST = "prompt='a red fox' steps=2 seed=7 guidance=1 "
+FAST = f"prompt='{PROMPT}' {written({})} "
 FOLDER = os.environ["SDD_TEST_FOLDER"]
+SRGB = "sRGB-elle-V2-srgbtrc.icc"
 DOCUMENTS = {  # name: (model, depth, profile)
     "u8": ("RGBA", "U8", "sRGB-elle-V2-srgbtrc.icc"), "u16": ("RGBA", "U16", "sRGB-elle-V2-srgbtrc.icc"),
     "float": ("RGBA", "F32", "sRGB-elle-V2-g10.icc"), "half": ("RGBA", "F16", "sRGB-elle-V2-g10.icc"),
     "grey": ("GRAYA", "U8", "Gray-D50-elle-V2-srgbtrc.icc"), "icc": ("RGBA", "U8", "ClayRGB-elle-V2-g22.icc"),
-    "group": ("RGBA", "U8", "sRGB-elle-V2-srgbtrc.icc"), "offset": ("RGBA", "U8", "sRGB-elle-V2-srgbtrc.icc")}
-JOBS = {  # job: (settings, is there a selection, changes inside, changes outside)
-    "generate": ("action=generate exact=yes", True, True, False), "refine": ("action=refine exact=yes", True, True, False),
-    "fill": ("action=fill exact=yes", True, True, False), "expand": ("action=expand exact=yes", True, True, False),
-    "add": ("action=add exact=yes", True, True, False), "remove": ("action=remove exact=yes", True, True, False),
-    "background": ("action=background exact=yes", True, False, True), "whole": ("action=generate", False, True, True),
-    "outpaint": ("action=outpaint left=16 bottom=24", False, None, None)}
+    "cmyk": ("CMYKA", "U8", "Chemical proof"), "lab": ("LABA", "U16", "Lab identity built-in"), "group": ("RGBA", "U8", SRGB),
+    "offset": ("RGBA", "U8", SRGB),  # part of the canvas is transparent
+    "partly": ("RGBA", "U8", SRGB), "beside": ("RGBA", "U8", SRGB)}  # the selection lies partly or wholly outside the current layer
+PATCHES = {"partly": (24, 16), "beside": (4, 4)}  # where that layer lies, 20 x 20
 
 
 def pixels(document):
@@ -51,6 +49,10 @@ def prepare(name):
         group.addChildNode(node, None)
     if name == "offset":
         node.move(11, 9)
+    if name in PATCHES:
+        node = document.createNode(name, "paintlayer")
+        node.setPixelData(b"\x20\x60\xa0\xff" * 400, *PATCHES[name], 20, 20)
+        document.rootNode().addChildNode(node, None)
     document.waitForDone()
     return document, node
 
@@ -60,6 +62,31 @@ def select(document):
     selection.select(*SELECT, 255)
     document.setSelection(selection)
     document.waitForDone()
+
+
+class Steps:
+    """The undo stack of a document."""
+
+    def __init__(self, document):
+        from PyQt5 import sip
+        from PyQt5.QtCore import QObject
+        from sdd.undo import MACROS
+        self.document = document
+        self.stack = sip.wrapinstance(MACROS.stack_of(document), QObject)
+        self.moves = []
+        self.stack.indexChanged.connect(self.moves.append)
+
+    def undo(self):
+        from PyQt5.QtCore import QMetaObject
+        QMetaObject.invokeMethod(self.stack, "undo")
+        self.document.waitForDone()
+
+
+def structure(document):
+    """Names and places of all layers, and the canvas."""
+    def walk(node):
+        return [(n.name(), n.bounds().getRect(), walk(n)) for n in node.childNodes() if n.type() != "selectionmask"]
+    return document.width(), document.height(), walk(document.rootNode())
 
 
 def run(document, node, text, repeated=None):
@@ -78,32 +105,36 @@ def run(document, node, text, repeated=None):
 
 
 def one(job, name):
-    text, selected, inside_wanted, outside_wanted = JOBS[job]
+    settings, selected, inside_wanted, outside_wanted = JOBS[job]
     document, node = prepare(name)
     problems = []
     try:
         if selected:
             select(document)
-        before = pixels(document)
-        layer, _task = run(document, node, FAST + text)
+        before, built = pixels(document), structure(document)
+        steps = Steps(document)
+        layer, _task = run(document, node, f"prompt='{PROMPT}' {written(settings)}")
         after = pixels(document)
         if layer.name() != "a red fox (7)":
             problems.append(f"the layer is called {layer.name()}")
         siblings = [n.name() for n in layer.parentNode().childNodes() if n.type() != "selectionmask"]
-        if siblings[-1] != layer.name() or (name == "group") != (layer.parentNode().name() == "g"):
+        if siblings[siblings.index(node.name()) + 1] != layer.name() or (name == "group") != (layer.parentNode().name() == "g"):
             problems.append(f"it lies among {siblings} in {layer.parentNode().name()}")
         if (layer.colorModel(), layer.colorDepth()) != (document.colorModel(), document.colorDepth()):
             problems.append(f"the layer is {layer.colorModel()} {layer.colorDepth()}")
         from sdd.host import parameters_of
         if b'"prompt":"a red fox"' not in parameters_of(document, layer):
             problems.append(f"its parameters are {parameters_of(document, layer)[:100]}")
-        if job == "outpaint":
-            if (document.width(), document.height()) != (96 + 16, 80 + 24):
-                problems.append(f"the canvas is {document.width()} x {document.height()}")
-        else:
+        by, left, bottom = GROWN.get(job, (1, 0, 0))
+        if (document.width(), document.height()) != (round(96 * by) + left, round(80 * by) + bottom):
+            problems.append(f"the canvas is {document.width()} x {document.height()}")
+        elif job not in GROWN:
             inside, outside = changes(before, after, document)
             if bool(inside) != inside_wanted or bool(outside) != outside_wanted:
                 problems.append(f"{inside} pixels changed inside, {outside} outside")
+        steps.undo()
+        if structure(document) != built or pixels(document) != before:
+            problems.append(f"one undo leaves {structure(document)}, it was {built}, steps {steps.moves}")
     finally:
         document.close()
     return problems
@@ -183,11 +214,10 @@ def main(*_arguments):
         Krita.instance().setBatchmode(True)
         for name in DOCUMENTS:
             for job in JOBS:
-                if name == "u8" or job in ("fill", "whole", "outpaint"):
-                    try:
-                        found.append((job, name, one(job, name)))
-                    except Exception:  # pylint: disable=broad-except
-                        found.append((job, name, [traceback.format_exc()]))
+                try:
+                    found.append((job, name, one(job, name)))
+                except Exception:  # pylint: disable=broad-except
+                    found.append((job, name, [traceback.format_exc()]))
         for name, problems in [*repeats(), *errors()]:
             found.append((name, "u8", problems))
     except BaseException:  # pylint: disable=broad-except

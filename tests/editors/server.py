@@ -1,7 +1,9 @@
 """A real sdd with a real worker and a small model on a private socket, for tests of editors."""
+import contextlib
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,11 +27,32 @@ class Server:
         (models / "sketched").symlink_to(os.environ["SDD_TEST_PREVIEW_MODEL"])
         self.process = None
 
+    def _command(self):
+        return [os.environ["SDD_TEST_SDD"], "--config=/dev/null", f"--socket={self.socket}", f"--models={self.folder}/models",
+                f"--worker={os.environ['SDD_TEST_WORKER']}", "--default-model=tiny", "--threads=1", *self.options]
+
+    def stand_in(self, path):
+        """A systemctl for a machine whose PID 1 is not systemd: it starts this daemon as sdd.socket would. Returns a function that
+        ends what it started."""
+        pid = self.folder / "started.pid"
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n"
+                        '[ "$*" = "--user start sdd.socket" ] || exit 1\n'
+                        f"{shlex.join(self._command())} 2>>{self.log} </dev/null >/dev/null &\n"
+                        f"echo $! >{pid}\n"
+                        f"until {os.environ['SDD_TEST_SDCTL']} --socket {self.socket} status >/dev/null 2>&1; do sleep 0.1; done\n")
+        path.chmod(0o755)
+
+        def end():
+            if pid.exists():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid.read_text()), signal.SIGKILL)
+        return end
+
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [os.environ["SDD_TEST_SDD"], "--config=/dev/null", f"--socket={self.socket}", f"--models={self.folder}/models",
-                 f"--worker={os.environ['SDD_TEST_WORKER']}", "--default-model=tiny", "--threads=1", *self.options], stderr=log)
+            self.process = subprocess.Popen(self._command(), stderr=log)
         deadline = time.monotonic() + 20
         while subprocess.run([os.environ["SDD_TEST_SDCTL"], "--socket", self.socket, "status"],
                              capture_output=True).returncode != 0:

@@ -22,6 +22,9 @@ class Actions(Extension):
         for name, label, call in (
                 ("sdd_generate", _("Generate with sdd"), lambda d: d.generate()),
                 ("sdd_cancel", _("Cancel the sdd job"), lambda d: d.cancel()),
+                ("sdd_focus", _("Write a prompt for sdd"), lambda d: d.focus()),
+                ("sdd_retry", _("Try the sdd job again"), lambda d: d.retry()),
+                ("sdd_keep", _("Keep the chosen sdd result"), lambda d: d.choice.keep()),
                 ("sdd_again", _("Make this layer again with sdd"), lambda d: d.repeat(False)),
                 ("sdd_vary", _("Vary this layer with sdd"), lambda d: d.repeat(True)),
                 ("sdd_live", _("Paint live with sdd"), lambda d: d.live.box.toggle())):

@@ -1,11 +1,14 @@
 """Krita's side of the host table (plugins/common/host.h): a document, its selection, its current layer."""
+import contextlib
 import ctypes
 import traceback
 
 from krita import Krita
+from PyQt5.QtCore import QRect
 
 from .library import (ADD, BAD_REQUEST, DESCRIBE, DONE, F16, F32, NOT_FOUND, PREVIEW, PROGRESS, READ, SYSTEM, U8, U16,
-                      SAMPLE_BYTES, Host, Rect, _)
+                      SAMPLE_BYTES, Failure, Host, Rect, _, failure_of)
+from .undo import one_step
 
 TYPES = {"U8": U8, "U16": U16, "F16": F16, "F32": F32}
 DEPTHS = {kind: depth for depth, kind in TYPES.items()}
@@ -33,13 +36,18 @@ def find_node(document, unique_id):
     return None
 
 
-class DocumentHost:
-    """repeated: a layer to make again, which is not seen while the canvas is read."""
+def is_open(document):
+    return any(document == other for other in Krita.instance().documents())
 
-    def __init__(self, document, node=None, repeated=None, watcher=None):
-        self.document, self.repeated, self.watcher = document, repeated, watcher
+
+class DocumentHost:
+    """repeated: a layer to make again, which is not seen while the canvas is read. choose: a function that is given several
+    results as Pictures; without one they become a group."""
+
+    def __init__(self, document, node=None, repeated=None, watcher=None, choose=None):
+        self.document, self.repeated, self.watcher, self.choose = document, repeated, watcher, choose
         self.node = node or document.activeNode()
-        self.result = None
+        self.result = self.results = None
         self.fault = None
 
     def table(self):
@@ -60,6 +68,8 @@ class DocumentHost:
         def call(_userdata, *arguments):
             try:
                 return function(*arguments)
+            except Failure as failure:
+                return arguments[-1][0].fill(failure.code, str(failure))
             except Exception:  # pylint: disable=broad-except
                 self.fault = traceback.format_exc()
                 return arguments[-1][0].fill(SYSTEM, self.fault.strip().splitlines()[-1])
@@ -71,7 +81,7 @@ class DocumentHost:
 
     def describe(self, ret, error):
         document = self.document
-        if document is None or document.width() == 0:
+        if document is None or not is_open(document):
             return error[0].fill(NOT_FOUND, _("The image was closed."))
         kind = TYPES.get(document.colorDepth())
         if kind is None:
@@ -133,29 +143,79 @@ class DocumentHost:
         node.setVisible(bool(layer.visible))
         return node
 
-    def add_results(self, results, _error):
-        results, document = results[0], self.document
-        canvas = results.canvas
-        if (canvas.x, canvas.y, canvas.width, canvas.height) != (0, 0, document.width(), document.height()):
-            document.resizeImage(canvas.x, canvas.y, canvas.width, canvas.height)
-            canvas = Rect(canvas.x, canvas.y, canvas.width, canvas.height)
+    def add_results(self, results, error):
+        if not is_open(self.document):
+            return error[0].fill(NOT_FOUND, _("The image was closed."))
+        self.results = Pictures(self, results[0])
+        if self.choose and len(self.results.nodes) > 1:
+            self.choose(self.results)
+        else:
+            self.results.keep(range(len(self.results.nodes)))
+        return 0
+
+
+class Pictures:
+    """A job's results as layers that are in no document yet."""
+
+    def __init__(self, host, results):
         layers = [results.layers[i] for i in range(results.count)]
-        nodes = [self.new_layer(layer, canvas.x, canvas.y) for layer in layers]
+        self.host, self.document, self.group = host, host.document, results.name.decode()
+        self.before = (self.document.width(), self.document.height())
+        self.canvas = Rect(results.canvas.x, results.canvas.y, results.canvas.width, results.canvas.height)
+        self.names = [layer.name.decode() for layer in layers]
+        self.seeds = [name[name.rfind("(") + 1:-1] for name in self.names]
+        self.parameters = [bytes(layer.parameters) for layer in layers]
+        self.nodes = [host.new_layer(layer, self.canvas.x, self.canvas.y) for layer in layers]
+
+    def is_open(self):
+        return is_open(self.document)
+
+    def area(self):
+        """The canvas to come, in its own coordinates, which are those of the nodes."""
+        return QRect(0, 0, *self.after())
+
+    def after(self):
+        """Width and height of the canvas to come."""
+        return self.canvas.width, self.canvas.height
+
+    def surroundings(self, area):
+        """What is visible there now, as a QImage."""
+        return self.document.projection(area.x() + self.canvas.x, area.y() + self.canvas.y, area.width(), area.height())
+
+    def _grow(self):
+        document, canvas = self.document, self.canvas
+        if (document.width(), document.height()) != self.before:
+            raise failure_of(BAD_REQUEST, _("The canvas has another size than when this was painted."))
+        document.resizeImage(canvas.x, canvas.y, canvas.width, canvas.height)
+        document.waitForDone()
+
+    def keep(self, chosen):
+        """Add those of these numbers above the layer that was the current one, several as a group, in one undo step."""
+        if not self.is_open():
+            raise failure_of(NOT_FOUND, _("The image was closed."))
+        document, nodes = self.document, [self.nodes[i] for i in chosen]
+        grows = self.after() != (document.width(), document.height())
+        with one_step(document, self.group) if grows else contextlib.nullcontext():
+            if grows:
+                self._grow()
+            self._attach(nodes)
+        for i in chosen:
+            document.setAnnotation(f"{ANNOTATION}:{self.nodes[i].uniqueId().toString()}", "sdd parameters", self.parameters[i])
+        document.refreshProjection()
+
+    def _attach(self, nodes):
+        document, above = self.document, self.host.node
         top = nodes[0]
-        if len(nodes) > 1:
-            top = document.createGroupLayer(results.name.decode())
+        if len(nodes) == 1:
+            top.setVisible(True)
+        else:
+            top = document.createGroupLayer(self.group)
             for node in reversed(nodes):
                 top.addChildNode(node, None)
-        parent = self.node.parentNode() if self.node else None
-        if parent:
-            parent.addChildNode(top, self.node)
-        else:
-            document.rootNode().addChildNode(top, None)
-        for node, layer in zip(nodes, layers):
-            document.setAnnotation(f"{ANNOTATION}:{node.uniqueId().toString()}", "sdd parameters", layer.parameters)
-        document.refreshProjection()
-        self.result = top
-        return 0
+        if above and find_node(document, above.uniqueId()) is None:
+            above = None  # deleted meanwhile
+        (above.parentNode() if above else document.rootNode()).addChildNode(top, above)
+        self.host.result = top
 
 
 def parameters_of(document, node):

@@ -12,6 +12,8 @@ except ImportError:  # a source tree: the tests say where the library is
 
 U8, U16, F16, F32 = range(4)
 CANCELLED, CONNECT, BAD_REQUEST, UNSUPPORTED, SYSTEM, NOT_FOUND = -13, -100, -2, -9, -103, -11
+# what may go better the next time: busy, timeout, no_memory, worker_lost, shutting_down, connect, disconnected
+RETRIES = (-10, -14, -15, -17, -18, CONNECT, -101)
 SAMPLE_BYTES = {U8: 1, U16: 2, F16: 2, F32: 4}
 
 
@@ -82,6 +84,9 @@ class Host(c.Structure):
                 ("userdata", c.c_void_p), ("progress", PROGRESS), ("preview", PREVIEW), ("done", DONE), ("watcher", c.c_void_p)]
 
 
+COUNTED = c.CFUNCTYPE(None, c.c_void_p, c.c_char_p, c.c_char_p)
+
+
 class ActionInfo(c.Structure):
     _fields_ = [("name", c.c_char_p), ("label", c.c_char_p), ("help", c.c_char_p), ("needs_selection", c.c_bool),
                 ("uses_strength", c.c_bool)]
@@ -92,7 +97,7 @@ def _load():
     pointer, text, number = c.c_void_p, c.c_char_p, c.c_int
     for name, result, *arguments in (
             ("sdh_translate", None, text), ("sdh_text", text, text), ("sdh_settings_new", pointer),
-            ("sdh_settings_free", pointer, pointer), ("sdh_settings_set", number, pointer, text, text, c.POINTER(Error)),
+            ("sdh_settings_free", pointer, pointer), ("sdh_settings_copy", pointer, pointer), ("sdh_settings_set", number, pointer, text, text, c.POINTER(Error)),
             ("sdh_settings_get", text, pointer, text), ("sdh_settings_parse", number, pointer, text, c.POINTER(Error)),
             ("sdh_settings_from_json", number, pointer, text, c.POINTER(Error)), ("sdh_settings_recall", None, pointer),
             ("sdh_settings_remember", None, pointer),
@@ -104,7 +109,10 @@ def _load():
             ("sdh_offer_new", number, text, c.POINTER(pointer), c.POINTER(Error)), ("sdh_offer_free", pointer, pointer),
             ("sdh_offer_model", text, pointer, c.c_size_t), ("sdh_offer_model_note", text, pointer, c.c_size_t),
             ("sdh_offer_engine", text, pointer), ("sdh_sampler_name", text, c.c_size_t), ("sdh_style_name", text, c.c_size_t),
-            ("sdh_style_label", text, c.c_size_t)):
+            ("sdh_style_label", text, c.c_size_t), ("sdh_counter_new", pointer, text, COUNTED, pointer),
+            ("sdh_counter_free", pointer, pointer), ("sdh_counter_ask", None, pointer, pointer),
+            ("sdh_counter_fd", number, pointer), ("sdh_counter_dispatch", number, pointer),
+            ("sdh_canvas_after", number, c.POINTER(Host), pointer, c.POINTER(Rect), c.POINTER(Error))):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
     if LOCALE:
@@ -136,8 +144,8 @@ def must(code, error):
 class Settings:
     """Named values; see plugins/common/settings.h."""
 
-    def __init__(self):
-        self.pointer = lib.sdh_settings_new()
+    def __init__(self, pointer=None):
+        self.pointer = pointer or lib.sdh_settings_new()
 
     def __del__(self):
         lib.sdh_settings_free(self.pointer)
@@ -148,6 +156,9 @@ class Settings:
     def __setitem__(self, name, value):
         error = Error()
         must(lib.sdh_settings_set(self.pointer, name.encode(), value.encode(), error), error)
+
+    def copy(self):
+        return Settings(lib.sdh_settings_copy(self.pointer))
 
     def parse(self, text):
         error = Error()
@@ -162,6 +173,19 @@ class Settings:
 
     def remember(self):
         lib.sdh_settings_remember(self.pointer)
+
+
+def failure_of(code, text):
+    error = Error()
+    error.fill(code, text)
+    return Failure(error)
+
+
+def canvas_after(host, settings):
+    """The canvas that the settings' job would leave, in coordinates of the one there is."""
+    error, rect, table = Error(), Rect(), host.table()
+    must(lib.sdh_canvas_after(table, settings.pointer, rect, error), error)
+    return rect
 
 
 class Task:

@@ -7,8 +7,9 @@ import zlib
 from PyQt5.QtCore import QTimer
 from PyQt5.QtWidgets import QCheckBox
 
-from .host import DocumentHost, active_document, find_node
-from .library import CANCELLED, Failure, Settings, _
+from .host import DocumentHost, active_document, find_node, is_open
+from .library import CANCELLED, NOT_FOUND, Failure, Settings, _
+from .runner import Runner
 
 LOOK_MS = 250
 WATCHED_PIXELS = 4 << 20  # a larger canvas is watched through a thumbnail
@@ -22,7 +23,9 @@ class LiveHost(DocumentHost):
     def __init__(self, document, node, preview, watcher):
         super().__init__(document, node, repeated=preview, watcher=watcher)
 
-    def add_results(self, results, _error):
+    def add_results(self, results, error):
+        if not is_open(self.document):
+            return error[0].fill(NOT_FOUND, _("The image was closed."))
         layer, preview = results[0].layers[0], self.repeated
         fresh = self.new_layer(layer, 0, 0)
         width, height = self.document.width(), self.document.height()
@@ -87,7 +90,6 @@ class Live:
             self.begin(document, node)
 
     def begin(self, document, node):
-        from .docker import Runner  # the docker imports this module
         settings = Settings()
         try:
             self.docker.form.read_settings(settings)

@@ -37,6 +37,8 @@ struct sdh_results {
 	size_t count;
 	struct sdh_rect
 		canvas; /* the new canvas in coordinates of the old one: larger after outpainting */
+	int scaled_width,
+		scaled_height; /* not 0: first the picture is scaled to this size, with all its layers */
 };
 
 struct sdh_host {

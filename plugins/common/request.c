@@ -25,6 +25,9 @@ static bool kind_takes(const char *kind, const char *field)
 	static const char *const sides[] = {"left", "right", "top", "bottom"};
 	const bool outpaint = !strcmp(kind, "outpaint");
 
+	if (!strcmp(field, "scale"))
+		return !strcmp(kind, "upscale");
+
 	for (size_t i = 0; i < sizeof(repaint) / sizeof(repaint[0]); i++)
 		if (!strcmp(field, repaint[i]))
 			return outpaint || !strcmp(kind, "inpaint");
@@ -88,6 +91,11 @@ int sdh_plan_init(struct sdh_plan *ret_plan, const struct sdh_settings *settings
 
 	if (action == SDH_OUTPAINT)
 		return plan_outpaint(ret_plan, settings, document, error);
+	if (action == SDH_UPSCALE) {
+		*ret_plan =
+			(struct sdh_plan){.kind = "upscale", .sends_canvas = true, .scales = true};
+		return 0;
+	}
 	if (!selected && sdh_actions[action].needs_selection)
 		return sdh_fail(error, SDC_E_BAD_REQUEST,
 				_("Nothing is selected: select the part to repaint first."));

@@ -13,6 +13,7 @@ struct sdh_plan {
 	bool inverted;	      /* the mask is everything that is not selected */
 	bool everything;      /* the mask is the whole canvas */
 	bool clips;	      /* txt2img came out larger than the canvas: cut to it */
+	bool scales;	      /* the result is the whole picture in another size */
 	int left, right, top, bottom;
 };
 

@@ -119,6 +119,10 @@ int sdh_results_deliver(const sdc_reply *reply, const struct sdh_host *host,
 	for (size_t i = 0; r >= 0 && i < results.count; i++)
 		r = take(reply, i, settings, plan, document, &layers[i], error);
 	results.name = name;
+	if (r >= 0 && plan->scales) {
+		results.scaled_width = layers[0].image.width;
+		results.scaled_height = layers[0].image.height;
+	}
 	if (r >= 0)
 		r = host->add_results(host->userdata, &results, error);
 	for (size_t i = 0; i < PICTURES_MAX; i++) {

@@ -33,6 +33,9 @@ const struct sdh_action_info sdh_actions[SDH_N_ACTIONS] = {
 			    N_("Keep the selection and repaint everything else."), true, true},
 	[SDH_OUTPAINT] = {"outpaint", N_("Outpaint"), N_("Grow the canvas and paint the new part."),
 			  false, false},
+	[SDH_UPSCALE] = {"upscale", N_("Upscale"),
+			 N_("Make the whole picture larger and paint finer detail into it."), false,
+			 true},
 };
 
 enum form { FORM_TEXT, FORM_FLAG, FORM_ACTION, FORM_CONTEXT, FORM_SELECTION };
@@ -64,6 +67,7 @@ static const struct setting {
 	{"right", "right", FORM_TEXT},
 	{"top", "top", FORM_TEXT},
 	{"bottom", "bottom", FORM_TEXT},
+	{"scale", "scale", FORM_TEXT},
 	{"selection", NULL, FORM_SELECTION},
 };
 
@@ -159,12 +163,13 @@ static bool is_action(const char *value)
 	return false;
 }
 
-/* Protocol fields are judged by a request that may carry them: inpaint and outpaint together carry all. */
+/* Protocol fields are judged by a request that may carry them: inpaint, outpaint and upscale together carry all. */
 static int check_field(const char *name, const char *field, const char *value, sdc_error *error)
 {
 	const bool side = !strcmp(field, "left") || !strcmp(field, "right") ||
 			  !strcmp(field, "top") || !strcmp(field, "bottom");
-	sdc_request *request = sdc_job_request_new(side ? "outpaint" : "inpaint", error);
+	const char *kind = side ? "outpaint" : !strcmp(field, "scale") ? "upscale" : "inpaint";
+	sdc_request *request = sdc_job_request_new(kind, error);
 	int r;
 
 	if (!request)
@@ -191,7 +196,7 @@ static int check(size_t i, const char *value, sdc_error *error)
 			       : sdh_fail(error, SDC_E_BAD_VALUE,
 					  _("There is no action “%.40s”. There are: generate, "
 					    "refine, fill, expand, add, remove, background, "
-					    "outpaint."),
+					    "outpaint, upscale."),
 					  value);
 	case FORM_CONTEXT:
 		return is_context(value)

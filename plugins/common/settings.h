@@ -21,6 +21,7 @@ enum sdh_action {
 	SDH_REMOVE,
 	SDH_BACKGROUND,
 	SDH_OUTPAINT,
+	SDH_UPSCALE,
 	SDH_N_ACTIONS,
 };
 

@@ -215,8 +215,10 @@ static int add_results(void *userdata, const struct sdh_results *results, sdc_er
 		return sdh_fail(error, SDC_E_NOT_FOUND,
 				_("The image was closed before the result came."));
 	gimp_image_undo_group_start(host->image);
-	if (canvas.x < 0 || canvas.y < 0 || canvas.width != host->width ||
-	    canvas.height != host->height)
+	if (results->scaled_width > 0)
+		gimp_image_scale(host->image, results->scaled_width, results->scaled_height);
+	else if (canvas.x < 0 || canvas.y < 0 || canvas.width != host->width ||
+		 canvas.height != host->height)
 		gimp_image_resize(host->image, canvas.width, canvas.height, -canvas.x, -canvas.y);
 	done = add_all(host, results);
 	gimp_image_undo_group_end(host->image);

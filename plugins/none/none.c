@@ -157,6 +157,8 @@ static int add_results(void *userdata, const struct sdh_results *results, sdc_er
 	for (size_t i = 0; i < results->count; i++)
 		add_layer(none, &results->layers[i]);
 	none->n_groups += results->count > 1;
+	none->scaled_width = results->scaled_width;
+	none->scaled_height = results->scaled_height;
 	none->n_undo++;
 	return 0;
 }

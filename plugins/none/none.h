@@ -20,6 +20,7 @@ struct none {
 	float *selection; /* canvas size, or NULL: nothing is selected */
 	struct none_layer layers[64];
 	size_t n_layers, n_groups, n_undo, n_previews, n_progress, n_done;
+	int scaled_width, scaled_height; /* of the last results; 0: not scaled */
 	char last_progress[128];
 	double last_fraction;
 	sdc_error failure;  /* of the last task; code 0 = it worked */

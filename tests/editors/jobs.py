@@ -12,8 +12,9 @@ JOBS = {  # job: (settings, is there a selection, changes inside, changes outsid
     "background": ({"action": "background", "exact": "yes"}, True, False, True),
     "whole": ({"action": "generate"}, False, True, True),
     "outpaint": ({"action": "outpaint", "left": "16", "bottom": "24"}, False, None, None),
+    "upscale": ({"action": "upscale", "scale": "1.5"}, False, None, None),
 }
-GROWN = {"outpaint": (1, 16, 24)}  # sides times, pixels more to the left and at the bottom
+GROWN = {"outpaint": (1, 16, 24), "upscale": (1.5, 0, 0)}  # sides times, pixels more to the left and at the bottom
 
 
 def written(settings):

@@ -154,6 +154,43 @@ static void test_outpaint(void **state)
 	none_clear(&none);
 }
 
+/* The picture in another size comes back as one layer, with the canvas's alpha, whatever is selected. */
+static void test_upscale(void **state)
+{
+	static const int types[] = {SDC_U8, SDC_U16, SDC_F32};
+	struct none none;
+	sdc_error error = {0};
+
+	SKIP_WITHOUT_WORKER();
+	for (size_t i = 0; i < 3; i++) {
+		none_init(&none, WIDTH, HEIGHT, types[i]);
+		none_select(&none, 32, 24, 28, 24);
+		must_generate(&none, "action=upscale scale=1.5 prompt=field" QUICK);
+		assert_int_equal(none.n_layers, 1);
+		assert_int_equal(none.n_undo, 1);
+		assert_int_equal(none.scaled_width, WIDTH * 3 / 2);
+		assert_int_equal(none.scaled_height, HEIGHT * 3 / 2);
+		assert_int_equal(none.layers[0].place.x, 0);
+		assert_int_equal(none.layers[0].place.width, none.scaled_width);
+		assert_int_equal(none.layers[0].place.height, none.scaled_height);
+		assert_int_equal(none.layers[0].type, types[i]);
+		assert_non_null(strstr(none.layers[0].parameters, "\"scale\":\"1.5\""));
+		none_clear(&none);
+	}
+	/* twice as large when nothing is said; other jobs leave the size alone, also when a scale is remembered */
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	must_generate(&none, "action=upscale" QUICK);
+	assert_int_equal(none.scaled_width, 2 * WIDTH);
+	none_clear(&none);
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	must_generate(&none, "action=generate prompt=fox scale=3" QUICK);
+	assert_int_equal(none.scaled_width, 0);
+	none_clear(&none);
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	assert_int_equal(generate(&none, "action=upscale strength=0 scale=2", &error), 0);
+	none_clear(&none);
+}
+
 /* The same seed again gives the same bytes; parameters of a layer are enough to ask for it. */
 static void test_again(void **state)
 {
@@ -329,9 +366,13 @@ static void test_cancel_and_loss(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_actions),		cmocka_unit_test(test_outpaint),
-		cmocka_unit_test(test_again),		cmocka_unit_test(test_canvas_of_odd_size),
-		cmocka_unit_test(test_errors),		cmocka_unit_test(test_place_in_queue),
+		cmocka_unit_test(test_actions),
+		cmocka_unit_test(test_outpaint),
+		cmocka_unit_test(test_upscale),
+		cmocka_unit_test(test_again),
+		cmocka_unit_test(test_canvas_of_odd_size),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_place_in_queue),
 		cmocka_unit_test(test_cancel_and_loss), /* ends the daemon: last */
 	};
 

@@ -49,6 +49,7 @@ static void test_refusals(void **state)
 		{"action=paint", "generate", SDC_E_BAD_VALUE},
 		{"context=1,2,3", "x,y,width,height", SDC_E_BAD_VALUE},
 		{"left=-1", "left", SDC_E_BAD_VALUE},
+		{"scale=5", "scale", SDC_E_BAD_VALUE},
 		{"a fox", "name=value", SDC_E_BAD_VALUE},
 		{"prompt=\"a fox", "quote", SDC_E_BAD_VALUE},
 	};

@@ -9,8 +9,8 @@ from .library import ACTIONS, _, lib, listed
 from .sides import SidesPreview
 
 SIDES = ("left", "right", "top", "bottom")
-USUAL = {"strength": 1, "count": 1}  # what a number is when it was never chosen
-STRENGTHS = {b"refine": 0.6}  # where 1 would leave nothing of the picture
+USUAL = {"strength": 1, "count": 1, "scale": 2}  # what a number is when it was never chosen
+STRENGTHS = {b"refine": 0.6, b"upscale": 0.3}  # where 1 would leave nothing of the picture
 
 
 def narrow(combo):
@@ -58,6 +58,10 @@ class Form(QWidget):
         strength.setRange(0.01, 1.0)
         strength.setSingleStep(0.05)
         self._row(layout, _("S_trength:"), "strength", strength)
+        scale = QDoubleSpinBox()
+        scale.setRange(1.0, 4.0)
+        scale.setSingleStep(0.5)
+        self.scale_label = self._row(layout, _("S_cale:"), "scale", scale)
         row = QHBoxLayout()
         self.dice = QPushButton(_("_Dice").replace("_", "&"))
         self.dice.clicked.connect(lambda: self.draw_seed(True))
@@ -154,6 +158,8 @@ class Form(QWidget):
         usual = STRENGTHS.get(ACTIONS[i].name)
         if usual and self.fields["strength"].value() >= 1:
             self.fields["strength"].setValue(usual)
+        self.scale_label.setVisible(ACTIONS[i].name == b"upscale")
+        self.fields["scale"].setVisible(ACTIONS[i].name == b"upscale")
         self.fields["action"].setToolTip(_(ACTIONS[i].help.decode()))
 
     @staticmethod

@@ -162,6 +162,7 @@ class Pictures:
         self.host, self.document, self.group = host, host.document, results.name.decode()
         self.before = (self.document.width(), self.document.height())
         self.canvas = Rect(results.canvas.x, results.canvas.y, results.canvas.width, results.canvas.height)
+        self.scaled = (results.scaled_width, results.scaled_height) if results.scaled_width else None
         self.names = [layer.name.decode() for layer in layers]
         self.seeds = [name[name.rfind("(") + 1:-1] for name in self.names]
         self.parameters = [bytes(layer.parameters) for layer in layers]
@@ -176,17 +177,24 @@ class Pictures:
 
     def after(self):
         """Width and height of the canvas to come."""
-        return self.canvas.width, self.canvas.height
+        return self.scaled or (self.canvas.width, self.canvas.height)
 
     def surroundings(self, area):
         """What is visible there now, as a QImage."""
+        if self.scaled:
+            return self.document.thumbnail(area.width(), area.height())
         return self.document.projection(area.x() + self.canvas.x, area.y() + self.canvas.y, area.width(), area.height())
 
     def _grow(self):
         document, canvas = self.document, self.canvas
         if (document.width(), document.height()) != self.before:
             raise failure_of(BAD_REQUEST, _("The canvas has another size than when this was painted."))
-        document.resizeImage(canvas.x, canvas.y, canvas.width, canvas.height)
+        if self.scaled:
+            # in Krita's terms the picture keeps its size on paper
+            by = self.scaled[0] / self.before[0]
+            document.scaleImage(*self.scaled, round(document.xRes() * by), round(document.yRes() * by), "Bicubic")
+        else:
+            document.resizeImage(canvas.x, canvas.y, canvas.width, canvas.height)
         document.waitForDone()
 
     def keep(self, chosen):

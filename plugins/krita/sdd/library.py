@@ -64,7 +64,8 @@ class Layer(c.Structure):
 
 
 class Results(c.Structure):
-    _fields_ = [("name", c.c_char_p), ("layers", c.POINTER(Layer)), ("count", c.c_size_t), ("canvas", Rect)]
+    _fields_ = [("name", c.c_char_p), ("layers", c.POINTER(Layer)), ("count", c.c_size_t), ("canvas", Rect),
+                ("scaled_width", c.c_int), ("scaled_height", c.c_int)]
 
 
 class Timings(c.Structure):
@@ -121,7 +122,7 @@ def _load():
 
 
 lib = _load()
-ACTIONS = list((ActionInfo * 8).in_dll(lib, "sdh_actions"))
+ACTIONS = list((ActionInfo * 9).in_dll(lib, "sdh_actions"))
 
 
 def _(text):

@@ -43,6 +43,29 @@ static int check_inpaint(struct sdp_record *r, struct sdp_error *error)
 	return 0;
 }
 
+static int check_canvas(const struct sdp_record *r, struct sdp_error *error)
+{
+	const struct sdp_rect canvas = sdp_record_rect(r, SDP_JOB_PARAMETERS_CANVAS);
+	const int at = sdp_struct_index(r->type, "image", strlen("image"));
+	const struct sdp_pixels *image = at < 0 ? NULL : sdp_record_pixels(r, at);
+
+	if (!sdp_record_given(r, SDP_JOB_PARAMETERS_CANVAS))
+		return 0;
+	if (canvas.width == 0 || canvas.height == 0)
+		return sdp_error_field(error, SDP_CODE_BAD_VALUE, "canvas",
+				       "canvas is [x, y, width, height] with both sides at least "
+				       "1, not %d x %d",
+				       canvas.width, canvas.height);
+	if (image &&
+	    (canvas.x > canvas.width - image->width || canvas.y > canvas.height - image->height))
+		return sdp_error_field(error, SDP_CODE_BAD_VALUE, "canvas",
+				       "an image of %d x %d pixels at %d,%d does not lie on a "
+				       "canvas of %d x %d",
+				       image->width, image->height, canvas.x, canvas.y,
+				       canvas.width, canvas.height);
+	return 0;
+}
+
 static int check_controls(const struct sdp_record *r, struct sdp_error *error)
 {
 	for (size_t i = 0; i < sdp_record_count(r, SDP_JOB_PARAMETERS_CONTROLS); i++) {
@@ -99,6 +122,8 @@ int sdp_job_check(struct sdp_record *r, struct sdp_error *error)
 		k = check_inpaint(r, error);
 	else if (kind == SDP_JOB_KIND_OUTPAINT)
 		k = check_outpaint(r, error);
+	if (k >= 0)
+		k = check_canvas(r, error);
 	if (k >= 0)
 		k = check_controls(r, error);
 	if (k < 0)

@@ -138,9 +138,11 @@ struct sde_job {
 	int clip_skip;		       /* 0 = off; n = diffusers' clip_skip n */
 	int width, height;	       /* txt2img: pixels, multiple of 8, 0 = native */
 	int count;		       /* pictures, 1..16; image i uses seed + i */
-	const struct sde_image *image; /* all but txt2img: the whole canvas, borrowed */
-	const struct sde_image
-		*mask; /* inpaint: 1 channel, canvas size, > 0 = repaint; or NULL and select */
+	const struct sde_image *image; /* all but txt2img: the canvas, borrowed */
+	const struct sde_image *
+		mask; /* inpaint: 1 channel, as large as image, > 0 = repaint; or NULL and select */
+	bool has_canvas; /* inpaint, outpaint: image, mask and guiding pictures hold a part of it */
+	int canvas_x, canvas_y, canvas_width, canvas_height; /* where, and how large it is */
 	bool has_select;
 	int select_x, select_y, select_width,
 		select_height; /* may reach beyond the canvas; clamped */
@@ -173,6 +175,21 @@ struct sde_job {
 		partition; /* jobs of one number share what is kept, and never with those of another: the user */
 	bool guess_mode; /* ControlNets see only the prompt's half of guidance and count less in fine detail */
 };
+
+/* What a job looks at and gives back, pixels of the canvas. */
+struct sde_job_area {
+	struct sde_rect needed;	     /* that its pictures must hold */
+	struct sde_rect result;	     /* of its layers; may begin left of the canvas or above it */
+	int work_width, work_height; /* of the first sampling run */
+};
+
+/*
+ * The area of an inpaint (select = the selection's bounds) or outpaint job on a canvas of canvas_width x canvas_height with
+ * the model at path; other fields than those of the geometry are not looked at. Reads small files of the model, needs no
+ * engine and may be called from any thread. -EINVAL as the job itself would fail, else as sde_model_load.
+ */
+int sde_job_area(const char *path, const struct sde_job *job, struct sde_job_area *ret_area,
+		 struct sde_error *ret_error);
 
 enum sde_stage {
 	SDE_STAGE_LOAD,

@@ -7,7 +7,7 @@
 #include "daemon/engine/adapters/guides.h"
 #include "daemon/engine/adapters/words.h"
 #include "daemon/engine/engine.h"
-#include "daemon/engine/geometry/plan.h"
+#include "daemon/engine/geometry/outpaint.h"
 #include "daemon/engine/resume.h"
 #include "daemon/engine/rng.h"
 #include "daemon/engine/scheduler.h"
@@ -85,6 +85,17 @@ static inline bool sde_job_is_hires(const struct sde_job *job)
 {
 	return job->kind == SDE_TXT2IMG && job->hires_scale > 1 && job->hires_strength > 0;
 }
-/* The work resolutions of the model; and those of tiles: every size from its least on. */
-struct sde_model_range sde_job_range(const struct sde_model *model);
+/* The work resolutions of tiles: every size from the model's least on. */
 struct sde_model_range sde_job_any_range(const struct sde_model *model);
+
+/* job-plan.c: a request's numbers for the geometry engine. */
+struct sde_inpaint_options sde_job_options(const struct sde_model *model,
+					   const struct sde_job *job);
+struct sde_model_range sde_job_range(const struct sde_model *model);
+/* img2img and inpaint: a plan for the job's pictures, counted from their corner. */
+int sde_job_plan_repaint(const struct sde_model *model, const struct sde_job *job,
+			 struct sde_inpaint_plan *ret_plan, struct sde_error *error);
+/* Outpaint: how the canvas grows, and a view of what is needed of the job's picture; sde_outpaint_clear the first. */
+int sde_job_plan_outpaint(const struct sde_model *model, const struct sde_job *job,
+			  struct sde_outpaint *ret_outpaint, struct sde_image *ret_source,
+			  struct sde_error *error);

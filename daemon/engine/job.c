@@ -10,16 +10,14 @@
 #include <time.h>
 
 #include "daemon/engine/error.h"
-#include "daemon/engine/geometry/outpaint.h"
 #include "daemon/engine/job-private.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 
-#define TRANSITIONS_PER_SIDE 16 /* 32 pixels of 512 */
-#define STEPS_MAX	     1000
-#define GUIDANCE_MAX	     100.0
-#define COUNT_MAX	     16
-#define SIDE_MAX	     4096 /* txt2img */
+#define STEPS_MAX    1000
+#define GUIDANCE_MAX 100.0
+#define COUNT_MAX    16
+#define SIDE_MAX     4096 /* txt2img */
 
 static uint64_t now_us(void)
 {
@@ -96,87 +94,27 @@ static int check(const struct sde_job_run *run)
 	return sde_job_hires_check(run);
 }
 
-/*
- * The least width of a transition suits models of 512 pixels and more; one of 128 would spend a quarter of its side on it.
- */
-static struct sde_inpaint_options options_of(const struct sde_job_run *run)
-{
-	const uint32_t native = (uint32_t)run->model->info.native_size;
-	const struct sde_job *job = run->job;
-	struct sde_inpaint_options options;
-
-	sde_inpaint_options_init(&options);
-	if (options.min_transition > native / TRANSITIONS_PER_SIDE)
-		options.min_transition = native / TRANSITIONS_PER_SIDE;
-	options.strength = job->strength;
-	if (job->feather >= 0)
-		options.feather = job->feather;
-	if (job->padding >= 0)
-		options.padding = job->padding;
-	if (job->grow >= 0)
-		options.grow = (uint32_t)job->grow;
-	options.color_match = job->color_match;
-	options.context = job->context;
-	options.rect = (struct sde_rect){job->context_x, job->context_y, job->context_width,
-					 job->context_height};
-	options.fill = job->fill;
-	return options;
-}
-
-struct sde_model_range sde_job_range(const struct sde_model *model)
-{
-	struct sde_model_range range =
-		sde_model_range((uint32_t)model->info.native_size, (uint32_t)model->info.min_side,
-				(uint32_t)model->info.max_side);
-
-	if ((uint32_t)sde_model_grain(model) > range.multiple)
-		range.multiple = (uint32_t)sde_model_grain(model);
-	return range;
-}
-
-static int plan_repaint(const struct sde_job_run *run, struct sde_inpaint_plan *ret_plan)
-{
-	const struct sde_job *job = run->job;
-	const struct sde_model_range range = job->tiles == SDE_TILES_ON
-						     ? sde_job_any_range(run->model)
-						     : sde_job_range(run->model);
-	struct sde_inpaint_options options = options_of(run);
-	struct sde_selection selection = {.mask = job->mask};
-
-	selection.rect = (struct sde_rect){job->select_x, job->select_y, job->select_width,
-					   job->select_height};
-	if (job->kind == SDE_IMG2IMG) {
-		/* the whole picture, without a transition to anything */
-		selection = (struct sde_selection){
-			.rect = {0, 0, (int32_t)job->image->width, (int32_t)job->image->height}};
-		options.feather = 0;
-		options.context = SDE_CONTEXT_IMAGE;
-		options.fill = SDE_FILL_ORIGINAL;
-		options.color_match = false;
-	} else if (!job->mask && !job->has_select) {
-		return sde_error_set(run->error, -EINVAL,
-				     "nothing is selected: give a mask or a rectangle");
-	}
-	return sde_inpaint_plan_init(ret_plan, job->image->width, job->image->height, &selection,
-				     &options, &range, run->error);
-}
-
 static int repaint_pictures(struct sde_job_run *run)
 {
 	struct sde_inpaint_plan plan;
 	int r;
 
-	r = plan_repaint(run, &plan);
+	r = sde_job_plan_repaint(run->model, run->job, &plan, run->error);
 	run->runs_total = run->job->count * (r >= 0 && plan.refine_width > 0 ? 2 : 1);
 	for (int i = 0; r >= 0 && i < run->job->count; i++) {
 		sde_rng_seed(&run->rng, run->job->rng, run->job->seed + (uint64_t)i);
 		r = sde_job_repaint(run, &plan, run->job->image, &run->result.layers[i]);
+		if (r >= 0 && run->job->has_canvas) {
+			run->result.layers[i].x += run->job->canvas_x;
+			run->result.layers[i].y += run->job->canvas_y;
+		}
 	}
 	return r;
 }
 
 /* One outpainted picture: strip after strip on an extended canvas of its own. */
 static int outpaint_picture(struct sde_job_run *run, const struct sde_outpaint *outpaint,
+			    const struct sde_image *source,
 			    const struct sde_inpaint_options *options, struct sde_layer *ret_layer)
 {
 	const struct sde_model_range range = sde_job_range(run->model);
@@ -184,7 +122,7 @@ static int outpaint_picture(struct sde_job_run *run, const struct sde_outpaint *
 	struct sde_inpaint_plan plan;
 	int r;
 
-	r = sde_outpaint_extend(outpaint, run->job->image, &extended, run->error);
+	r = sde_outpaint_extend(outpaint, source, &extended, run->error);
 	for (uint32_t i = 0; r >= 0 && i < outpaint->count; i++) {
 		struct sde_layer layer = {0};
 
@@ -196,7 +134,7 @@ static int outpaint_picture(struct sde_job_run *run, const struct sde_outpaint *
 		sde_image_clear(&layer.image);
 	}
 	if (r >= 0)
-		r = sde_outpaint_layer(outpaint, &extended, run->job->image, ret_layer, run->error);
+		r = sde_outpaint_layer(outpaint, &extended, source, ret_layer, run->error);
 	sde_image_clear(&extended);
 	return r;
 }
@@ -204,28 +142,19 @@ static int outpaint_picture(struct sde_job_run *run, const struct sde_outpaint *
 static int outpaint_pictures(struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
-	const struct sde_model_range range = sde_job_range(run->model);
-	struct sde_inpaint_options options = options_of(run);
-	struct sde_outpaint_options grow = {0};
+	struct sde_inpaint_options options = sde_job_options(run->model, job);
 	struct sde_outpaint outpaint;
+	struct sde_image source;
 	int r;
 
-	if (job->left < 0 || job->right < 0 || job->top < 0 || job->bottom < 0)
-		return sde_error_set(run->error, -EINVAL,
-				     "left, right, top and bottom must not be negative");
-	grow.left = (uint32_t)job->left;
-	grow.right = (uint32_t)job->right;
-	grow.top = (uint32_t)job->top;
-	grow.bottom = (uint32_t)job->bottom;
 	options.two_pass = false;
-	r = sde_outpaint_init(&outpaint, job->image->width, job->image->height, &grow, &range,
-			      run->error);
+	r = sde_job_plan_outpaint(run->model, job, &outpaint, &source, run->error);
 	if (r < 0)
 		return r;
 	run->runs_total = job->count * (int)outpaint.count;
 	for (int i = 0; r >= 0 && i < job->count; i++) {
 		sde_rng_seed(&run->rng, job->rng, job->seed + (uint64_t)i);
-		r = outpaint_picture(run, &outpaint, &options, &run->result.layers[i]);
+		r = outpaint_picture(run, &outpaint, &source, &options, &run->result.layers[i]);
 	}
 	sde_outpaint_clear(&outpaint);
 	return r;

@@ -375,6 +375,32 @@ int sde_model_load_as(struct sde_engine *engine, const char *path, enum sde_weig
 	return 0;
 }
 
+int sde_model_peek(const char *path, struct sde_model **ret_model, struct sde_error *ret_error)
+{
+	struct sde_model *model = calloc(1, sizeof(*model));
+	int r;
+
+	if (!model)
+		return sde_error_set(ret_error, -ENOMEM, "no memory for a model");
+	model->references = 1;
+	r = sde_model_dir_open(path, &model->dir, ret_error);
+	if (r >= 0)
+		r = load_denoiser(model, ret_error);
+	if (r >= 0)
+		r = load_vae(model, ret_error);
+	if (r >= 0) {
+		load_flags(model);
+		model->family = sde_family_of(&model->denoiser, model->aesthetic);
+		r = load_defaults(model, ret_error);
+	}
+	if (r < 0) {
+		sde_model_unref(model);
+		return r;
+	}
+	*ret_model = model;
+	return 0;
+}
+
 struct sde_model *sde_model_unref(struct sde_model *model)
 {
 	if (!model || --model->references > 0)

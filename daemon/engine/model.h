@@ -95,6 +95,12 @@ int sde_model_find_denoiser(const struct sde_model *model,
 			    struct sde_error *error);
 
 /*
+ * As much of a model as tells what sizes it works at: without text encoders and without an engine, so that any thread may
+ * call it. It cannot run. Ended by sde_model_unref; errors as of sde_model_load.
+ */
+int sde_model_peek(const char *path, struct sde_model **ret_model, struct sde_error *ret_error);
+
+/*
  * model-text.c: the text encoders and tokenizers that the model's family has; and their end. Without weights: tokenizers and
  * the encoders' configurations alone, enough to cut a prompt (conditioning.h).
  */

@@ -114,7 +114,7 @@ void sde_runner_trim(struct sde_runner *runner)
 
 void sde_runner_forget(struct sde_runner *runner, const void *module)
 {
-	for (size_t i = 0; i < PROGRAMS_MAX; i++)
+	for (size_t i = 0; runner && i < PROGRAMS_MAX; i++)
 		if (runner->programs[i].plan && runner->programs[i].module == module)
 			program_clear(&runner->programs[i]);
 }

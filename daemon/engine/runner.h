@@ -60,5 +60,5 @@ int sde_runner_run(struct sde_runner *runner, const struct sde_program_spec *spe
 
 /* Drop all programs, with the packed weights that they alone use, and the memory of their values: what comes next makes its own. */
 void sde_runner_trim(struct sde_runner *runner);
-/* Drop the programs of a module that is about to be freed. */
+/* Drop the programs of a module that is about to be freed; runner NULL: there are none. */
 void sde_runner_forget(struct sde_runner *runner, const void *module);

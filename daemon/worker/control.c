@@ -127,6 +127,17 @@ static int take_count(struct sdd_worker *worker, const struct sdp_message *messa
 	return answer(worker, &writer);
 }
 
+static int take_plan(struct sdd_worker *worker, const struct sdp_message *message,
+		     const struct sdp_record *record)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_error error = {0};
+
+	if (sdd_worker_plan(message, record, &writer, &error) < 0)
+		return refuse(worker, message->msgid, &error);
+	return answer(worker, &writer);
+}
+
 /* Takes the message. */
 static int take_task(struct sdd_worker *worker, struct sdp_message *message,
 		     struct sdp_record *record)
@@ -168,6 +179,8 @@ static int take_message(struct sdd_worker *worker, struct sdp_message *message)
 	case SDP_METHOD_WORKER_REQUEST_PREVIEW:
 	case SDP_METHOD_WORKER_CANCEL:
 		return take_flag(worker, message, record);
+	case SDP_METHOD_WORKER_PLAN:
+		return take_plan(worker, message, record);
 	default:
 		return take_task(worker, sdd_steal_pointer(owned), record);
 	}

@@ -75,37 +75,6 @@ static int map_picture(const struct sdp_pixels *pixels, const char *what,
 	return 0;
 }
 
-static void fill_geometry(const struct sdp_record *record, struct sde_job *job)
-{
-	const int context = SDP_JOB_PARAMETERS_CONTEXT;
-	struct sdp_rect rect;
-
-	job->has_select = sdp_record_given(record, SDP_JOB_PARAMETERS_SELECT);
-	rect = sdp_record_rect(record, SDP_JOB_PARAMETERS_SELECT);
-	job->select_x = rect.x;
-	job->select_y = rect.y;
-	job->select_width = rect.width;
-	job->select_height = rect.height;
-	job->feather = sdp_record_double(record, SDP_JOB_PARAMETERS_FEATHER);
-	job->grow = sdp_record_int(record, SDP_JOB_PARAMETERS_GROW);
-	job->padding = sdp_record_double(record, SDP_JOB_PARAMETERS_PADDING);
-	job->fill = (enum sde_fill)sdp_record_int(record, SDP_JOB_PARAMETERS_FILL);
-	job->color_match = sdp_record_bool(record, SDP_JOB_PARAMETERS_COLOR_MATCH);
-	job->left = sdp_record_int(record, SDP_JOB_PARAMETERS_LEFT);
-	job->right = sdp_record_int(record, SDP_JOB_PARAMETERS_RIGHT);
-	job->top = sdp_record_int(record, SDP_JOB_PARAMETERS_TOP);
-	job->bottom = sdp_record_int(record, SDP_JOB_PARAMETERS_BOTTOM);
-	/* the place after the last name means a rectangle of the client's own, here as in the engine */
-	job->context = (enum sde_context)sdp_record_int(record, context);
-	if (job->context == SDE_CONTEXT_RECT) {
-		rect = sdp_record_rect(record, context);
-		job->context_x = rect.x;
-		job->context_y = rect.y;
-		job->context_width = rect.width;
-		job->context_height = rect.height;
-	}
-}
-
 /* Names and pictures; what does not fit the arrays was refused by the schema. */
 static int fill_adapters(struct sdd_worker_run *run, struct sdp_error *ret_error)
 {
@@ -194,7 +163,7 @@ static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 		.preview_every = sdp_record_int(record, SDP_WORKER_RUN_PREVIEW),
 		.partition = sdp_record_uint(record, SDP_WORKER_RUN_USER),
 	};
-	fill_geometry(record, job);
+	sdd_worker_fill_geometry(record, job);
 	if (image) {
 		r = map_picture(image, "image", &run->image_mapping, &run->image, ret_error);
 		if (r < 0)

@@ -92,3 +92,8 @@ void sdd_worker_count(struct sdd_worker *worker, uint32_t msgid, const struct sd
 void sdd_worker_drop_counters(struct sdd_worker *worker);
 /* What the engine's errno means to a client. */
 void sdd_worker_translate_error(const struct sde_error *from, bool loading, struct sdp_error *to);
+/* plan.c: where a request says what to do with which part of the canvas. */
+void sdd_worker_fill_geometry(const struct sdp_record *record, struct sde_job *job);
+/* Any thread: the answer to worker.plan into *writer. */
+int sdd_worker_plan(const struct sdp_message *message, const struct sdp_record *record,
+		    struct sdp_writer *writer, struct sdp_error *ret_error);

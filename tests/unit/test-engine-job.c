@@ -364,6 +364,61 @@ static void test_previews_use_what_the_folder_has(void **state)
 	assert_non_null(strstr(error.message, "AutoencoderTiny"));
 }
 
+/* The part of the canvas that a job says it needs, and nothing else, gives the same layer as the whole canvas. */
+static void test_a_part_of_the_canvas_is_enough(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_error error = {0};
+	struct sde_image canvas;
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/models/sd15", getenv("SDD_GOLDEN_DATA"));
+	assert_int_equal(sde_image_new(300, 260, 4, SDE_PIXEL_U8, &canvas, &error), 0);
+	for (uint32_t y = 0; y < 260; y++)
+		for (uint32_t x = 0; x < 300 * 4; x++)
+			((uint8_t *)sde_image_row(&canvas, y))[x] = (uint8_t)(x * 5 ^ y * 3);
+	for (int kind = SDE_INPAINT; kind <= SDE_OUTPAINT; kind++) {
+		struct sde_job job = job_of(f, (enum sde_job_kind)kind);
+		struct sde_result whole, part;
+		struct sde_job_area area;
+		struct sde_image crop;
+
+		job.select_x = 200;
+		job.select_y = 180;
+		job.has_canvas = true;
+		job.canvas_width = 300;
+		job.canvas_height = 260;
+		if (sde_job_area(path, &job, &area, &error) < 0)
+			fail_msg("%s", error.message);
+		assert_true(area.needed.x > 100);
+		assert_int_equal(sde_image_subview(&canvas, area.needed, &crop, &error), 0);
+		job.image = &canvas;
+		job.has_canvas = false;
+		run(f->model, &job, &whole);
+		job.image = &crop;
+		job.has_canvas = true;
+		job.canvas_x = area.needed.x;
+		job.canvas_y = area.needed.y;
+		run(f->model, &job, &part);
+		assert_int_equal(part.layers[0].x, area.result.x);
+		assert_int_equal(part.layers[0].y, area.result.y);
+		assert_int_equal(part.layers[0].image.width, area.result.width);
+		assert_int_equal(part.work_width, area.work_width);
+		assert_int_equal(part.layers[0].x, whole.layers[0].x);
+		assert_int_equal(part.layers[0].y, whole.layers[0].y);
+		assert_int_equal(part.layers[0].image.width, whole.layers[0].image.width);
+		assert_int_equal(part.layers[0].image.height, whole.layers[0].image.height);
+		assert_memory_equal(part.layers[0].image.data, whole.layers[0].image.data,
+				    bytes_of(&whole.layers[0].image));
+		sde_result_clear(&whole);
+		sde_result_clear(&part);
+		job.canvas_x--;
+		assert_int_equal(sde_job_run(f->model, &job, NULL, &part, &error), -EINVAL);
+		assert_non_null(strstr(error.message, "job.plan"));
+	}
+	sde_image_clear(&canvas);
+}
+
 static void refused(const struct fixture *f, const struct sde_job *job, const char *word)
 {
 	struct sde_error error = {0};
@@ -413,6 +468,7 @@ int main(void)
 		cmocka_unit_test(test_cancel_stops_behind_the_step),
 		cmocka_unit_test(test_previews_show_what_will_be),
 		cmocka_unit_test(test_previews_use_what_the_folder_has),
+		cmocka_unit_test(test_a_part_of_the_canvas_is_enough),
 		cmocka_unit_test(test_errors_name_the_field),
 	};
 

@@ -114,6 +114,27 @@ static void grow_all(struct grower *g, const struct sde_outpaint *o, int32_t ste
 	}
 }
 
+static struct sde_rect join(struct sde_rect a, struct sde_rect b)
+{
+	const int32_t x = min_i32(a.x, b.x), y = min_i32(a.y, b.y);
+	const int32_t right = -min_i32(-a.x - a.width, -b.x - b.width);
+	const int32_t bottom = -min_i32(-a.y - a.height, -b.y - b.height);
+
+	return sde_rect_empty(a) ? b : (struct sde_rect){x, y, right - x, bottom - y};
+}
+
+static void find_box(struct sde_outpaint *o)
+{
+	const struct sde_rect original = {(int32_t)o->left, (int32_t)o->top, (int32_t)o->old_width,
+					  (int32_t)o->old_height};
+
+	for (uint32_t i = 0; i < o->count; i++)
+		o->box = join(o->box, o->steps[i].context);
+	o->source = sde_rect_intersect(o->box, original);
+	o->source.x -= original.x;
+	o->source.y -= original.y;
+}
+
 int sde_outpaint_init(struct sde_outpaint *ret_outpaint, uint32_t canvas_width,
 		      uint32_t canvas_height, const struct sde_outpaint_options *options,
 		      const struct sde_model_range *range, struct sde_error *ret_error)
@@ -171,6 +192,7 @@ int sde_outpaint_init(struct sde_outpaint *ret_outpaint, uint32_t canvas_width,
 		if (!o.steps)
 			return sde_error_set(ret_error, -ENOMEM, "no memory for %u steps", o.count);
 	}
+	find_box(&o);
 	*ret_outpaint = o;
 	return 0;
 }
@@ -205,10 +227,28 @@ static void set_opaque(void *channel, enum sde_pixel_type type)
 	}
 }
 
+static bool is_source(const struct sde_outpaint *o, const struct sde_image *canvas)
+{
+	return canvas->width == (uint32_t)o->source.width &&
+	       canvas->height == (uint32_t)o->source.height;
+}
+
+struct place {
+	uint32_t x, y;
+};
+
+/* Where the part of the original begins in the box. */
+static struct place place_of_source(const struct sde_outpaint *o)
+{
+	return (struct place){(uint32_t)(o->source.x + (int32_t)o->left - o->box.x),
+			      (uint32_t)(o->source.y + (int32_t)o->top - o->box.y)};
+}
+
 int sde_outpaint_extend(const struct sde_outpaint *outpaint, const struct sde_image *canvas,
 			struct sde_image *ret_extended, struct sde_error *ret_error)
 {
 	const bool has_alpha = sde_image_has_alpha(canvas);
+	const struct place at = place_of_source(outpaint);
 	struct sde_image extended;
 	size_t from_pixel, to_pixel, element;
 	int r;
@@ -216,14 +256,14 @@ int sde_outpaint_extend(const struct sde_outpaint *outpaint, const struct sde_im
 	r = sde_image_check(canvas, "the canvas", ret_error);
 	if (r < 0)
 		return r;
-	if (canvas->width != outpaint->old_width || canvas->height != outpaint->old_height)
+	if (!is_source(outpaint, canvas))
 		return sde_error_set(ret_error, -EINVAL,
-				     "the canvas is %u x %u pixels, but the growth was planned for "
-				     "%u x %u",
-				     canvas->width, canvas->height, outpaint->old_width,
-				     outpaint->old_height);
-	r = sde_image_new(outpaint->width, outpaint->height, canvas->channels + !has_alpha,
-			  canvas->type, &extended, ret_error);
+				     "the canvas is %u x %u pixels, but the growth needs %d x %d "
+				     "of it",
+				     canvas->width, canvas->height, outpaint->source.width,
+				     outpaint->source.height);
+	r = sde_image_new((uint32_t)outpaint->box.width, (uint32_t)outpaint->box.height,
+			  canvas->channels + !has_alpha, canvas->type, &extended, ret_error);
 	if (r < 0)
 		return r;
 	extended.linear = canvas->linear;
@@ -232,8 +272,7 @@ int sde_outpaint_extend(const struct sde_outpaint *outpaint, const struct sde_im
 	to_pixel = sde_image_pixel_size(&extended);
 	for (uint32_t y = 0; y < canvas->height; y++) {
 		const char *from = sde_image_row(canvas, y);
-		char *to = (char *)sde_image_row(&extended, outpaint->top + y) +
-			   outpaint->left * to_pixel;
+		char *to = (char *)sde_image_row(&extended, at.y + y) + at.x * to_pixel;
 
 		for (uint32_t x = 0; x < canvas->width; x++, from += from_pixel, to += to_pixel) {
 			memcpy(to, from, from_pixel);
@@ -252,6 +291,7 @@ int sde_outpaint_step_plan(const struct sde_outpaint *outpaint, uint32_t i,
 {
 	struct sde_inpaint_options step_options = *options;
 	struct sde_selection selection = {0};
+	int r;
 
 	if (i >= outpaint->count)
 		return sde_error_set(ret_error, -EINVAL, "there is no step %u of %u", i,
@@ -262,39 +302,42 @@ int sde_outpaint_step_plan(const struct sde_outpaint *outpaint, uint32_t i,
 	step_options.rect = outpaint->steps[i].context;
 	if (step_options.fill == SDE_FILL_AUTO)
 		step_options.fill = SDE_FILL_EDGE;
-	return sde_inpaint_plan_init(ret_plan, outpaint->width, outpaint->height, &selection,
-				     &step_options, range, ret_error);
+	r = sde_inpaint_plan_init(ret_plan, outpaint->width, outpaint->height, &selection,
+				  &step_options, range, ret_error);
+	return r < 0 ? r : sde_inpaint_plan_crop(ret_plan, outpaint->box, ret_error);
 }
 
 int sde_outpaint_layer(const struct sde_outpaint *outpaint, const struct sde_image *extended,
 		       const struct sde_image *canvas, struct sde_layer *ret_layer,
 		       struct sde_error *ret_error)
 {
-	struct sde_layer layer = {.x = -(int)outpaint->left, .y = -(int)outpaint->top};
+	struct sde_layer layer = {.x = outpaint->box.x - (int)outpaint->left,
+				  .y = outpaint->box.y - (int)outpaint->top};
+	const struct place at = place_of_source(outpaint);
 	const size_t element = sde_pixel_type_size(canvas->type);
 	const size_t old_pixel = sde_image_pixel_size(canvas);
 	const size_t pixel = sde_image_pixel_size(extended);
 	const uint32_t colors = extended->channels - 1;
 	int r;
 
-	if (extended->width != outpaint->width || extended->height != outpaint->height ||
-	    !sde_image_has_alpha(extended) || extended->type != canvas->type ||
-	    canvas->width != outpaint->old_width || canvas->height != outpaint->old_height ||
+	if (extended->width != (uint32_t)outpaint->box.width ||
+	    extended->height != (uint32_t)outpaint->box.height || !sde_image_has_alpha(extended) ||
+	    extended->type != canvas->type || !is_source(outpaint, canvas) ||
 	    canvas->channels < colors || canvas->channels > extended->channels)
 		return sde_error_set(
 			ret_error, -EINVAL,
 			"these are not the canvas and the extended canvas of this growth");
-	r = sde_image_new(outpaint->width, outpaint->height, 4, canvas->type, &layer.image,
+	r = sde_image_new(extended->width, extended->height, 4, canvas->type, &layer.image,
 			  ret_error);
 	if (r < 0)
 		return r;
 	layer.image.linear = canvas->linear;
-	for (uint32_t y = 0; y < outpaint->height; y++) {
+	for (uint32_t y = 0; y < extended->height; y++) {
 		const char *from = sde_image_row(extended, y);
 		char *to = sde_image_row(&layer.image, y);
 
-		for (uint32_t x = 0; x < outpaint->width; x++, from += pixel, to += 4 * element) {
-			const uint32_t old_x = x - outpaint->left, old_y = y - outpaint->top;
+		for (uint32_t x = 0; x < extended->width; x++, from += pixel, to += 4 * element) {
+			const uint32_t old_x = x - at.x, old_y = y - at.y;
 
 			for (uint32_t c = 0; c < 3; c++)
 				memcpy(to + c * element, from + (colors == 3 ? c * element : 0),

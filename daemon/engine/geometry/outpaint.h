@@ -29,6 +29,10 @@ struct sde_outpaint {
 	uint32_t overlap;
 	struct sde_outpaint_step *steps; /* owned, in the order to run */
 	uint32_t count;
+	struct sde_rect
+		box; /* around all contexts: what the steps see and make, in coordinates as theirs */
+	struct sde_rect
+		source; /* the part of the original that lies in it, in the original's coordinates */
 };
 
 /* -EINVAL: nothing to grow, canvas of size 0, or an extended canvas beyond SDE_IMAGE_MAX_SIDE. */
@@ -37,12 +41,15 @@ int sde_outpaint_init(struct sde_outpaint *ret_outpaint, uint32_t canvas_width,
 		      const struct sde_model_range *range, struct sde_error *ret_error);
 void sde_outpaint_clear(struct sde_outpaint *outpaint);
 
-/* The extended canvas: same type and channels plus alpha, the original in place, the border transparent. Owned. */
+/*
+ * The extended canvas as far as the steps see it (box): same type and channels plus alpha, the original in place, the border
+ * transparent. canvas is the original's part `source`: growing one side of a huge picture needs a strip of it. Owned.
+ */
 int sde_outpaint_extend(const struct sde_outpaint *outpaint, const struct sde_image *canvas,
 			struct sde_image *ret_extended, struct sde_error *ret_error);
 
 /*
- * The inpaint plan of step i on the extended canvas: prepare, run the pipeline and finish as usual, then
+ * The inpaint plan of step i on that extended canvas: prepare, run the pipeline and finish as usual, then
  * sde_layer_over_canvas(layer, extended) before the next step.
  */
 int sde_outpaint_step_plan(const struct sde_outpaint *outpaint, uint32_t i,
@@ -51,7 +58,7 @@ int sde_outpaint_step_plan(const struct sde_outpaint *outpaint, uint32_t i,
 			   struct sde_error *ret_error);
 
 /*
- * The whole growth as one RGBA layer in coordinates of the original canvas (x, y <= 0): the border opaque, the seam's
+ * The whole growth as one RGBA layer of the box, in coordinates of the original canvas: the border opaque, the seam's
  * overlap opaque where a pixel changed, everything else transparent.
  */
 int sde_outpaint_layer(const struct sde_outpaint *outpaint, const struct sde_image *extended,

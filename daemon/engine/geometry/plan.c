@@ -332,3 +332,33 @@ int sde_inpaint_plan_init(struct sde_inpaint_plan *ret_plan, uint32_t canvas_wid
 	*ret_plan = plan;
 	return 0;
 }
+
+int sde_inpaint_plan_crop(struct sde_inpaint_plan *plan, struct sde_rect area,
+			  struct sde_error *ret_error)
+{
+	const struct sde_rect canvas = {0, 0, (int32_t)plan->canvas_width,
+					(int32_t)plan->canvas_height};
+	struct sde_rect *const all[] = {&plan->selection.rect, &plan->context, &plan->result};
+	const struct sde_rect needed = plan->context;
+
+	if (sde_rect_empty(area) || !sde_rect_contains(canvas, area))
+		return sde_error_set(ret_error, -EINVAL,
+				     "the picture of %d x %d pixels at %d,%d does not lie on the "
+				     "canvas of %d x %d",
+				     area.width, area.height, area.x, area.y, canvas.width,
+				     canvas.height);
+	if (!sde_rect_contains(area, needed))
+		return sde_error_set(
+			ret_error, -EINVAL,
+			"the job needs the canvas' part %d,%d %d x %d, but the "
+			"picture holds only %d,%d %d x %d; job.plan says what is needed",
+			needed.x, needed.y, needed.width, needed.height, area.x, area.y, area.width,
+			area.height);
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		all[i]->x -= area.x;
+		all[i]->y -= area.y;
+	}
+	plan->canvas_width = (uint32_t)area.width;
+	plan->canvas_height = (uint32_t)area.height;
+	return 0;
+}

@@ -84,6 +84,14 @@ int sde_inpaint_plan_init(struct sde_inpaint_plan *ret_plan, uint32_t canvas_wid
 			  const struct sde_inpaint_options *options,
 			  const struct sde_model_range *range, struct sde_error *ret_error);
 
+/*
+ * The same plan for canvas and mask pictures that hold only `area` of the canvas: all its rectangles, and so the layer of
+ * sde_inpaint_finish, count from area's corner then, and the pictures must have area's size. Every pixel that is read lies
+ * inside the context, so the layer has the same bytes. -EINVAL when the context reaches beyond area or area beyond the canvas.
+ */
+int sde_inpaint_plan_crop(struct sde_inpaint_plan *plan, struct sde_rect area,
+			  struct sde_error *ret_error);
+
 /* What the pipeline gets. Freed by sde_inpaint_work_clear. */
 struct sde_inpaint_work {
 	uint32_t width, height;

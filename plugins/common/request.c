@@ -3,13 +3,11 @@
  */
 #include "plugins/common/request.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "plugins/common/fail.h"
-#include "plugins/common/selection.h"
 #include "plugins/common/style.h"
 #include "plugins/common/text.h"
 
@@ -221,14 +219,12 @@ static int set_sides(sdc_request *request, const struct sdh_plan *plan, sdc_erro
 	return r < 0 ? r : sdc_request_set_int(request, "bottom", plan->bottom, error);
 }
 
-sdc_request *sdh_request_new(const struct sdh_plan *plan, const struct sdh_settings *settings,
-			     const struct sdh_document *document, sdc_error *error)
+static int fill(sdc_request *request, const struct sdh_plan *plan,
+		const struct sdh_settings *settings, const struct sdh_document *document,
+		sdc_error *error)
 {
-	sdc_request *request = sdc_job_request_new(plan->kind, error);
 	int r;
 
-	if (!request)
-		return NULL;
 	r = set_fields(request, plan, settings, error);
 	if (r >= 0)
 		r = sdh_style_apply(request, settings, error);
@@ -240,77 +236,40 @@ sdc_request *sdh_request_new(const struct sdh_plan *plan, const struct sdh_setti
 		r = set_action(request, settings, document, error);
 	if (r >= 0 && !strcmp(plan->kind, "inpaint") && sdh_settings_flag(settings, "exact"))
 		r = sdc_request_set_double(request, "feather", 0, error);
+	return r;
+}
+
+sdc_request *sdh_request_new(const struct sdh_plan *plan, const struct sdh_settings *settings,
+			     const struct sdh_document *document, sdc_error *error)
+{
+	sdc_request *request = sdc_job_request_new(plan->kind, error);
+	int r;
+
+	if (!request)
+		return NULL;
+	r = fill(request, plan, settings, document, error);
 	if (r >= 0)
 		r = sdc_request_set_int(request, "preview", 1, error);
 	return r < 0 ? sdc_request_free(request) : request;
 }
 
-static void invert(void *pixels, size_t n, int type)
+sdc_request *sdh_request_plan(const struct sdh_plan *plan, const struct sdh_settings *settings,
+			      const struct sdh_document *document, struct sdh_rect selected,
+			      sdc_error *error)
 {
-	if (type == SDC_U8)
-		for (size_t i = 0; i < n; i++)
-			((uint8_t *)pixels)[i] = (uint8_t)(255 - ((uint8_t *)pixels)[i]);
-	else
-		for (size_t i = 0; i < n; i++)
-			((float *)pixels)[i] = 1 - ((float *)pixels)[i];
-}
-
-static int attach_mask(sdc_request *request, const struct sdh_plan *plan,
-		       const struct sdh_host *host, const struct sdh_document *document,
-		       struct sdh_settings *settings, sdc_error *error)
-{
-	const char *stored = sdh_settings_get(settings, "selection");
-	const struct sdh_rect canvas = {0, 0, document->width, document->height};
-	const int type = plan->everything ? (int)SDC_U8 : document->mask_type;
-	const size_t n = (size_t)document->width * (size_t)document->height;
-	sdc_pixels *mask;
-	int r = 0;
-
-	mask = sdc_pixels_new(document->width, document->height, 1, type, error);
-	if (!mask)
-		return error ? error->code : SDC_E_NO_MEMORY;
-	if (plan->everything)
-		memset(sdc_pixels_data(mask), 255, n);
-	else if (*stored)
-		sdh_selection_paint(stored, document->width, document->height, type,
-				    sdc_pixels_data(mask));
-	else
-		r = host->read_selection(host->userdata, canvas, type, sdc_pixels_data(mask),
-					 error);
-	if (r >= 0 && !plan->everything && !*stored) {
-		char *text = sdh_selection_text(sdc_pixels_data(mask), document->width,
-						document->height, type);
-
-		sdh_settings_set(settings, "selection", text, NULL);
-		free(text);
-	}
-	if (r >= 0 && plan->inverted)
-		invert(sdc_pixels_data(mask), n, type);
-	if (r >= 0)
-		r = sdc_request_set_pixels(request, "mask", mask, error);
-	sdc_pixels_free(mask);
-	return r;
-}
-
-int sdh_request_attach(sdc_request *request, const struct sdh_plan *plan,
-		       const struct sdh_host *host, const struct sdh_document *document,
-		       struct sdh_settings *settings, sdc_error *error)
-{
-	const struct sdh_rect canvas = {0, 0, document->width, document->height};
-	sdc_pixels *image;
+	sdc_request *request = sdc_request_new("job.plan", error);
 	int r;
 
-	if (!plan->sends_canvas)
-		return 0;
-	image = sdc_pixels_new(document->width, document->height, 4, document->type, error);
-	if (!image)
-		return error ? error->code : SDC_E_NO_MEMORY;
-	r = host->read_canvas(host->userdata, canvas, document->type, sdc_pixels_data(image),
-			      error);
+	if (!request)
+		return NULL;
+	r = sdc_request_set_string(request, "kind", plan->kind, error);
 	if (r >= 0)
-		r = sdc_request_set_pixels(request, "image", image, error);
-	sdc_pixels_free(image);
-	if (r >= 0 && (plan->sends_selection || plan->everything))
-		r = attach_mask(request, plan, host, document, settings, error);
-	return r;
+		r = fill(request, plan, settings, document, error);
+	if (r >= 0)
+		r = sdc_request_set_rect(request, "canvas", 0, 0, document->width, document->height,
+					 error);
+	if (r >= 0 && !strcmp(plan->kind, "inpaint"))
+		r = sdc_request_set_rect(request, "select", selected.x, selected.y, selected.width,
+					 selected.height, error);
+	return r < 0 ? sdc_request_free(request) : request;
 }

@@ -29,9 +29,9 @@ SDH_API int sdh_canvas_after(const struct sdh_host *host, const struct sdh_setti
 sdc_request *sdh_request_new(const struct sdh_plan *plan, const struct sdh_settings *settings,
 			     const struct sdh_document *document, sdc_error *error);
 /*
- * Read the pictures from the host into the request, without a copy in between. The selection that was used is noted in
- * *settings; it is taken from there when the document has none.
+ * job.plan for the same: what of the canvas is needed when the bounds of what is repainted are `selected`. kind must be inpaint or
+ * outpaint. NULL on failure.
  */
-int sdh_request_attach(sdc_request *request, const struct sdh_plan *plan,
-		       const struct sdh_host *host, const struct sdh_document *document,
-		       struct sdh_settings *settings, sdc_error *error);
+sdc_request *sdh_request_plan(const struct sdh_plan *plan, const struct sdh_settings *settings,
+			      const struct sdh_document *document, struct sdh_rect selected,
+			      sdc_error *error);

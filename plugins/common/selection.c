@@ -18,34 +18,49 @@ static unsigned value_at(const void *pixels, int type, size_t i)
 	return value >= 1 ? 255 : value > 0 ? (unsigned)lrintf(value * 255) : 0;
 }
 
-static struct sdh_rect find_bounds(const void *pixels, int width, int height, int type)
+static bool is_selected(const void *pixels, int type, size_t i)
 {
+	return type == SDC_U8 ? ((const uint8_t *)pixels)[i] > 0
+			      : ((const float *)pixels)[i] > 1.0f / 512;
+}
+
+struct sdh_rect sdh_selection_find(const void *pixels, struct sdh_rect area, int type)
+{
+	const int width = area.width, height = area.height;
 	int left = width, right = -1, top = height, bottom = -1;
 
-	for (int y = 0; y < height; y++)
-		for (int x = 0; x < width; x++) {
-			if (!value_at(pixels, type, (size_t)y * (size_t)width + (size_t)x))
-				continue;
-			left = x < left ? x : left;
-			right = x > right ? x : right;
-			top = y < top ? y : top;
-			bottom = y;
-		}
-	return (struct sdh_rect){left, top, right - left + 1, bottom - top + 1};
+	for (int y = 0; y < height; y++) {
+		const size_t row = (size_t)y * (size_t)width;
+		int first = 0, last = width - 1;
+
+		while (first < width && !is_selected(pixels, type, row + (size_t)first))
+			first++;
+		if (first == width)
+			continue;
+		while (!is_selected(pixels, type, row + (size_t)last))
+			last--;
+		left = first < left ? first : left;
+		right = last > right ? last : right;
+		top = y < top ? y : top;
+		bottom = y;
+	}
+	if (right < 0)
+		return (struct sdh_rect){0};
+	return (struct sdh_rect){area.x + left, area.y + top, right - left + 1, bottom - top + 1};
 }
 
 /* Runs over the rows of the bounds; false when there are too many. *hard: all is selected fully. */
-static bool write_runs(FILE *out, const void *pixels, int width, int type, struct sdh_rect bounds,
-		       bool *hard)
+static bool write_runs(FILE *out, const void *pixels, struct sdh_rect area, int type,
+		       struct sdh_rect bounds, bool *hard)
 {
 	unsigned long count = 0;
 	unsigned before = 0;
 
 	*hard = true;
-	for (int y = bounds.y; y < bounds.y + bounds.height; y++)
-		for (int x = bounds.x; x < bounds.x + bounds.width; x++) {
+	for (int y = bounds.y - area.y; y < bounds.y - area.y + bounds.height; y++)
+		for (int x = bounds.x - area.x; x < bounds.x - area.x + bounds.width; x++) {
 			const unsigned value =
-				value_at(pixels, type, (size_t)y * (size_t)width + (size_t)x);
+				value_at(pixels, type, (size_t)y * (size_t)area.width + (size_t)x);
 
 			if (count && value != before) {
 				fprintf(out, "%lx*%x,", count, before);
@@ -61,9 +76,9 @@ static bool write_runs(FILE *out, const void *pixels, int width, int type, struc
 	return true;
 }
 
-char *sdh_selection_text(const void *pixels, int width, int height, int type)
+char *sdh_selection_text(const void *pixels, struct sdh_rect area, int type)
 {
-	const struct sdh_rect bounds = find_bounds(pixels, width, height, type);
+	const struct sdh_rect bounds = sdh_selection_find(pixels, area, type);
 	bool hard = false, complete = false;
 	char *text = NULL;
 	size_t size;
@@ -75,7 +90,7 @@ char *sdh_selection_text(const void *pixels, int width, int height, int type)
 	if (!out)
 		return NULL;
 	fprintf(out, "%d,%d,%d,%d:", bounds.x, bounds.y, bounds.width, bounds.height);
-	complete = write_runs(out, pixels, width, type, bounds, &hard);
+	complete = write_runs(out, pixels, area, type, bounds, &hard);
 	if (fclose(out) != 0 || !complete) {
 		free(text);
 		return NULL;
@@ -109,19 +124,20 @@ static void put(void *pixels, int type, size_t i, unsigned value)
 		((float *)pixels)[i] = (float)value / 255;
 }
 
-void sdh_selection_paint(const char *text, int width, int height, int type, void *ret_pixels)
+void sdh_selection_paint(const char *text, struct sdh_rect area, int type, void *ret_pixels)
 {
+	const size_t width = (size_t)area.width, n = width * (size_t)area.height;
+
 	const char *runs = strchr(text, ':');
 	unsigned long count = 0, value = 255;
 	struct sdh_rect r;
 
-	memset(ret_pixels, 0,
-	       (size_t)width * (size_t)height * (type == SDC_U8 ? 1 : sizeof(float)));
+	memset(ret_pixels, 0, n * (type == SDC_U8 ? 1 : sizeof(float)));
 	if (!sdh_selection_bounds(text, &r))
 		return;
 	runs = runs ? runs + 1 : NULL;
-	for (int y = r.y; y < r.y + r.height && y < height; y++)
-		for (int x = r.x; x < r.x + r.width; x++) {
+	for (int y = r.y - area.y; y < r.y - area.y + r.height && y < area.height; y++)
+		for (int x = r.x - area.x; x < r.x - area.x + r.width; x++) {
 			if (runs && count == 0) {
 				char *end;
 
@@ -132,8 +148,8 @@ void sdh_selection_paint(const char *text, int width, int height, int type, void
 				runs = *end == ',' ? end + 1 : end;
 			}
 			count -= runs != NULL;
-			if (x >= 0 && y >= 0 && x < width)
-				put(ret_pixels, type, (size_t)y * (size_t)width + (size_t)x,
+			if (x >= 0 && y >= 0 && x < area.width)
+				put(ret_pixels, type, (size_t)y * width + (size_t)x,
 				    value > 255 ? 255 : (unsigned)value);
 		}
 }

@@ -9,9 +9,14 @@
 
 #define SDH_SELECTION_MAX 262144 /* bytes; what is more intricate is not stored */
 
-/* pixels: width x height samples of SDC_U8 or SDC_F32. malloc'd; NULL when nothing is selected or it would be too long. */
-char *sdh_selection_text(const void *pixels, int width, int height, int type);
+/*
+ * pixels: the selection inside area (canvas pixels), samples of SDC_U8 or SDC_F32. malloc'd; NULL when nothing is selected or it
+ * would be too long.
+ */
+char *sdh_selection_text(const void *pixels, struct sdh_rect area, int type);
+/* Bounds of what is selected of such pixels, as the daemon finds them: of values above 1/512. width 0: nothing. */
+struct sdh_rect sdh_selection_find(const void *pixels, struct sdh_rect area, int type);
 /* Its bounds; false when the text is no selection. */
 bool sdh_selection_bounds(const char *text, struct sdh_rect *ret_bounds);
-/* Paint it into width x height samples, which are set to 0 first. The text must have passed sdh_selection_bounds. */
-void sdh_selection_paint(const char *text, int width, int height, int type, void *ret_pixels);
+/* Paint it into the samples of area, which are set to 0 first. The text must have passed sdh_selection_bounds. */
+void sdh_selection_paint(const char *text, struct sdh_rect area, int type, void *ret_pixels);

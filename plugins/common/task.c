@@ -12,7 +12,7 @@
 
 #include "plugins/common/daemon.h"
 #include "plugins/common/fail.h"
-#include "plugins/common/request.h"
+#include "plugins/common/pictures.h"
 #include "plugins/common/results.h"
 #include "plugins/common/selection.h"
 #include "plugins/common/text.h"
@@ -87,18 +87,48 @@ static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *erro
 	}
 }
 
-static int submit(struct sdh_task *task, const sdc_request *request, const char *socket,
-		  sdc_error *error)
+static int submit(struct sdh_task *task, const sdc_request *request, sdc_error *error)
 {
 	const sdc_job_handlers handlers = {
 		.progress = on_progress, .preview = on_preview, .done = on_done, .userdata = task};
+
+	task->sent_ms = now_ms();
+	task->timings.read_ms = task->sent_ms - task->begun_ms - task->timings.plan_ms;
+	return sdc_job_submit(task->client, request, &handlers, &task->job, error);
+}
+
+/* From the document to the daemon: what is selected, what of the canvas is needed, that part, and off it goes. */
+static int send_job(struct sdh_task *task, const char *socket, sdc_error *error)
+{
+	const struct sdh_host *host = &task->host;
+	sdc_request *request = NULL;
+	struct sdh_mask mask = {0};
+	struct sdh_rect area;
+	double before_ms;
 	int r;
 
-	r = sdh_connect(socket, &task->client, error);
+	r = sdh_mask_read(&task->plan, host, &task->document, task->settings, &mask, error);
+	before_ms = now_ms();
+	if (r >= 0)
+		r = sdh_connect(socket, &task->client, error);
+	if (r >= 0)
+		r = sdh_area_ask(task->client, &task->plan, task->settings, &task->document, &mask,
+				 &area, error);
 	if (r < 0)
-		return r;
-	task->sent_ms = now_ms();
-	return sdc_job_submit(task->client, request, &handlers, &task->job, error);
+		sdh_explain(error);
+	task->timings.plan_ms = now_ms() - before_ms;
+	if (r >= 0) {
+		request = sdh_request_new(&task->plan, task->settings, &task->document, error);
+		r = request ? 0 : error->code;
+	}
+	if (r >= 0)
+		r = sdh_pictures_attach(request, &task->plan, host, &task->document, &mask, area,
+					&task->timings.sent_bytes, error);
+	sdh_mask_clear(&mask);
+	if (r >= 0)
+		r = submit(task, request, error);
+	sdc_request_free(request);
+	return r;
 }
 
 /* What is selected now goes before what a stored job had selected. */
@@ -116,7 +146,6 @@ int sdh_task_new(const struct sdh_host *host, const struct sdh_settings *setting
 {
 	struct sdh_task *task = calloc(1, sizeof(*task));
 	sdc_error ignored, *error = ret_error ? ret_error : &ignored;
-	sdc_request *request = NULL;
 	int r;
 
 	if (!task)
@@ -132,17 +161,8 @@ int sdh_task_new(const struct sdh_host *host, const struct sdh_settings *setting
 		choose_selection(task);
 	if (r >= 0)
 		r = sdh_plan_init(&task->plan, task->settings, &task->document, error);
-	if (r >= 0) {
-		request = sdh_request_new(&task->plan, task->settings, &task->document, error);
-		r = request ? 0 : error->code;
-	}
 	if (r >= 0)
-		r = sdh_request_attach(request, &task->plan, host, &task->document, task->settings,
-				       error);
-	task->timings.read_ms = now_ms() - task->begun_ms;
-	if (r >= 0)
-		r = submit(task, request, socket, error);
-	sdc_request_free(request);
+		r = send_job(task, socket, error);
 	if (r < 0) {
 		sdh_task_free(task);
 		return r;

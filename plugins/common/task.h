@@ -11,10 +11,12 @@ struct sdh_task;
 /* Milliseconds from the call of sdh_task_new to the layers. */
 struct sdh_timings {
 	double read_ms;	     /* pixels out of the document */
+	double plan_ms;	     /* connecting and asking what of them is needed */
 	double transport_ms; /* all between this process and the engine but waiting and computing */
 	double queue_ms, compute_ms;
 	double insert_ms; /* pixels into the document */
 	double total_ms;
+	size_t sent_bytes; /* of pixels */
 };
 
 /*

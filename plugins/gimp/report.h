@@ -5,5 +5,5 @@
 
 #include "plugins/common/task.h"
 
-/* One line of JSON: {"read_ms":..,"transport_ms":..,"queue_ms":..,"compute_ms":..,"insert_ms":..,"total_ms":..}; g_free it. */
+/* One line of JSON: {"read_ms":..,"plan_ms":..,"transport_ms":..,"queue_ms":..,"compute_ms":..,"insert_ms":..,"total_ms":..,"sent_bytes":..}; g_free it. */
 char *sdg_report(const struct sdh_task *task);

@@ -14,9 +14,11 @@
 
 enum { WIDTH = 37, HEIGHT = 23, N = WIDTH * HEIGHT };
 
+static const struct sdh_rect all = {0, 0, WIDTH, HEIGHT};
+
 static void assert_same(const uint8_t *mask, const char *beginning)
 {
-	char *text = sdh_selection_text(mask, WIDTH, HEIGHT, SDC_U8);
+	char *text = sdh_selection_text(mask, all, SDC_U8);
 	uint8_t back[N];
 	float floats[N];
 	struct sdh_rect bounds;
@@ -25,9 +27,9 @@ static void assert_same(const uint8_t *mask, const char *beginning)
 	assert_true(sdh_selection_bounds(text, &bounds));
 	if (strncmp(text, beginning, strlen(beginning)) != 0)
 		fail_msg("%s instead of %s", text, beginning);
-	sdh_selection_paint(text, WIDTH, HEIGHT, SDC_U8, back);
+	sdh_selection_paint(text, all, SDC_U8, back);
 	assert_memory_equal(back, mask, N);
-	sdh_selection_paint(text, WIDTH, HEIGHT, SDC_F32, floats);
+	sdh_selection_paint(text, all, SDC_F32, floats);
 	for (int i = 0; i < N; i++)
 		assert_int_equal((int)(floats[i] * 255 + 0.5f), mask[i]);
 	free(text);
@@ -37,7 +39,7 @@ static void test_there_and_back(void **state)
 {
 	uint8_t mask[N] = {0};
 
-	assert_null(sdh_selection_text(mask, WIDTH, HEIGHT, SDC_U8));
+	assert_null(sdh_selection_text(mask, all, SDC_U8));
 	for (int y = 3; y < 9; y++)
 		memset(mask + y * WIDTH + 5, 255, 11);
 	assert_same(mask, "5,3,11,6");
@@ -65,10 +67,36 @@ static void test_strange_texts(void **state)
 		assert_false(sdh_selection_bounds(refused[i], &bounds));
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
 		assert_true(sdh_selection_bounds(taken[i], &bounds));
-		sdh_selection_paint(taken[i], WIDTH, HEIGHT, SDC_U8, mask);
+		sdh_selection_paint(taken[i], all, SDC_U8, mask);
 	}
 	assert_int_equal(mask[WIDTH + 2], 0x80);
 	assert_int_equal(mask[WIDTH + 3], 0);
+}
+
+/* Of a part of the canvas: the same text as of all of it, and painted into any part only what lies there. */
+static void test_parts(void **state)
+{
+	const struct sdh_rect part = {4, 2, 12, 9};
+	uint8_t mask[N] = {0}, small[12 * 9], back[12 * 9];
+	float faint[4] = {0, 0.0019f, 0.002f, 0};
+	char *whole, *of_part;
+	struct sdh_rect found;
+
+	for (int y = 3; y < 9; y++)
+		for (int x = 5; x < 14; x++)
+			mask[y * WIDTH + x] = (uint8_t)(x * y);
+	for (int y = 0; y < 9; y++)
+		memcpy(small + y * 12, mask + (y + 2) * WIDTH + 4, 12);
+	whole = sdh_selection_text(mask, all, SDC_U8);
+	of_part = sdh_selection_text(small, part, SDC_U8);
+	assert_string_equal(whole, of_part);
+	sdh_selection_paint(whole, part, SDC_U8, back);
+	assert_memory_equal(back, small, sizeof(small));
+	found = sdh_selection_find(faint, (struct sdh_rect){10, 20, 4, 1}, SDC_F32);
+	assert_int_equal(found.x, 12);
+	assert_int_equal(found.width, 1);
+	free(whole);
+	free(of_part);
 }
 
 static void test_too_intricate(void **state)
@@ -78,7 +106,7 @@ static void test_too_intricate(void **state)
 
 	for (int i = 0; i < side * side; i++)
 		noise[i] = (uint8_t)(i * 7 + 1);
-	assert_null(sdh_selection_text(noise, side, side, SDC_U8));
+	assert_null(sdh_selection_text(noise, (struct sdh_rect){0, 0, side, side}, SDC_U8));
 	free(noise);
 }
 
@@ -87,6 +115,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_there_and_back),
 		cmocka_unit_test(test_strange_texts),
+		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_too_intricate),
 	};
 

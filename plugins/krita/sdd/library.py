@@ -69,7 +69,8 @@ class Results(c.Structure):
 
 
 class Timings(c.Structure):
-    _fields_ = [(name, c.c_double) for name in ("read_ms", "transport_ms", "queue_ms", "compute_ms", "insert_ms", "total_ms")]
+    _fields_ = [(name, c.c_double) for name in ("read_ms", "plan_ms", "transport_ms", "queue_ms", "compute_ms", "insert_ms",
+                                                "total_ms")] + [("sent_bytes", c.c_size_t)]
 
 
 DESCRIBE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(Document), c.POINTER(Error))

@@ -2,7 +2,6 @@
  * Requests of clients to their handlers, and the small handlers themselves; see dispatch.h.
  */
 #include "daemon/dispatch.h"
-#include "daemon/counts.h"
 #include "daemon/jobs.h"
 #include "daemon/runner.h"
 
@@ -116,6 +115,7 @@ static const handler_fn handlers[SDP_METHOD_COUNT] = {
 	[SDP_METHOD_MODELS_CHECK] = sdd_handle_models_check,
 	[SDP_METHOD_CONFIG] = sdd_handle_config,
 	[SDP_METHOD_JOB_SUBMIT] = sdd_handle_job_submit,
+	[SDP_METHOD_JOB_PLAN] = sdd_handle_job_plan,
 	[SDP_METHOD_JOB_CANCEL] = sdd_handle_job_cancel,
 	[SDP_METHOD_JOB_GET] = sdd_handle_job_get,
 	[SDP_METHOD_JOB_REQUEST_PREVIEW] = sdd_handle_job_request_preview,

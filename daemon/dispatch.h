@@ -32,3 +32,5 @@ int sdd_handle_models_check(struct sdd_request *request, struct sdp_error *ret_e
 int sdd_handle_config(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_metrics(struct sdd_request *request, struct sdp_error *ret_error);
 int sdd_handle_status(struct sdd_request *request, struct sdp_error *ret_error);
+int sdd_handle_prompt_count(struct sdd_request *request, struct sdp_error *ret_error);
+int sdd_handle_job_plan(struct sdd_request *request, struct sdp_error *ret_error);

@@ -4,12 +4,12 @@
 #include "daemon/runner.h"
 #include "daemon/batch.h"
 #include "daemon/caches.h"
-#include "daemon/counts.h"
 #include "daemon/events.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
 #include "daemon/message-ids.h"
 #include "daemon/model-requests.h"
+#include "daemon/questions.h"
 #include "daemon/residency.h"
 #include "daemon/util/clock.h"
 
@@ -243,7 +243,7 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 static bool has_work(struct sdd_server *server)
 {
 	return server->queue.length > 0 || !sdd_list_is_empty(&server->runner.requests) ||
-	       sdd_counts_are_waiting(server);
+	       sdd_questions_are_waiting(server);
 }
 
 static void ask_to_yield(struct sdd_server *server, struct sdd_job *job)
@@ -298,7 +298,7 @@ void sdd_runner_kick(struct sdd_server *server)
 	/* what happens below may come back here */
 	runner->kicking = true;
 	make_way_for_check(server);
-	sdd_counts_send(server);
+	sdd_questions_send(server);
 	while (runner->doing == SDD_RUNNER_IDLE && has_work(server)) {
 		if (server->supervisor.dying)
 			break;
@@ -600,7 +600,7 @@ static void on_message(void *userdata, struct sdp_message *message)
 			take_checkpoint(server, sdd_steal_pointer(owned));
 		return;
 	}
-	if (message->kind == SDP_RESPONSE && sdd_counts_take(server, message))
+	if (message->kind == SDP_RESPONSE && sdd_questions_take(server, message))
 		return;
 	if (message->kind != SDP_RESPONSE)
 		return;
@@ -671,7 +671,7 @@ static void on_lost(void *userdata, const char *why)
 	else if (doing == SDD_RUNNER_UNLOADING)
 		sdd_model_requests_answer(server, runner->model, SDD_MODEL_UNLOAD, NULL, NULL,
 					  &error);
-	sdd_counts_fail(server, &error);
+	sdd_questions_fail(server, &error);
 	while ((job = sdd_runner_job(server))) {
 		if (company) {
 			/* nobody knows whose fault it was */
@@ -705,7 +705,7 @@ static void on_unusable(void *userdata, const char *why)
 		sdd_jobs_finish(server, job, SDP_JOB_STATE_FAILED, &error);
 	}
 	sdd_model_requests_fail_all(server, &error);
-	sdd_counts_fail(server, &error);
+	sdd_questions_fail(server, &error);
 }
 
 const struct sdd_supervisor_handlers sdd_runner_handlers = {
@@ -780,5 +780,5 @@ void sdd_runner_stop(struct sdd_server *server)
 
 	sdp_error_set(&error, SDP_CODE_SHUTTING_DOWN, "the daemon is stopping");
 	sdd_model_requests_fail_all(server, &error);
-	sdd_counts_fail(server, &error);
+	sdd_questions_fail(server, &error);
 }

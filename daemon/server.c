@@ -3,13 +3,13 @@
  */
 #include "daemon/server.h"
 #include "daemon/budget.h"
-#include "daemon/counts.h"
 #include "daemon/events.h"
 #include "daemon/idle.h"
 #include "daemon/jobs.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
+#include "daemon/questions.h"
 #include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
@@ -143,7 +143,7 @@ int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
 	sdd_queue_init(&server->queue);
 	server->queue.ageing_us = config->ageing_us;
 	sdd_runner_init(server);
-	sdd_counts_init(server);
+	sdd_questions_init(server);
 	sdd_users_init(&server->users, config->max_connections_per_user, config->max_jobs_per_user);
 	sdd_registry_init(&server->registry, config->roots, config->n_roots, config->default_model);
 	raise_descriptor_limit();
@@ -172,7 +172,7 @@ struct sdd_server *sdd_server_free(struct sdd_server *server)
 	if (server->event)
 		sdd_supervisor_clear(&server->supervisor);
 	sdd_runner_clear(server);
-	sdd_counts_clear(server);
+	sdd_questions_clear(server);
 	sdd_list_for_each_safe (job, following, &server->queue.jobs, link)
 		sdd_job_free(job);
 	sdd_list_for_each_safe (job, following, &server->kept, link)

@@ -57,10 +57,10 @@ struct sdd_cache_figures {
 	uint64_t hits_before, misses_before; /* of workers that have gone */
 };
 
-/* prompt.count under way; counts.h. */
-struct sdd_counts {
+/* What the worker was asked on behalf of clients; questions.h. */
+struct sdd_questions {
 	struct sdd_list list;
-	uint32_t next;
+	uint32_t next_msgid;
 };
 
 /* What is known of jobs of a shape in company, by their number; batch.h. */
@@ -100,7 +100,7 @@ struct sdd_server {
 	struct sdd_queue queue;
 	struct sdd_supervisor supervisor;
 	struct sdd_runner runner;
-	struct sdd_counts counts;
+	struct sdd_questions questions;
 
 	struct sdd_list kept; /* ended detached jobs, oldest first */
 	size_t n_kept;

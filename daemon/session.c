@@ -2,12 +2,12 @@
  * Connections of clients; see session.h.
  */
 #include "daemon/session.h"
-#include "daemon/counts.h"
 #include "daemon/dispatch.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
 #include "daemon/message-ids.h"
 #include "daemon/peer.h"
+#include "daemon/questions.h"
 #include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
@@ -73,7 +73,7 @@ void sdd_session_reap(struct sdd_server *server)
 		if (session->state != SDD_SESSION_CLOSED)
 			continue;
 		sdd_runner_forget_session(server, session);
-		sdd_counts_forget_session(server, session);
+		sdd_questions_forget_session(server, session);
 		sdd_jobs_forget_session(server, session);
 		sdd_residency_forget_session(server, session);
 		sdd_list_remove(&session->link);

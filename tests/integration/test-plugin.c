@@ -10,6 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "plugins/common/daemon.h"
+#include "plugins/common/pictures.h"
+#include "plugins/common/results.h"
 #include "plugins/common/task.h"
 #include "plugins/none/none.h"
 
@@ -242,6 +245,174 @@ static void test_canvas_of_odd_size(void **state)
 	none_clear(&none);
 }
 
+/* Dispatch until the engine is at work. */
+static void await_steps(struct sdh_task *task, const struct none *none)
+{
+	while (strncmp(none->last_progress, "Step", 4) != 0) {
+		struct pollfd fd = {sdh_task_fd(task), (short)sdh_task_events(task), 0};
+
+		assert_int_equal(poll(&fd, 1, 20000), 1);
+		assert_int_equal(sdh_task_dispatch(task), 0);
+	}
+}
+
+static struct sdh_task *start_long(struct none *none)
+{
+	const struct sdh_host host = none_host(none);
+	struct sdh_settings *settings = settings_of("action=generate prompt=fox steps=1000");
+	struct sdh_task *task = NULL;
+	sdc_error error = {0};
+
+	assert_int_equal(sdh_task_new(&host, settings, server.socket, &task, &error), 0);
+	sdh_settings_free(settings);
+	await_steps(task, none);
+	return task;
+}
+
+/* The same job with the whole canvas, sent by hand; its layer ends up in none. */
+static void generate_whole(struct none *none, const char *text)
+{
+	const struct sdh_host host = none_host(none);
+	const struct sdh_rect all = {0, 0, none->document.width, none->document.height};
+	struct sdh_settings *settings = settings_of(text);
+	sdc_request *request;
+	struct sdh_plan plan;
+	struct sdh_mask mask;
+	sdc_error error = {0};
+	sdc_client *client;
+	sdc_job *job;
+	size_t bytes;
+
+	assert_int_equal(sdh_plan_init(&plan, settings, &none->document, &error), 0);
+	assert_int_equal(sdh_mask_read(&plan, &host, &none->document, settings, &mask, &error), 0);
+	request = sdh_request_new(&plan, settings, &none->document, &error);
+	assert_int_equal(sdh_pictures_attach(request, &plan, &host, &none->document, &mask, all,
+					     &bytes, &error),
+			 0);
+	assert_true(bytes >= (size_t)all.width * (size_t)all.height * 4);
+	assert_int_equal(sdh_connect(server.socket, &client, &error), 0);
+	assert_int_equal(sdc_job_submit(client, request, NULL, &job, &error), 0);
+	if (sdc_job_wait(job, -1, &error) < 0)
+		fail_msg("%s", error.message);
+	assert_int_equal(sdh_results_deliver(sdc_job_result(job), &host, settings, &plan,
+					     &none->document, &error),
+			 0);
+	sdc_job_free(job);
+	sdc_client_free(client);
+	sdc_request_free(request);
+	sdh_mask_clear(&mask);
+	sdh_settings_free(settings);
+}
+
+/* A selection on a canvas of 12 megapixels: what travels is bounded by the context, and the layer is the same to the byte. */
+static void test_only_the_context_travels(void **state)
+{
+	static const struct {
+		const char *text;
+		int type, most; /* pixels that may travel */
+	} rows[] = {
+		{"action=fill prompt=fox", SDC_U8, 300 * 300},
+		{"action=fill prompt=fox", SDC_F32, 300 * 300},
+		{"action=refine prompt=fox strength=0.5", SDC_U8, 300 * 300},
+		{"action=outpaint right=32 prompt=fox", SDC_U8, 128 * 300},
+	};
+
+	SKIP_WITHOUT_WORKER();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const bool outpaint = strstr(rows[i].text, "outpaint") != NULL;
+		const int sample = rows[i].type == SDC_U8 ? 1 : 4;
+		const struct sdh_host *host;
+		struct sdh_settings *settings;
+		struct sdh_timings timings;
+		struct sdh_host table;
+		struct sdh_task *task;
+		struct none none;
+		sdc_error error = {0};
+		char text[128];
+
+		snprintf(text, sizeof(text), "%s" QUICK, rows[i].text);
+		none_init(&none, outpaint ? 4000 : 4096, outpaint ? 300 : 3000, rows[i].type);
+		if (!outpaint)
+			none_select(&none, 3001, 1777, 41, 37);
+		table = none_host(&none);
+		host = &table;
+		settings = settings_of(text);
+		if (sdh_task_new(host, settings, server.socket, &task, &error) < 0 ||
+		    sdh_task_run(task, &error) < 0)
+			fail_msg("%s", error.message);
+		sdh_task_timings(task, &timings);
+		sdh_task_free(task);
+		sdh_settings_free(settings);
+		print_message("%s: %zu bytes of a canvas of %zu\n", text, timings.sent_bytes,
+			      (size_t)none.document.width * (size_t)none.document.height * 4 *
+				      (size_t)sample);
+		assert_true(timings.sent_bytes <= (size_t)rows[i].most * 5 * (size_t)sample);
+		generate_whole(&none, text);
+		assert_int_equal(none.n_layers, 2);
+		assert_memory_equal(&none.layers[0].place, &none.layers[1].place,
+				    sizeof(none.layers[0].place));
+		assert_memory_equal(none.layers[0].pixels, none.layers[1].pixels,
+				    (size_t)none.layers[0].place.width *
+					    (size_t)none.layers[0].place.height * 4 *
+					    (size_t)sample);
+		none_clear(&none);
+	}
+}
+
+/* job.plan says what is wrong, and is answered while another job runs. */
+static void test_plan(void **state)
+{
+	static const struct {
+		const char *kind, *select, *canvas, *words;
+	} rows[] = {
+		{"txt2img", NULL, "0,0,10,10", "txt2img"},
+		{"inpaint", "1,1,5,5", NULL, "canvas"},
+		{"inpaint", NULL, "0,0,100,100", "select"},
+		{"inpaint", "1,1,5,5", "4,0,100,100", "4,0"},
+		{"inpaint", "200,1,5,5", "0,0,100,100", "outside the canvas"},
+		{"inpaint", "1,1,5,5", "0,0,0,100", "at least 1"},
+		{"outpaint", NULL, "0,0,100,100", "side to grow"},
+	};
+	struct sdh_task *busy;
+	struct none none;
+	sdc_error error = {0};
+	sdc_client *client;
+	sdc_reply *reply;
+	int64_t x = 0;
+
+	SKIP_WITHOUT_WORKER();
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	busy = start_long(&none);
+	assert_int_equal(sdh_connect(server.socket, &client, &error), 0);
+	for (size_t i = 0; i <= sizeof(rows) / sizeof(rows[0]); i++) {
+		const bool good = i == sizeof(rows) / sizeof(rows[0]);
+		sdc_request *request = sdc_request_new("job.plan", &error);
+
+		sdc_request_set_text(request, "kind", good ? "inpaint" : rows[i].kind, &error);
+		if (good || rows[i].select)
+			sdc_request_set_text(request, "select",
+					     good ? "900,700,40,30" : rows[i].select, &error);
+		if (good || rows[i].canvas)
+			sdc_request_set_text(request, "canvas",
+					     good ? "0,0,1000,800" : rows[i].canvas, &error);
+		error = (sdc_error){0};
+		if (good) {
+			assert_int_equal(sdc_call(client, request, 20000, &reply, &error), 0);
+			assert_int_equal(sdc_reply_int(reply, "needed.0", &x), 0);
+			assert_true(x > 500 && x < 900);
+			sdc_reply_free(reply);
+		} else if (sdc_call(client, request, 20000, NULL, &error) >= 0 ||
+			   !strstr(error.message, rows[i].words)) {
+			fail_msg("%s: “%s”", rows[i].words, error.message);
+		}
+		sdc_request_free(request);
+	}
+	assert_string_not_equal(none.last_progress, "");
+	sdh_task_free(busy);
+	sdc_client_free(client);
+	none_clear(&none);
+}
+
 static void assert_error(const char *text, bool select, int code, const char *words)
 {
 	struct none none;
@@ -270,30 +441,6 @@ static void test_errors(void **state)
 	strcat(server.socket, "x");
 	assert_error("action=generate", false, SDC_E_CONNECT, "systemctl --user start sdd.socket");
 	server = absent;
-}
-
-/* Dispatch until the engine is at work. */
-static void await_steps(struct sdh_task *task, const struct none *none)
-{
-	while (strncmp(none->last_progress, "Step", 4) != 0) {
-		struct pollfd fd = {sdh_task_fd(task), (short)sdh_task_events(task), 0};
-
-		assert_int_equal(poll(&fd, 1, 20000), 1);
-		assert_int_equal(sdh_task_dispatch(task), 0);
-	}
-}
-
-static struct sdh_task *start_long(struct none *none)
-{
-	const struct sdh_host host = none_host(none);
-	struct sdh_settings *settings = settings_of("action=generate prompt=fox steps=1000");
-	struct sdh_task *task = NULL;
-	sdc_error error = {0};
-
-	assert_int_equal(sdh_task_new(&host, settings, server.socket, &task, &error), 0);
-	sdh_settings_free(settings);
-	await_steps(task, none);
-	return task;
 }
 
 /* Somebody else's job is first: the artist sees how many are. */
@@ -344,7 +491,7 @@ static void test_cancel_and_loss(void **state)
 	task = start_long(&none);
 	sdh_task_free(task); /* hanging up is cancelling */
 	daemon_await_status(&server, "jobs.running", 0);
-	daemon_await_status(&server, "jobs.cancelled", 3);
+	daemon_await_status(&server, "jobs.cancelled", 4);
 
 	none.last_progress[0] = '\0';
 	task = start_long(&none);
@@ -371,6 +518,8 @@ int main(void)
 		cmocka_unit_test(test_upscale),
 		cmocka_unit_test(test_again),
 		cmocka_unit_test(test_canvas_of_odd_size),
+		cmocka_unit_test(test_only_the_context_travels),
+		cmocka_unit_test(test_plan),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_place_in_queue),
 		cmocka_unit_test(test_cancel_and_loss), /* ends the daemon: last */

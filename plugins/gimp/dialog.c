@@ -5,27 +5,32 @@
 #include "plugins/gimp/dialog.h"
 
 #include <gdk/gdkkeysyms.h>
-#include <poll.h>
 #include <string.h>
 
 #include "plugins/common/daemon.h"
 #include "plugins/common/task.h"
 #include "plugins/common/text.h"
+#include "plugins/gimp/choice.h"
 #include "plugins/gimp/form.h"
+#include "plugins/gimp/pixels.h"
+#include "plugins/gimp/watch.h"
 
 #define PREVIEW_SIDE 256
 
 struct dialog {
-	struct sdh_host host;
+	struct sdh_host host,
+		task_host; /* the editor's; and the one tasks get, which lets choose */
 	struct sdh_settings *settings;
 	struct sdg_form form;
-	GtkWidget *window, *generate, *cancel, *start, *bar, *message, *preview;
+	struct sdg_choice *choice;
+	GtkWidget *window, *generate, *cancel, *start, *retry, *bar, *message, *preview;
 	struct sdh_task *task;
 	guint watch;
 };
 
 static void say(struct dialog *dialog, const char *text)
 {
+	g_debug("message: %s", text);
 	gtk_label_set_text(GTK_LABEL(dialog->message), text);
 }
 
@@ -39,10 +44,21 @@ static void set_running(struct dialog *dialog, gboolean running)
 	}
 }
 
+/* What another try of the same may cure. */
+static gboolean may_try_again(int code)
+{
+	return code == SDC_E_DISCONNECTED || code == SDC_E_SHUTTING_DOWN ||
+	       code == SDC_E_WORKER_LOST || code == SDC_E_BUSY || code == SDC_E_TIMEOUT ||
+	       code == SDC_E_CONNECT || code == SDC_E_NO_MEMORY;
+}
+
 static void show_failure(struct dialog *dialog, const sdc_error *error)
 {
 	say(dialog, error->message);
 	gtk_widget_set_visible(dialog->start, error->code == SDC_E_CONNECT);
+	gtk_widget_set_visible(dialog->retry, may_try_again(error->code));
+	if (may_try_again(error->code))
+		gtk_widget_grab_focus(error->code == SDC_E_CONNECT ? dialog->start : dialog->retry);
 }
 
 static void ask_daemon(struct dialog *dialog)
@@ -56,7 +72,6 @@ static void ask_daemon(struct dialog *dialog)
 	}
 	sdg_form_offer(&dialog->form, offer);
 	gtk_widget_hide(dialog->start);
-	say(dialog, sdh_offer_engine(offer));
 }
 
 static void on_start(GtkButton *button, struct dialog *dialog)
@@ -67,6 +82,8 @@ static void on_start(GtkButton *button, struct dialog *dialog)
 		say(dialog, error.message);
 	else
 		ask_daemon(dialog);
+	if (dialog->form.offer)
+		say(dialog, _("sdd runs."));
 }
 
 static void on_progress(void *userdata, double fraction, const char *text)
@@ -74,6 +91,7 @@ static void on_progress(void *userdata, double fraction, const char *text)
 	struct dialog *dialog = userdata;
 	GtkProgressBar *bar = GTK_PROGRESS_BAR(dialog->bar);
 
+	g_debug("progress: %s", text);
 	gtk_progress_bar_set_text(bar, text);
 	if (fraction < 0)
 		gtk_progress_bar_pulse(bar);
@@ -81,23 +99,20 @@ static void on_progress(void *userdata, double fraction, const char *text)
 		gtk_progress_bar_set_fraction(bar, CLAMP(fraction, 0, 1));
 }
 
-static void on_preview(void *userdata, const sdc_image *image)
+static void show_picture(void *userdata, GdkPixbuf *picture)
 {
 	struct dialog *dialog = userdata;
-	const int side = MAX(image->width, image->height);
-	GdkPixbuf *pixbuf, *scaled;
 
-	if (image->channels != 3 || image->type != SDC_U8)
-		return;
-	pixbuf = gdk_pixbuf_new_from_data(
-		image->data, GDK_COLORSPACE_RGB, FALSE, 8, image->width, image->height,
-		image->stride ? (int)image->stride : image->width * 3, NULL, NULL);
-	scaled = gdk_pixbuf_scale_simple(pixbuf, MAX(1, image->width * PREVIEW_SIDE / side),
-					 MAX(1, image->height * PREVIEW_SIDE / side),
-					 GDK_INTERP_BILINEAR);
-	gtk_image_set_from_pixbuf(GTK_IMAGE(dialog->preview), scaled);
-	g_object_unref(scaled);
-	g_object_unref(pixbuf);
+	gtk_image_set_from_pixbuf(GTK_IMAGE(dialog->preview), picture);
+}
+
+static void on_preview(void *userdata, const sdc_image *image)
+{
+	GdkPixbuf *picture = sdg_picture(image, PREVIEW_SIDE);
+
+	g_debug("preview: %d x %d", image->width, image->height);
+	show_picture(userdata, picture);
+	g_object_unref(picture);
 }
 
 static void end_task(struct dialog *dialog)
@@ -111,16 +126,10 @@ static void end_task(struct dialog *dialog)
 
 static gboolean on_ready(GIOChannel *channel, GIOCondition condition, gpointer userdata);
 
-/* Watch for what the task wants now: it changes when a request did not fit into the socket at once. */
 static void watch(struct dialog *dialog)
 {
-	const int events = sdh_task_events(dialog->task);
-	GIOChannel *channel = g_io_channel_unix_new(sdh_task_fd(dialog->task));
-
-	dialog->watch = g_io_add_watch(
-		channel, (events & POLLOUT ? G_IO_OUT : 0) | G_IO_IN | G_IO_HUP | G_IO_ERR,
-		on_ready, dialog);
-	g_io_channel_unref(channel);
+	dialog->watch = sdg_watch(sdh_task_fd(dialog->task), sdh_task_events(dialog->task),
+				  on_ready, dialog);
 }
 
 static gboolean on_ready(GIOChannel *channel, GIOCondition condition, gpointer userdata)
@@ -128,11 +137,10 @@ static gboolean on_ready(GIOChannel *channel, GIOCondition condition, gpointer u
 	struct dialog *dialog = userdata;
 
 	dialog->watch = 0;
-	if (sdh_task_dispatch(dialog->task) == 0) {
+	if (sdh_task_dispatch(dialog->task) == 0)
 		watch(dialog);
-		return FALSE;
-	}
-	end_task(dialog);
+	else
+		end_task(dialog);
 	return FALSE;
 }
 
@@ -150,29 +158,93 @@ static void on_done(void *userdata, const sdc_error *error)
 	g_snprintf(text, sizeof(text), _("Done in %.1f s (%.1f s computing)."), t.total_ms / 1e3,
 		   t.compute_ms / 1e3);
 	say(dialog, *sdh_task_warnings(dialog->task) ? sdh_task_warnings(dialog->task) : text);
+	ask_daemon(dialog); /* which model is in memory has changed */
+}
+
+static int describe(void *userdata, struct sdh_document *ret_document, sdc_error *error)
+{
+	const struct sdh_host *host = &((struct dialog *)userdata)->host;
+
+	return host->describe(host->userdata, ret_document, error);
+}
+
+static int read_canvas(void *userdata, struct sdh_rect area, int type, void *ret_pixels,
+		       sdc_error *error)
+{
+	const struct sdh_host *host = &((struct dialog *)userdata)->host;
+
+	return host->read_canvas(host->userdata, area, type, ret_pixels, error);
+}
+
+static int read_selection(void *userdata, struct sdh_rect area, int type, void *ret_pixels,
+			  sdc_error *error)
+{
+	const struct sdh_host *host = &((struct dialog *)userdata)->host;
+
+	return host->read_selection(host->userdata, area, type, ret_pixels, error);
+}
+
+/* One result becomes a layer; several wait as thumbnails until somebody chooses. */
+static int add_results(void *userdata, const struct sdh_results *results, sdc_error *error)
+{
+	struct dialog *dialog = userdata;
+
+	if (results->count == 1)
+		return dialog->host.add_results(dialog->host.userdata, results, error);
+	sdg_choice_offer(dialog->choice, results);
+	return 0;
+}
+
+static void on_chosen(void *userdata, const struct sdh_results *results)
+{
+	struct dialog *dialog = userdata;
+	sdc_error error = {0};
+
+	if (dialog->host.add_results(dialog->host.userdata, results, &error) < 0)
+		say(dialog, error.message);
+	gtk_widget_grab_focus(dialog->generate);
+}
+
+/* With the settings as they stand. */
+static void begin(struct dialog *dialog)
+{
+	sdc_error error = {0};
+
+	say(dialog, "");
+	gtk_widget_hide(dialog->start);
+	gtk_widget_hide(dialog->retry);
+	sdg_choice_clear(dialog->choice);
+	if (sdh_task_new(&dialog->task_host, dialog->settings, NULL, &dialog->task, &error) < 0) {
+		show_failure(dialog, &error);
+		return;
+	}
+	set_running(dialog, TRUE);
+	watch(dialog);
 }
 
 static void on_generate(GtkButton *button, struct dialog *dialog)
 {
 	sdc_error error = {0};
-	int r;
 
 	if (dialog->task)
 		return;
 	sdg_form_draw_seed(&dialog->form, FALSE);
-	say(dialog, "");
-	r = sdg_form_read(&dialog->form, dialog->settings, &error);
-	if (r >= 0) {
-		sdh_settings_remember(dialog->settings);
-		r = sdh_task_new(&dialog->host, dialog->settings, NULL, &dialog->task, &error);
-	}
-	if (r < 0) {
+	if (sdg_form_read(&dialog->form, dialog->settings, &error) < 0) {
 		show_failure(dialog, &error);
 		return;
 	}
-	gtk_widget_hide(dialog->start);
-	set_running(dialog, TRUE);
-	watch(dialog);
+	sdh_settings_remember(dialog->settings);
+	begin(dialog);
+}
+
+/* The same once more, seed and all: what was lost with a daemon or worker comes as it would have. */
+static void on_retry(GtkButton *button, struct dialog *dialog)
+{
+	if (dialog->task)
+		return;
+	if (!dialog->form.offer)
+		ask_daemon(dialog);
+	begin(dialog);
 }
 
 static void on_cancel(GtkButton *button, struct dialog *dialog)
@@ -248,13 +320,16 @@ static GtkWidget *buttons(struct dialog *dialog)
 	GtkWidget *row = gtk_hbox_new(FALSE, 6), *close = gtk_button_new_with_mnemonic(_("_Close"));
 
 	dialog->start = gtk_button_new_with_mnemonic(_("Sta_rt sdd"));
+	dialog->retry = gtk_button_new_with_mnemonic(_("Try aga_in"));
 	dialog->generate = gtk_button_new_with_mnemonic(_("_Generate"));
-	dialog->cancel = gtk_button_new_with_mnemonic(_("Cance_l"));
+	dialog->cancel = gtk_button_new_with_mnemonic(_("Cancel (Esc)"));
 	gtk_box_pack_start(GTK_BOX(row), dialog->start, FALSE, FALSE, 0);
+	gtk_box_pack_start(GTK_BOX(row), dialog->retry, FALSE, FALSE, 0);
 	gtk_box_pack_end(GTK_BOX(row), dialog->generate, FALSE, FALSE, 0);
 	gtk_box_pack_end(GTK_BOX(row), dialog->cancel, FALSE, FALSE, 0);
 	gtk_box_pack_end(GTK_BOX(row), close, FALSE, FALSE, 0);
 	g_signal_connect(dialog->start, "clicked", G_CALLBACK(on_start), dialog);
+	g_signal_connect(dialog->retry, "clicked", G_CALLBACK(on_retry), dialog);
 	g_signal_connect(dialog->generate, "clicked", G_CALLBACK(on_generate), dialog);
 	g_signal_connect(dialog->cancel, "clicked", G_CALLBACK(on_cancel), dialog);
 	g_signal_connect(close, "clicked", G_CALLBACK(on_close_button), dialog);
@@ -286,10 +361,14 @@ static void build(struct dialog *dialog)
 	gtk_box_pack_start(GTK_BOX(all), upper, TRUE, TRUE, 0);
 	gtk_box_pack_start(GTK_BOX(all), dialog->bar, FALSE, FALSE, 0);
 	gtk_box_pack_start(GTK_BOX(all), dialog->message, FALSE, FALSE, 0);
+	gtk_box_pack_start(GTK_BOX(all), sdg_choice_widget(dialog->choice), FALSE, FALSE, 0);
 	gtk_box_pack_start(GTK_BOX(all), buttons(dialog), FALSE, FALSE, 0);
 	gtk_container_add(GTK_CONTAINER(dialog->window), all);
 	gtk_widget_show_all(all);
 	gtk_widget_hide(dialog->start);
+	gtk_widget_hide(dialog->retry);
+	gtk_widget_set_can_default(dialog->generate, TRUE);
+	gtk_window_set_default(GTK_WINDOW(dialog->window), dialog->generate);
 	gtk_widget_set_visible(dialog->form.sides, FALSE);
 	g_signal_connect(dialog->window, "key-press-event", G_CALLBACK(on_key), dialog);
 	g_signal_connect(dialog->window, "delete-event", G_CALLBACK(on_close), dialog);
@@ -301,11 +380,20 @@ static void build(struct dialog *dialog)
 void sdg_dialog_run(const struct sdh_host *host, struct sdh_settings *settings)
 {
 	struct dialog dialog = {.host = *host, .settings = settings};
+	const struct sdg_choice_watcher watcher = {on_chosen, show_picture, &dialog};
 
-	dialog.host.progress = on_progress;
-	dialog.host.preview = on_preview;
-	dialog.host.done = on_done;
-	dialog.host.watcher = &dialog;
+	dialog.task_host = (struct sdh_host){
+		.describe = describe,
+		.read_canvas = read_canvas,
+		.read_selection = read_selection,
+		.add_results = add_results,
+		.userdata = &dialog,
+		.progress = on_progress,
+		.preview = on_preview,
+		.done = on_done,
+		.watcher = &dialog,
+	};
+	dialog.choice = sdg_choice_new(&watcher);
 	build(&dialog);
 	ask_daemon(&dialog);
 	sdg_form_show(&dialog.form, settings);
@@ -316,4 +404,5 @@ void sdg_dialog_run(const struct sdh_host *host, struct sdh_settings *settings)
 	end_task(&dialog);
 	sdg_form_clear(&dialog.form);
 	gtk_widget_destroy(dialog.window);
+	dialog.choice = sdg_choice_free(dialog.choice);
 }

@@ -1,6 +1,7 @@
 /*
  * The dialog of both GIMPs, written in the part of GTK that 2 and 3 share. It does not block the editor: the picture can
  * be worked on while a job runs, and it stays open for the next try.
+ * With G_MESSAGES_DEBUG=sdd it tells on stdout what it shows: for tests, and for reports of what went wrong.
  */
 #pragma once
 

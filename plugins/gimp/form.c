@@ -65,16 +65,23 @@ static gboolean is_choice(int field)
 	       field == SDG_CONTEXT || field == SDG_MODEL;
 }
 
-static void attach(GtkWidget *table, int row, const char *label, GtkWidget *field)
+/* `field` with a label whose mnemonic goes to `target`, a widget in it. */
+static void attach(GtkWidget *table, int row, const char *label, GtkWidget *field,
+		   GtkWidget *target)
 {
 	GtkWidget *text = gtk_label_new_with_mnemonic(label);
 
 	gtk_misc_set_alignment(GTK_MISC(text), 0, 0.5f);
-	gtk_label_set_mnemonic_widget(GTK_LABEL(text), field);
+	gtk_label_set_mnemonic_widget(GTK_LABEL(text), target);
 	gtk_table_attach(GTK_TABLE(table), text, 0, 1, (guint)row, (guint)row + 1, GTK_FILL, 0, 0,
 			 0);
 	gtk_table_attach(GTK_TABLE(table), field, 1, 2, (guint)row, (guint)row + 1,
 			 GTK_FILL | GTK_EXPAND, 0, 0, 0);
+}
+
+static void attach_field(GtkWidget *table, int row, const char *label, GtkWidget *field)
+{
+	attach(table, row, label, field, field);
 }
 
 static GtkWidget *new_table(int rows)
@@ -107,19 +114,33 @@ static GtkWidget *new_combo(const char *const *labels)
 	return combo;
 }
 
-static GtkWidget *new_text(GtkWidget **ret_view)
+static GtkWidget *new_note(void)
 {
-	GtkWidget *scrolled = gtk_scrolled_window_new(NULL, NULL);
+	GtkWidget *note = gtk_label_new("");
+
+	gtk_misc_set_alignment(GTK_MISC(note), 0, 0.5f);
+	gtk_label_set_line_wrap(GTK_LABEL(note), TRUE);
+	return note;
+}
+
+/* A text of several lines with its count of tokens below. The label's mnemonic goes to the text, not to what scrolls it. */
+static void attach_text(GtkWidget *table, int row, const char *label, int height,
+			GtkWidget **ret_view, GtkWidget **ret_count)
+{
+	GtkWidget *scrolled = gtk_scrolled_window_new(NULL, NULL), *box = gtk_vbox_new(FALSE, 0);
 
 	*ret_view = gtk_text_view_new();
+	*ret_count = new_note();
 	gtk_text_view_set_wrap_mode(GTK_TEXT_VIEW(*ret_view), GTK_WRAP_WORD_CHAR);
 	gtk_text_view_set_accepts_tab(GTK_TEXT_VIEW(*ret_view), FALSE);
 	gtk_scrolled_window_set_policy(GTK_SCROLLED_WINDOW(scrolled), GTK_POLICY_NEVER,
 				       GTK_POLICY_AUTOMATIC);
 	gtk_scrolled_window_set_shadow_type(GTK_SCROLLED_WINDOW(scrolled), GTK_SHADOW_IN);
-	gtk_widget_set_size_request(scrolled, 300, 62);
+	gtk_widget_set_size_request(scrolled, 300, height);
 	gtk_container_add(GTK_CONTAINER(scrolled), *ret_view);
-	return scrolled;
+	gtk_box_pack_start(GTK_BOX(box), scrolled, TRUE, TRUE, 0);
+	gtk_box_pack_start(GTK_BOX(box), *ret_count, FALSE, FALSE, 0);
+	attach(table, row, label, box, *ret_view);
 }
 
 static void on_action(GtkComboBox *combo, struct sdg_form *form)
@@ -139,6 +160,8 @@ static void on_action(GtkComboBox *combo, struct sdg_form *form)
 /* What the model is; for the daemon's choice its name before that. */
 static void on_model(GtkComboBox *combo, struct sdg_form *form)
 {
+	sdg_count_soon(form);
+
 	const int chosen_here = gtk_combo_box_get_active(combo) - 1;
 	const int i = chosen_here >= 0 ? chosen_here
 		      : form->offer    ? sdh_offer_default(form->offer)
@@ -148,9 +171,20 @@ static void on_model(GtkComboBox *combo, struct sdg_form *form)
 	if (i >= 0)
 		note = g_strconcat(chosen_here < 0 ? sdh_offer_model(form->offer, (size_t)i) : "",
 				   chosen_here < 0 ? ": " : "",
-				   sdh_offer_model_note(form->offer, (size_t)i), NULL);
+				   sdh_offer_model_note(form->offer, (size_t)i), "\n",
+				   sdh_offer_engine(form->offer), NULL);
 	gtk_label_set_text(GTK_LABEL(form->model_note), note ? note : "");
 	g_free(note);
+}
+
+static void on_style(GtkComboBox *combo, struct sdg_form *form)
+{
+	sdg_count_soon(form);
+}
+
+static void on_text(GtkTextBuffer *buffer, struct sdg_form *form)
+{
+	sdg_count_soon(form);
 }
 
 static void on_dice(GtkButton *button, struct sdg_form *form)
@@ -176,7 +210,7 @@ static GtkWidget *main_table(struct sdg_form *form)
 	const char *actions[SDH_N_ACTIONS + 1] = {NULL},
 					    *no_models[] = {_("The daemon's choice"), NULL};
 	const char *styles[80] = {_("None")}, *samplers[80] = {_("The model's choice")};
-	GtkWidget *table = new_table(9), *models = gtk_vbox_new(FALSE, 0), *view, *scrolled;
+	GtkWidget *table = new_table(9), *models = gtk_vbox_new(FALSE, 0), *seeds;
 	const char *text;
 
 	for (size_t i = 0; i < SDH_N_ACTIONS; i++)
@@ -189,26 +223,21 @@ static GtkWidget *main_table(struct sdg_form *form)
 	form->fields[SDG_STYLE] = new_combo(styles);
 	form->fields[SDG_SAMPLER] = new_combo(samplers);
 	form->fields[SDG_MODEL] = new_combo(no_models);
-	form->model_note = gtk_label_new("");
-	gtk_misc_set_alignment(GTK_MISC(form->model_note), 0, 0.5f);
+	form->model_note = new_note();
 	gtk_box_pack_start(GTK_BOX(models), form->fields[SDG_MODEL], FALSE, FALSE, 0);
 	gtk_box_pack_start(GTK_BOX(models), form->model_note, FALSE, FALSE, 0);
-	attach(table, 0, _("_Action:"), form->fields[SDG_ACTION]);
-	scrolled = new_text(&view);
-	form->fields[SDG_PROMPT] = view;
-	attach(table, 1, _("_Prompt:"), scrolled);
-	scrolled = new_text(&view);
-	form->fields[SDG_NEGATIVE] = view;
-	gtk_widget_set_size_request(scrolled, 300, 40);
-	attach(table, 2, _("_Negative:"), scrolled);
-	attach(table, 3, _("St_yle:"), form->fields[SDG_STYLE]);
-	attach(table, 4, _("_Model:"), models);
+	attach_field(table, 0, _("_Action:"), form->fields[SDG_ACTION]);
+	attach_text(table, 1, _("_Prompt:"), 62, &form->fields[SDG_PROMPT], &form->counts[0]);
+	attach_text(table, 2, _("_Negative:"), 40, &form->fields[SDG_NEGATIVE], &form->counts[1]);
+	attach_field(table, 3, _("St_yle:"), form->fields[SDG_STYLE]);
+	attach(table, 4, _("_Model:"), models, form->fields[SDG_MODEL]);
 	form->fields[SDG_STRENGTH] = gtk_hscale_new_with_range(0.01, 1, 0.01);
 	gtk_scale_set_value_pos(GTK_SCALE(form->fields[SDG_STRENGTH]), GTK_POS_RIGHT);
-	attach(table, 5, _("S_trength:"), form->fields[SDG_STRENGTH]);
-	attach(table, 6, _("S_eed:"), seed_row(form));
+	attach_field(table, 5, _("S_trength:"), form->fields[SDG_STRENGTH]);
+	seeds = seed_row(form);
+	attach(table, 6, _("S_eed:"), seeds, form->fields[SDG_SEED]);
 	form->fields[SDG_COUNT] = gtk_spin_button_new_with_range(1, 16, 1);
-	attach(table, 7, _("Pict_ures:"), form->fields[SDG_COUNT]);
+	attach_field(table, 7, _("Pict_ures:"), form->fields[SDG_COUNT]);
 	return table;
 }
 
@@ -228,14 +257,14 @@ static GtkWidget *more_table(struct sdg_form *form)
 	form->fields[SDG_PADDING] =
 		new_entry(_("A part of the selection's diagonal; empty: 0.06."));
 	form->fields[SDG_CONTEXT] = new_combo(names);
-	attach(table, 0, _("Steps (_1):"), form->fields[SDG_STEPS]);
-	attach(table, 1, _("Guidance (_2):"), form->fields[SDG_GUIDANCE]);
-	attach(table, 2, _("Sampler (_3):"), form->fields[SDG_SAMPLER]);
+	attach_field(table, 0, _("Steps (_1):"), form->fields[SDG_STEPS]);
+	attach_field(table, 1, _("Guidance (_2):"), form->fields[SDG_GUIDANCE]);
+	attach_field(table, 2, _("Sampler (_3):"), form->fields[SDG_SAMPLER]);
 	gtk_table_attach(GTK_TABLE(table), form->fields[SDG_EXACT], 0, 2, 3, 4, GTK_FILL, 0, 0, 0);
-	attach(table, 4, _("Grow (_4):"), form->fields[SDG_GROW]);
-	attach(table, 5, _("Feather (_5):"), form->fields[SDG_FEATHER]);
-	attach(table, 6, _("Padding (_6):"), form->fields[SDG_PADDING]);
-	attach(table, 7, _("Context (_7):"), form->fields[SDG_CONTEXT]);
+	attach_field(table, 4, _("Grow (_4):"), form->fields[SDG_GROW]);
+	attach_field(table, 5, _("Feather (_5):"), form->fields[SDG_FEATHER]);
+	attach_field(table, 6, _("Padding (_6):"), form->fields[SDG_PADDING]);
+	attach_field(table, 7, _("Context (_7):"), form->fields[SDG_CONTEXT]);
 	gtk_container_add(GTK_CONTAINER(expander), table);
 	return expander;
 }
@@ -248,7 +277,7 @@ static GtkWidget *side_table(struct sdg_form *form)
 
 	for (int i = 0; i < 4; i++) {
 		form->fields[SDG_LEFT + i] = gtk_spin_button_new_with_range(0, 4096, 128);
-		attach(table, i, labels[i], form->fields[SDG_LEFT + i]);
+		attach_field(table, i, labels[i], form->fields[SDG_LEFT + i]);
 	}
 	return table;
 }
@@ -263,11 +292,17 @@ void sdg_form_init(struct sdg_form *form)
 	gtk_widget_show_all(form->box);
 	g_signal_connect(form->fields[SDG_ACTION], "changed", G_CALLBACK(on_action), form);
 	g_signal_connect(form->fields[SDG_MODEL], "changed", G_CALLBACK(on_model), form);
+	g_signal_connect(form->fields[SDG_STYLE], "changed", G_CALLBACK(on_style), form);
+	for (int i = SDG_PROMPT; i <= SDG_NEGATIVE; i++)
+		g_signal_connect(gtk_text_view_get_buffer(GTK_TEXT_VIEW(form->fields[i])),
+				 "changed", G_CALLBACK(on_text), form);
+	sdg_count_init(form);
 	on_action(GTK_COMBO_BOX(form->fields[SDG_ACTION]), form);
 }
 
 void sdg_form_clear(struct sdg_form *form)
 {
+	sdg_count_clear(form);
 	form->offer = sdh_offer_free(form->offer);
 }
 
@@ -364,6 +399,18 @@ static gchar *read_field(struct sdg_form *form, int field)
 						gtk_range_get_value(GTK_RANGE(widget))));
 	}
 	return g_strstrip(g_strdup(gtk_entry_get_text(GTK_ENTRY(widget))));
+}
+
+void sdg_form_read_words(struct sdg_form *form, struct sdh_settings *settings)
+{
+	static const int fields[] = {SDG_ACTION, SDG_PROMPT, SDG_NEGATIVE, SDG_STYLE, SDG_MODEL};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+		gchar *value = read_field(form, fields[i]);
+
+		sdh_settings_set(settings, field_names[fields[i]], value, NULL);
+		g_free(value);
+	}
 }
 
 int sdg_form_read(struct sdg_form *form, struct sdh_settings *settings, sdc_error *error)

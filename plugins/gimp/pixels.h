@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <gdk-pixbuf/gdk-pixbuf.h>
 #include <gegl.h>
 
 #include "plugins/common/host.h"
@@ -14,3 +15,8 @@ void sdg_read_rgba(GeglBuffer *buffer, struct sdh_rect area, int type, void *ret
 void sdg_read_mask(GeglBuffer *buffer, struct sdh_rect area, int type, void *ret_pixels);
 /* A picture into the buffer's top left corner. */
 void sdg_write_rgba(GeglBuffer *buffer, const sdc_image *image);
+
+/* A packed copy; its data is g_free'd by the caller. */
+sdc_image sdg_copy_rgba(const sdc_image *image);
+/* RGB of 8 bits or RGBA of any type for the screen, at most side x side pixels, over squares where it is transparent. */
+GdkPixbuf *sdg_picture(const sdc_image *image, int side);

@@ -4,12 +4,14 @@
 With a folder as argument it leaves pictures of what it saw there: `make screenshots`.
 """
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
+import dialogs
 import picture
 from display import Display
 from gimp2 import Gimp
@@ -33,17 +35,20 @@ def _is_plugin(pid):
 
 class Session:
     def __init__(self, folder, server, display, pictures):
-        self.display, self.pictures, self.server = display, pictures, server
+        self.display, self.pictures, self.server, self.folder = display, pictures, server, pathlib.Path(folder)
+        self.config, self.log_path, self.plugin_pids = f"{folder}/config", f"{folder}/gimp.log", plugin_pids
         gimp = Gimp(folder, server.socket)
         # the script server runs one script at a time and would wait for the dialog: keys open it, as people do
         with open(f"{folder}/gimp/menurc", "w") as file:
             for procedure, key in KEYS.items():
                 file.write(f'(gtk_accel_path "<Actions>/plug-in/{procedure}" "{key[1]}")\n')
         port = free_port()
-        self.log = open(f"{folder}/gimp.log", "wb")
+        self.log = open(self.log_path, "wb")
+        environment = {**gimp.environment, **display.environment, "G_MESSAGES_DEBUG": "sdd",
+                       "PATH": f"{dialogs.stand_in_for_systemctl(self.folder)}:{os.environ['PATH']}"}
         self.process = subprocess.Popen(
             ["gimp", "-n", "--no-splash", "-b", f'(plug-in-script-fu-server RUN-NONINTERACTIVE "127.0.0.1" {port} "")',
-             f"{folder}/in.png"], env={**gimp.environment, **display.environment}, stdin=subprocess.DEVNULL, stdout=self.log,
+             f"{folder}/in.png"], env=environment, stdin=subprocess.DEVNULL, stdout=self.log,
             stderr=self.log)
         self.main = display.find(r"^\[in\]", alive=self.process)
         display.place(self.main, 0, 0, 900, 860)
@@ -60,16 +65,22 @@ class Session:
     def layers(self):
         return self.scripts.number(f"(car (gimp-image-get-layers {self.image}))")
 
+    def current_name(self):
+        return self.scripts.call(f"(car (gimp-item-get-name (car (gimp-image-get-active-layer {self.image}))))")
+
+    def undo(self):
+        self.display.keys(self.main, "ctrl+z")
+
     def select(self):
         self.scripts.call(f"(gimp-image-select-rectangle {self.image} CHANNEL-OP-REPLACE 32 24 28 24)")
 
-    def open(self, procedure="plug-in-sdd-fill"):
+    def open(self, procedure="plug-in-sdd-generate"):
         self.display.keys(self.main, KEYS[procedure][0])
         return self.display.find("^Generate with sdd$", alive=self.process)
 
     def shoot(self, name, window="root"):
         if self.pictures:
-            self.display.picture(f"{self.pictures}/{name}.png", window)
+            self.display.picture(f"{self.pictures}/gimp2-{name}.png", window)
 
     def close(self):
         self.process.kill()
@@ -80,18 +91,18 @@ class Session:
 def generate(session):
     """Type a prompt, Ctrl+Return: a layer with that name. Undone by one Ctrl+Z."""
     session.select()
-    window = session.open()
+    window = session.open("plug-in-sdd-fill")
     session.display.type(window, "a red fox")
-    session.shoot("gimp2-dialog", window)
+    session.shoot("dialog", window)
     before = session.layers()
     before_picture, after_picture = (f"{tempfile.gettempdir()}/sdd-screen-{os.getpid()}-{when}.png" for when in ("before", "after"))
     session.display.place(window, 920, 10)
     session.display.picture(before_picture)
     session.display.keys(window, "ctrl+Return")
     wait_for(lambda: session.layers() == before + 1, "no layer came")
-    name = session.scripts.call(f"(car (gimp-item-get-name (car (gimp-image-get-active-layer {session.image}))))")
+    name = session.current_name()
     time.sleep(1)
-    session.shoot("gimp2-done")
+    session.shoot("done")
     session.display.picture(after_picture)
     shown = session.display.changed(before_picture, after_picture, 250, 150, 400, 600)  # where the canvas is, without the docks
     for path in (before_picture, after_picture):
@@ -106,9 +117,7 @@ def generate(session):
 
 def long_job(session):
     """The dialog with a job of many steps at work; the window."""
-    os.makedirs(f"{session.config}/sdd", exist_ok=True)
-    with open(f"{session.config}/sdd/plugins.json", "w") as file:
-        file.write('{"steps":"1000","prompt":"a long job","model":"sketched"}')
+    dialogs.remember(session, steps="1000", prompt="a long job", model="sketched")
     window = session.open("plug-in-sdd-generate")
     session.display.keys(window, "ctrl+Return")
     session.server.await_status(lambda s: s["jobs"]["running"] == 1, "the job does not run")
@@ -118,8 +127,6 @@ def long_job(session):
 def cancelled(session):
     before, cancelled_before = session.layers(), session.server.status()["jobs"]["cancelled"]
     window = long_job(session)
-    time.sleep(2)
-    session.shoot("gimp2-progress", window)
     session.display.keys(window, "Escape")
     session.server.await_status(lambda s: s["jobs"]["running"] == 0 and s["jobs"]["cancelled"] == cancelled_before + 1,
                                 "Escape does not cancel the job", 10)
@@ -145,14 +152,8 @@ def main():
     with Server() as server, tempfile.TemporaryDirectory(prefix="sdd-gimp2-") as folder, Display() as display:
         picture.write_png(f"{folder}/in.png", 96, 80, picture.pattern)
         session = Session(folder, server, display, pictures)
-        session.config = f"{folder}/config"
         try:
-            for name, test in (("generate+undo", generate), ("cancel", cancelled), ("kill -9", killed)):
-                try:
-                    table.note(name, "u8", test(session))
-                except AssertionError as failure:
-                    display.picture(f"{tempfile.gettempdir()}/sdd-gimp2-{name}.png")
-                    table.note(name, "u8", [str(failure)])
+            dialogs.run(session, table, (("generate+undo", generate), ("cancel", cancelled), ("kill -9", killed), *dialogs.TESTS))
         finally:
             session.close()
     return table.finish()

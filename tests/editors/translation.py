@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The translations: complete, well-formed, and shown by the library that all plug-ins share."""
+import gettext
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,22 @@ sys.stdout.buffer.write(lib.sdh_text(b"Nothing is selected: select the part to r
 """
 
 
+def mnemonics(translations):
+    """Every letter that GIMP's dialog answers to stands for one thing, in each language."""
+    texts = set()
+    for name in ("choice.c", "dialog.c", "form.c"):
+        texts |= set(re.findall(r'\b_\("([^"]*_\w[^"]*)"\)', (ROOT / "plugins/gimp" / name).read_text()))
+    assert len(texts) > 20, texts
+    letters = {}
+    for text in texts:
+        shown = translations.get(text, text)
+        letter = re.search(r"_(\w)", shown)
+        assert letter, f"{text!r} is translated without a mnemonic"
+        letters.setdefault(letter.group(1).lower(), []).append(shown)
+    twice = [t for t in letters.values() if len(t) > 1]
+    assert not twice, f"the same mnemonic twice: {twice}"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         files = (PO / "POTFILES").read_text().split()
@@ -32,6 +50,10 @@ def main():
             target = pathlib.Path(folder) / language / "LC_MESSAGES"
             target.mkdir(parents=True)
             subprocess.run(["msgfmt", "--check-format", "-o", target / "sdd.mo", f"{PO}/{language}.po"], check=True)
+            with open(target / "sdd.mo", "rb") as file:
+                catalogue = gettext.GNUTranslations(file)
+            mnemonics({k: v for k, v in catalogue._catalog.items() if isinstance(k, str)})
+        mnemonics({})
         said = subprocess.run([sys.executable, "-c", SHOW, os.environ["SDD_TEST_PLUGIN_LIBRARY"], folder], capture_output=True,
                               env={**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": "de",
                                    "LD_LIBRARY_PATH": os.environ["SDD_TEST_LIBRARIES"]}, check=True).stdout.decode()

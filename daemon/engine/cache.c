@@ -186,7 +186,7 @@ void sde_cache_release(struct sde_cache *cache, const void *value)
 
 void sde_cache_forget(struct sde_cache *cache, const void *owner)
 {
-	for (size_t i = cache->n; i-- > 0;)
+	for (size_t i = cache ? cache->n : 0; i-- > 0;)
 		if (cache->entries[i].owner == owner)
 			drop(cache, i);
 }

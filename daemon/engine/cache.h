@@ -43,7 +43,7 @@ int sde_cache_put_held(struct sde_cache *cache, const struct sde_cache_key *key,
 		       void *value, sde_cache_drop_fn drop, void *owner);
 void sde_cache_hold(struct sde_cache *cache, const void *value);
 void sde_cache_release(struct sde_cache *cache, const void *value);
-/* Drop an owner's entries, held or not. */
+/* Drop an owner's entries, held or not. cache NULL: there are none. */
 void sde_cache_forget(struct sde_cache *cache, const void *owner);
 
 /* Copies of floats: found (true), or kept for the next time. What there is no memory for is not kept. */

@@ -32,7 +32,10 @@ SDH_API int sdh_task_fd(const struct sdh_task *task);
 SDH_API int sdh_task_events(const struct sdh_task *task);
 /* Handle what has come, without blocking; runs the host's functions. 1 when the task has ended, 0 while it goes on. */
 SDH_API int sdh_task_dispatch(struct sdh_task *task);
-/* Ask the daemon to stop; the end comes through dispatch, within a step. */
+/*
+ * Ask the daemon to stop; the end comes through dispatch, within a step. What sdh_task_events says has changed: the request waits to be
+ * written.
+ */
 SDH_API void sdh_task_cancel(struct sdh_task *task);
 /* Until the end. 0, or the code with *ret_error filled. */
 SDH_API int sdh_task_run(struct sdh_task *task, sdc_error *ret_error);

@@ -70,6 +70,13 @@ static void on_look(GtkToggleButton *button, struct sdg_choice *choice)
 	g_object_unref(picture);
 }
 
+/* Without their dot GTK's radio buttons only take the focus when an arrow key comes: here that is choosing. */
+static gboolean on_focus(GtkToggleButton *button, GdkEventFocus *event, struct sdg_choice *choice)
+{
+	gtk_toggle_button_set_active(button, TRUE);
+	return FALSE;
+}
+
 static void on_keep(GtkButton *button, struct sdg_choice *choice)
 {
 	struct sdh_results one = choice->results;
@@ -166,6 +173,7 @@ void sdg_choice_offer(struct sdg_choice *choice, const struct sdh_results *resul
 		gtk_box_pack_start(GTK_BOX(choice->row), button, FALSE, FALSE, 0);
 		gtk_widget_show_all(button);
 		g_signal_connect(button, "toggled", G_CALLBACK(on_look), choice);
+		g_signal_connect(button, "focus-in-event", G_CALLBACK(on_focus), choice);
 	}
 	g_debug("choice: %zu", results->count);
 	choice->current = 0;

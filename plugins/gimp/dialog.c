@@ -249,8 +249,12 @@ static void on_retry(GtkButton *button, struct dialog *dialog)
 
 static void on_cancel(GtkButton *button, struct dialog *dialog)
 {
-	if (dialog->task)
-		sdh_task_cancel(dialog->task);
+	if (!dialog->task)
+		return;
+	sdh_task_cancel(dialog->task);
+	/* the request wants to leave now, not with the next event, which a waiting job may not have */
+	g_source_remove(dialog->watch);
+	watch(dialog);
 }
 
 /* Ctrl+Return generates from anywhere, also from a text of several lines; Escape cancels first and closes then. */

@@ -4,6 +4,10 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
+# where install-user builds, and what else it tells meson
+BUILD_USER = build-user
+USER_OPTIONS =
+
 .PHONY: all build deps deps-check demo check check-editors check-fullsize check-system packages bench storm fleet figures install \
 	install-user screenshots clean
 
@@ -67,10 +71,10 @@ install: build
 
 # for this user alone: daemon and libraries below ~/.local, plug-ins where the user's GIMP and Krita look
 install-user: deps
-	[ -f build-user/build.ninja ] || $(MESON) setup build-user --prefix=$(HOME)/.local -Dtests=false \
+	[ -f $(BUILD_USER)/build.ninja ] || $(MESON) setup $(BUILD_USER) --prefix=$(HOME)/.local -Dtests=false $(USER_OPTIONS) \
 		-Dgimp2_plugins=$(HOME)/.config/GIMP/2.10/plug-ins -Dgimp3_plugins=$(HOME)/.config/GIMP/3.0/plug-ins
-	ninja -C build-user
-	$(MESON) install -C build-user --no-rebuild
+	ninja -C $(BUILD_USER)
+	$(MESON) install -C $(BUILD_USER) --no-rebuild
 
 # the pictures of README, from the real programs
 screenshots: deps-check build

@@ -202,6 +202,9 @@ static void on_chosen(void *userdata, const struct sdh_results *results)
 
 	if (dialog->host.add_results(dialog->host.userdata, results, &error) < 0)
 		say(dialog, error.message);
+	else
+		say(dialog, results->count > 1 ? _("All are in the picture, as a group.")
+					       : _("It is in the picture, as a layer."));
 	gtk_widget_grab_focus(dialog->generate);
 }
 

@@ -77,6 +77,7 @@ def choice(session):
     session.display.keys(window, "Right")
     session.shoot("choice", window)
     session.display.keys(window, "alt+k")
+    heard.wait("message: It is in the picture")
     close(session, window)
     wait_for(lambda: session.layers() == before + 1, f"{session.layers()} layers instead of {before + 1}")
     name = session.current_name()

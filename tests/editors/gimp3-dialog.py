@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+import dialogs
 import picture
 from display import Display
 from gimp3 import HERE, Gimp
@@ -29,15 +30,20 @@ def plugin_pids():
 
 
 class Session:
+    hears = {"G_MESSAGES_DEBUG": "sdd", "PATH": "/shared/bin:/usr/local/bin:/usr/bin:/bin"}
+
     def __init__(self, gimp, server, display, pictures):
         self.display, self.pictures, self.server, self.gimp = display, pictures, server, gimp
+        self.folder, self.config, self.log_path = gimp.shared, str(gimp.shared / "home/config"), gimp.shared / "gimp.log"
+        self.plugin_pids = plugin_pids
+        dialogs.stand_in_for_systemctl(gimp.shared)
         settings = gimp.shared / "home/gimp"
         (settings / "gimprc").write_text("(show-welcome-dialog no)\n(check-updates no)\n")
         port = free_port()
-        self.log = open(gimp.shared / "gimp.log", "wb")
+        self.log = open(self.log_path, "wb")
         server_call = f'(plug-in-script-fu-server #:run-mode RUN-NONINTERACTIVE #:ip "127.0.0.1" #:port {port} #:logfile "")'
         self.process = subprocess.Popen(
-            [str(HERE / "trixie.sh"), "run", "env", *gimp.environment(**display.environment)[3:], "dbus-run-session", "gimp", "-n",
+            [str(HERE / "trixie.sh"), "run", "env", *gimp.environment(**display.environment, **self.hears)[3:], "dbus-run-session", "gimp", "-n",
              "--no-splash", "--batch-interpreter=plug-in-script-fu-eval", "-b", server_call, "/shared/in.png"],
             env={**os.environ, "SDD_TRIXIE_SHARED": str(gimp.shared)}, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
             start_new_session=True)
@@ -56,6 +62,13 @@ class Session:
     def layers(self):
         return self.scripts.number("(vector-length (car (gimp-image-get-layers (vector-ref (car (gimp-get-images)) 0))))")
 
+    def current_name(self):
+        return self.scripts.call("(car (gimp-item-get-name (vector-ref (car (gimp-image-get-selected-layers "
+                                 "(vector-ref (car (gimp-get-images)) 0))) 0)))")
+
+    def undo(self):
+        self.display.keys(self.main, "ctrl+z")
+
     def open(self):
         """By the script server, which then answers no more until the dialog is closed."""
         image = "(vector-ref (car (gimp-get-images)) 0)"
@@ -65,7 +78,7 @@ class Session:
 
     def shoot(self, name, window="root"):
         if self.pictures:
-            self.display.picture(f"{self.pictures}/{name}.png", window)
+            self.display.picture(f"{self.pictures}/gimp3-{name}.png", window)
 
     def close(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -77,14 +90,14 @@ def generate(session):
     before, done = session.layers(), session.server.status()["jobs"]["done"]
     window = session.open()
     session.display.type(window, "a red fox")
-    session.shoot("gimp3-dialog", window)
+    session.shoot("dialog", window)
     before_picture, after_picture = (f"{tempfile.gettempdir()}/sdd-screen-{os.getpid()}-{when}.png" for when in ("before", "after"))
     session.display.place(window, 920, 10)
     session.display.picture(before_picture)
     session.display.keys(window, "ctrl+Return")
     session.server.await_status(lambda s: s["jobs"]["done"] == done + 1, "the job is not done", 60)
     time.sleep(3)
-    session.shoot("gimp3-done")
+    session.shoot("done")
     session.display.picture(after_picture)
     shown = session.display.changed(before_picture, after_picture, 250, 150, 400, 600)  # where the canvas is, without the docks
     for path in (before_picture, after_picture):
@@ -100,9 +113,7 @@ def generate(session):
 
 def killed(session):
     before, cancelled = session.layers(), session.server.status()["jobs"]["cancelled"]
-    folder = session.gimp.shared / "home/config/sdd"
-    folder.mkdir(exist_ok=True)
-    (folder / "plugins.json").write_text('{"steps":"1000","prompt":"a long job"}')
+    dialogs.remember(session, steps="1000", prompt="a long job")
     session.display.keys(session.open(), "ctrl+Return")
     session.server.await_status(lambda s: s["jobs"]["running"] == 1, "the job does not run")
     for pid in plugin_pids():
@@ -121,12 +132,7 @@ def main():
         session = None
         try:
             session = Session(gimp, server, display, pictures)
-            for name, test in (("generate+undo", generate), ("kill -9", killed)):
-                try:
-                    table.note(name, "u8", test(session))
-                except AssertionError as failure:
-                    session.shoot("gimp3-failed")
-                    table.note(name, "u8", [str(failure)])
+            dialogs.run(session, table, (("generate+undo", generate), ("kill -9", killed), *dialogs.TESTS))
         except AssertionError as failure:
             if pictures:
                 display.picture(f"{pictures}/gimp3-failed.png")

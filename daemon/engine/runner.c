@@ -88,7 +88,7 @@ void sde_runner_set_pulse(struct sde_runner *runner, atomic_ulong *pulse)
 
 atomic_ulong *sde_runner_pulse(const struct sde_runner *runner)
 {
-	return runner->backend->pulse;
+	return runner ? runner->backend->pulse : NULL;
 }
 
 void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel)

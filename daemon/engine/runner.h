@@ -45,6 +45,7 @@ const char *sde_runner_describe(const struct sde_runner *runner);
 
 /* Counted up with every op that is prepared or run: who sees it stand still may suspect a hang. Borrowed. */
 void sde_runner_set_pulse(struct sde_runner *runner, atomic_ulong *pulse);
+/* NULL for none. */
 atomic_ulong *sde_runner_pulse(const struct sde_runner *runner);
 /* The flag polled before each run; NULL for none. Borrowed. */
 void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel);

@@ -54,6 +54,7 @@ int sdd_worker_plan(const struct sdp_message *message, const struct sdp_record *
 	struct sde_job job = {
 		.kind = (enum sde_job_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_KIND),
 		.strength = sdp_record_double(record, SDP_JOB_PARAMETERS_STRENGTH),
+		.tiles = (enum sde_tile_use)sdp_record_int(record, SDP_JOB_PARAMETERS_TILES),
 	};
 	struct sde_error engine_error = {0};
 	struct sde_job_area area;

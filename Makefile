@@ -4,10 +4,6 @@ PREFIX ?= /usr/local
 MESON   = /usr/bin/meson
 NINJA   = ninja -C $(BUILD)
 
-# where install-user builds, and what else it tells meson
-BUILD_USER = build-user
-USER_OPTIONS =
-
 .PHONY: all build deps deps-check demo check check-editors check-fullsize check-system packages bench storm fleet figures install \
 	install-user screenshots clean
 
@@ -70,6 +66,8 @@ install: build
 	$(MESON) install -C $(BUILD) --no-rebuild
 
 # for this user alone: daemon and libraries below ~/.local, plug-ins where the user's GIMP and Krita look
+BUILD_USER   = build-user
+USER_OPTIONS =
 install-user: deps
 	[ -f $(BUILD_USER)/build.ninja ] || $(MESON) setup $(BUILD_USER) --prefix=$(HOME)/.local -Dtests=false $(USER_OPTIONS) \
 		-Dgimp2_plugins=$(HOME)/.config/GIMP/2.10/plug-ins -Dgimp3_plugins=$(HOME)/.config/GIMP/3.0/plug-ins

@@ -1,6 +1,7 @@
 """What both GIMPs' dialog must do besides painting, driven by keys and judged by what it says it shows (G_MESSAGES_DEBUG=sdd).
 
-A session has: display, server, config, log_path, open() -> window, plugin_pids(), layers() while no dialog is open.
+A session has: display, server, folder, config, log_path, open(procedure) -> window, plugin_pids(), and while no dialog is open layers(),
+current_name(), select(), undo().
 """
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
 
 from scriptfu import wait_for
 
@@ -142,6 +144,23 @@ def queue(session):
     return []
 
 
+def show(session):
+    """For README: a selection on a picture, and what a click makes of it."""
+    remember(session, action="fill", prompt="a red house", seed="8", steps="20", **{"lock-seed": "yes"})
+    session.select(136, 112, 112, 104)
+    heard, window = Heard(session), session.open("plug-in-sdd-fill")
+    session.display.place(window, 905, 20)
+    heard.wait("tokens: [1-9]")
+    session.shoot("before")
+    session.display.keys(window, "ctrl+Return")
+    heard.wait("message: Done in", 120)
+    time.sleep(2)
+    session.shoot("after")
+    session.shoot("dialog", window)
+    close(session, window)
+    return []
+
+
 def run(session, table, tests):
     for name, test in tests:
         try:
@@ -163,4 +182,6 @@ def stand_in_for_systemctl(folder):
     return binaries
 
 
+# what `make screenshots` takes pictures of, and what is tested
+SHOWN = (("before and after", show), ("preview", preview), ("choose one", choice), ("no daemon", absent))
 TESTS = (("tokens", tokens), ("preview", preview), ("choose one", choice), ("restarted", retry), ("no daemon", absent), ("queue", queue))

@@ -12,7 +12,6 @@ import tempfile
 import time
 
 import dialogs
-import picture
 from display import Display
 from gimp2 import Gimp
 from scriptfu import ScriptFu, free_port, wait_for
@@ -71,8 +70,8 @@ class Session:
     def undo(self):
         self.display.keys(self.main, "ctrl+z")
 
-    def select(self):
-        self.scripts.call(f"(gimp-image-select-rectangle {self.image} CHANNEL-OP-REPLACE 32 24 28 24)")
+    def select(self, *rectangle):
+        self.scripts.call(f"(gimp-image-select-rectangle {self.image} CHANNEL-OP-REPLACE {' '.join(map(str, rectangle))})")
 
     def open(self, procedure="plug-in-sdd-generate"):
         self.display.keys(self.main, KEYS[procedure][0])
@@ -81,6 +80,7 @@ class Session:
     def shoot(self, name, window="root"):
         if self.pictures:
             self.display.picture(f"{self.pictures}/gimp2-{name}.png", window)
+            self.display.do("mogrify", "-resize", "1000x>", "-colors", "224", f"{self.pictures}/gimp2-{name}.png")
 
     def close(self):
         self.process.kill()
@@ -90,7 +90,7 @@ class Session:
 
 def generate(session):
     """Type a prompt, Ctrl+Return: a layer with that name. Undone by one Ctrl+Z."""
-    session.select()
+    session.select(32, 24, 28, 24)
     window = session.open("plug-in-sdd-fill")
     session.display.type(window, "a red fox")
     session.shoot("dialog", window)
@@ -150,10 +150,11 @@ def main():
     table = Table("GIMP 2.10 UI")
     pictures = sys.argv[1] if len(sys.argv) > 1 else None
     with Server() as server, tempfile.TemporaryDirectory(prefix="sdd-gimp2-") as folder, Display() as display:
-        picture.write_png(f"{folder}/in.png", 96, 80, picture.pattern)
+        server.picture(f"{folder}/in.png", bool(pictures))
         session = Session(folder, server, display, pictures)
         try:
-            dialogs.run(session, table, (("generate+undo", generate), ("cancel", cancelled), ("kill -9", killed), *dialogs.TESTS))
+            dialogs.run(session, table, dialogs.SHOWN if pictures else (("generate+undo", generate), ("cancel", cancelled),
+                                                                        ("kill -9", killed), *dialogs.TESTS))
         finally:
             session.close()
     return table.finish()

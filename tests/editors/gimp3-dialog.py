@@ -11,7 +11,6 @@ import tempfile
 import time
 
 import dialogs
-import picture
 from display import Display
 from gimp3 import HERE, Gimp
 from scriptfu import ScriptFu, free_port, wait_for
@@ -69,16 +68,21 @@ class Session:
     def undo(self):
         self.display.keys(self.main, "ctrl+z")
 
-    def open(self):
+    def select(self, *rectangle):
+        self.scripts.call("(gimp-image-select-rectangle (vector-ref (car (gimp-get-images)) 0) CHANNEL-OP-REPLACE "
+                          f"{' '.join(map(str, rectangle))})")
+
+    def open(self, procedure="plug-in-sdd-generate"):
         """By the script server, which then answers no more until the dialog is closed."""
         image = "(vector-ref (car (gimp-get-images)) 0)"
-        self.scripts.call(f"(plug-in-sdd-generate #:run-mode RUN-INTERACTIVE #:image {image} "
+        self.scripts.call(f"({procedure} #:run-mode RUN-INTERACTIVE #:image {image} "
                           f"#:drawables (car (gimp-image-get-selected-drawables {image})))", wait=False)
         return self.display.find("^Generate with sdd$", alive=self.process)
 
     def shoot(self, name, window="root"):
         if self.pictures:
             self.display.picture(f"{self.pictures}/gimp3-{name}.png", window)
+            self.display.do("mogrify", "-resize", "1000x>", "-colors", "224", f"{self.pictures}/gimp3-{name}.png")
 
     def close(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -127,12 +131,13 @@ def main():
     table = Table("GIMP 3 UI")
     pictures = sys.argv[1] if len(sys.argv) > 1 else None
     with Server() as server, Display() as display:
-        picture.write_png(f"{server.folder}/in.png", 96, 80, picture.pattern)
+        server.picture(f"{server.folder}/in.png", bool(pictures))
         gimp = Gimp(server.folder, "s")
         session = None
         try:
             session = Session(gimp, server, display, pictures)
-            dialogs.run(session, table, (("generate+undo", generate), ("kill -9", killed), *dialogs.TESTS))
+            dialogs.run(session, table, dialogs.SHOWN if pictures else (("generate+undo", generate), ("kill -9", killed),
+                                                                        *dialogs.TESTS))
         except AssertionError as failure:
             if pictures:
                 display.picture(f"{pictures}/gimp3-failed.png")

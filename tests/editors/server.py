@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 import time
 
+import picture
+
 
 class Server:
     """Paths come from the environment that meson sets. Use as a context; .socket is what editors get as SDD_SOCKET."""
@@ -70,6 +72,15 @@ class Server:
         while not test(self.status()):
             assert time.monotonic() < deadline, f"{what}: {self.status()}"
             time.sleep(0.1)
+
+    def picture(self, path, real):
+        """What the editor opens: a small pattern, or, for people's eyes, a picture with a model that fits it."""
+        models = pathlib.Path(__file__).resolve().parent.parent.parent / "models"
+        if real:
+            shutil.copy(models / "demo/picture.png", path)
+            (self.folder / "models" / "sdd-small-inpaint").symlink_to(models / "sdd-small-inpaint")
+        else:
+            picture.write_png(path, 96, 80, picture.pattern)
 
     def kill_worker(self):
         os.kill(self.status()["worker"]["pid"], signal.SIGKILL)

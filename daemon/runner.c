@@ -11,60 +11,11 @@
 #include "daemon/model-requests.h"
 #include "daemon/questions.h"
 #include "daemon/residency.h"
+#include "daemon/runner-send.h"
 #include "daemon/util/clock.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-static void begin(struct sdd_server *server, int doing)
-{
-	server->runner.doing = doing;
-	server->runner.op_started_us = sdd_now_us();
-	sdd_supervisor_set_busy(&server->supervisor, true);
-}
-
-/* Hand over a request; when that fails the worker goes, and its loss answers everybody. */
-static void send_request(struct sdd_server *server, struct sdp_writer *writer)
-{
-	if (sdd_supervisor_send(&server->supervisor, writer) < 0)
-		sdd_supervisor_kill(&server->supervisor, "it could not be given its work");
-	sdp_writer_clear(writer);
-}
-
-static uint32_t next_msgid(struct sdd_server *server)
-{
-	/* 0 belongs to heartbeats */
-	if (++server->runner.last_msgid == 0)
-		server->runner.last_msgid = 1;
-	return server->runner.last_msgid;
-}
-
-static void send_load(struct sdd_server *server, struct sdd_model *model)
-{
-	struct sdp_writer writer = SDP_WRITER_INIT;
-
-	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
-	model->state = SDP_MODEL_STATE_LOADING;
-	model->error[0] = '\0';
-	server->runner.msgid = next_msgid(server);
-	sdp_writer_request(&writer, server->runner.msgid, "worker.load");
-	sdp_writer_string(&writer, "model", model->name);
-	sdp_writer_string(&writer, "path", model->path);
-	begin(server, SDD_RUNNER_LOADING);
-	send_request(server, &writer);
-}
-
-static void send_unload(struct sdd_server *server, struct sdd_model *model)
-{
-	struct sdp_writer writer = SDP_WRITER_INIT;
-
-	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
-	server->runner.msgid = next_msgid(server);
-	sdp_writer_request(&writer, server->runner.msgid, "worker.unload");
-	sdp_writer_string(&writer, "model", model->name);
-	begin(server, SDD_RUNNER_UNLOADING);
-	send_request(server, &writer);
-}
 
 struct sdd_job *sdd_runner_job(const struct sdd_server *server)
 {
@@ -87,57 +38,13 @@ void sdd_runner_drop(struct sdd_server *server, struct sdd_job *job)
 	server->runner.n_jobs--;
 }
 
-static void send_preview_request(struct sdd_server *server, const struct sdd_job *job)
-{
-	struct sdp_writer writer = SDP_WRITER_INIT;
-
-	sdp_writer_request(&writer, 0, "worker.request_preview");
-	sdp_writer_uint(&writer, "job", job->id);
-	send_request(server, &writer);
-}
-
-static void send_run(struct sdd_server *server, struct sdd_job *job)
-{
-	struct sdp_writer writer = SDP_WRITER_INIT;
-
-	job->attempts++;
-	job->run_msgid = next_msgid(server);
-	sdp_writer_request(&writer, job->run_msgid, "worker.run");
-	sdp_writer_record(&writer, job->record, &sdp_struct_worker_run, 0);
-	sdp_writer_uint(&writer, "job", job->id);
-	sdp_writer_uint(&writer, "user", job->user->uid);
-	sdp_writer_list_begin(&writer, "roots");
-	for (size_t i = 0; i < server->registry.n_roots; i++)
-		sdp_writer_string(&writer, NULL, server->registry.roots[i]);
-	sdp_writer_end(&writer);
-	if (job->kept_state)
-		sdp_writer_pixels(&writer, "resume", job->kept_state);
-	if (server->runner.doing != SDD_RUNNER_RUNNING)
-		begin(server, SDD_RUNNER_RUNNING);
-	send_request(server, &writer);
-	if (job->preview_requested)
-		send_preview_request(server, job);
-}
-
-static void send_check(struct sdd_server *server, const struct sdd_model *model)
-{
-	struct sdp_writer writer = SDP_WRITER_INIT;
-
-	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
-	server->runner.msgid = next_msgid(server);
-	sdp_writer_request(&writer, server->runner.msgid, "worker.check");
-	sdp_writer_string(&writer, "model", model->name);
-	begin(server, SDD_RUNNER_CHECKING);
-	send_request(server, &writer);
-}
-
 static void leave(struct sdd_server *server, struct sdd_model *victim,
 		  const struct sdd_model *wanted)
 {
 	const struct sdd_log_about about = {.model = victim->name};
 
 	sdd_log(LOG_INFO, &about, "model leaves: '%s' needs its room", wanted->name);
-	send_unload(server, victim);
+	sdd_runner_send_unload(server, victim);
 }
 
 /* Answers requests that need no work; true when one was sent to the worker. */
@@ -157,20 +64,20 @@ static bool serve_model_request(struct sdd_server *server)
 			sdd_model_request_answer(server, request, NULL, NULL, &error);
 		} else if (request->wish == SDD_MODEL_CHECK &&
 			   model->state == SDP_MODEL_STATE_LOADED) {
-			send_check(server, model);
+			sdd_runner_send_check(server, model);
 			return true;
 		} else if ((request->wish == SDD_MODEL_UNLOAD) ==
 			   (model->state != SDP_MODEL_STATE_LOADED)) {
 			sdd_model_request_answer(server, request, model, NULL, NULL);
 		} else if (request->wish == SDD_MODEL_UNLOAD) {
-			send_unload(server, model);
+			sdd_runner_send_unload(server, model);
 			return true;
 		} else {
 			r = sdd_residency_make_room(server, model, &victim, &error);
 			if (r > 0)
 				leave(server, victim, model);
 			else if (r == 0)
-				send_load(server, model);
+				sdd_runner_send_load(server, model);
 			if (r >= 0)
 				return true;
 			sdd_model_request_answer(server, request, NULL, NULL, &error);
@@ -233,10 +140,10 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	job->stage = SDP_STAGE_LOAD;
 	sdd_residency_use(server, job->session, model, job->keep_alive_ms, false);
 	if (model->state == SDP_MODEL_STATE_LOADED) {
-		send_run(server, job);
+		sdd_runner_send_run(server, job);
 	} else {
 		sdd_events_job_progress(server, job);
-		send_load(server, model);
+		sdd_runner_send_load(server, model);
 	}
 }
 
@@ -244,16 +151,6 @@ static bool has_work(struct sdd_server *server)
 {
 	return server->queue.length > 0 || !sdd_list_is_empty(&server->runner.requests) ||
 	       sdd_questions_are_waiting(server);
-}
-
-static void ask_to_yield(struct sdd_server *server, struct sdd_job *job)
-{
-	struct sdp_writer writer = SDP_WRITER_INIT;
-
-	job->yielding = true;
-	sdp_writer_request(&writer, 0, "worker.yield");
-	sdp_writer_uint(&writer, "job", job->id);
-	send_request(server, &writer);
 }
 
 /* Who wants to know what is wrong with a model shall not wait for the end of a batch. */
@@ -266,7 +163,7 @@ static void make_way_for_check(struct sdd_server *server)
 	sdd_list_for_each (job, &server->runner.jobs, link)
 		if (!job->yielding && !job->cancel_requested &&
 		    job->priority > SDP_PRIORITY_INTERACTIVE)
-			ask_to_yield(server, job);
+			sdd_runner_send_yield(server, job);
 }
 
 /* While jobs run: some make room, or the next one joins them. */
@@ -277,7 +174,7 @@ static void look_at_running(struct sdd_server *server)
 	sdd_list_for_each (job, &server->runner.jobs, link)
 		if (!job->yielding && !job->cancel_requested &&
 		    sdd_queue_interrupts(&server->queue, job))
-			ask_to_yield(server, job);
+			sdd_runner_send_yield(server, job);
 	/* who waits for a model must not wait for ever behind jobs that come one after the other */
 	if (!sdd_list_is_empty(&server->runner.requests) || server->supervisor.dying)
 		return;
@@ -401,7 +298,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 	if (job)
 		job->load_us += sdd_now_us() - server->runner.op_started_us;
 	if (job && !sdd_queue_interrupts(&server->queue, job)) {
-		send_run(server, job);
+		sdd_runner_send_run(server, job);
 	} else {
 		if (job)
 			requeue(server, job);
@@ -739,8 +636,6 @@ void sdd_runner_clear(struct sdd_server *server)
 void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
 		       const struct sdp_error *error)
 {
-	struct sdp_writer writer = SDP_WRITER_INIT;
-
 	if (server->runner.doing == SDD_RUNNER_LOADING) {
 		/* a load cannot be stopped, but nobody has to wait for it; the model stays for the next job */
 		end_job(server, job, SDP_JOB_STATE_CANCELLED, error);
@@ -750,9 +645,7 @@ void sdd_runner_cancel(struct sdd_server *server, struct sdd_job *job,
 		return;
 	job->cancel_requested = true;
 	job->error = *error;
-	sdp_writer_request(&writer, 0, "worker.cancel");
-	sdp_writer_uint(&writer, "job", job->id);
-	send_request(server, &writer);
+	sdd_runner_send_cancel(server, job);
 }
 
 void sdd_runner_request_preview(struct sdd_server *server, struct sdd_job *job)
@@ -762,7 +655,7 @@ void sdd_runner_request_preview(struct sdd_server *server, struct sdd_job *job)
 	job->preview_requested = true;
 	if (!asked && job->state == SDP_JOB_STATE_RUNNING &&
 	    server->runner.doing == SDD_RUNNER_RUNNING)
-		send_preview_request(server, job);
+		sdd_runner_send_preview_request(server, job);
 }
 
 void sdd_runner_forget_session(struct sdd_server *server, const struct sdd_session *session)

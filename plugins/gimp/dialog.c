@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "plugins/common/daemon.h"
+#include "plugins/common/request.h"
 #include "plugins/common/task.h"
 #include "plugins/common/text.h"
 #include "plugins/gimp/choice.h"
@@ -289,42 +290,51 @@ static void on_close_button(GtkButton *button, struct dialog *dialog)
 	gtk_main_quit();
 }
 
-/* How the canvas grows: the new one light, the old one dark. */
+/* How the canvas grows, by the rules of the job itself: the new one light, the old one dark. */
 static void show_sides(struct dialog *dialog)
 {
-	int side[4], width, height, scale;
+	struct sdh_settings *settings;
 	struct sdh_document document;
+	struct sdh_rect after;
 	GdkPixbuf *pixbuf, *old;
+	int longer, r;
 
-	if (dialog->task || dialog->host.describe(dialog->host.userdata, &document, NULL) < 0)
+	if (dialog->task || gtk_combo_box_get_active(
+				    GTK_COMBO_BOX(dialog->form.fields[SDG_ACTION])) != SDH_OUTPAINT)
 		return;
-	for (int i = 0; i < 4; i++)
-		side[i] = gtk_spin_button_get_value_as_int(
-			GTK_SPIN_BUTTON(dialog->form.fields[SDG_LEFT + i]));
-	width = document.width + side[0] + side[1];
-	height = document.height + side[2] + side[3];
-	scale = MAX(1, MAX(width, height));
-	pixbuf = gdk_pixbuf_new(GDK_COLORSPACE_RGB, FALSE, 8, MAX(1, width * PREVIEW_SIDE / scale),
-				MAX(1, height * PREVIEW_SIDE / scale));
+	settings = sdh_settings_new();
+	r = sdg_form_read(&dialog->form, settings, NULL);
+	if (r >= 0)
+		r = sdh_canvas_after(&dialog->host, settings, &after, NULL);
+	if (r >= 0)
+		r = dialog->host.describe(dialog->host.userdata, &document, NULL);
+	sdh_settings_free(settings);
+	if (r < 0)
+		return;
+	g_debug("outpaint: %d,%d %d x %d", after.x, after.y, after.width, after.height);
+	longer = MAX(1, MAX(after.width, after.height));
+	pixbuf = gdk_pixbuf_new(GDK_COLORSPACE_RGB, FALSE, 8,
+				MAX(1, after.width * PREVIEW_SIDE / longer),
+				MAX(1, after.height * PREVIEW_SIDE / longer));
 	gdk_pixbuf_fill(pixbuf, 0xd0e0ffff);
-	old = gdk_pixbuf_new_subpixbuf(pixbuf, side[0] * PREVIEW_SIDE / scale,
-				       side[2] * PREVIEW_SIDE / scale,
-				       MAX(1, document.width * PREVIEW_SIDE / scale),
-				       MAX(1, document.height * PREVIEW_SIDE / scale));
+	old = gdk_pixbuf_new_subpixbuf(pixbuf, -after.x * PREVIEW_SIDE / longer,
+				       -after.y * PREVIEW_SIDE / longer,
+				       MAX(1, document.width * PREVIEW_SIDE / longer),
+				       MAX(1, document.height * PREVIEW_SIDE / longer));
 	gdk_pixbuf_fill(old, 0x606060ff);
 	gtk_image_set_from_pixbuf(GTK_IMAGE(dialog->preview), pixbuf);
 	g_object_unref(old);
 	g_object_unref(pixbuf);
 }
 
-static void on_side(GtkSpinButton *spin, struct dialog *dialog)
+static void on_side(GtkWidget *widget, struct dialog *dialog)
 {
 	show_sides(dialog);
 }
 
 static GtkWidget *buttons(struct dialog *dialog)
 {
-	GtkWidget *row = gtk_hbox_new(FALSE, 6), *close = gtk_button_new_with_mnemonic(_("_Close"));
+	GtkWidget *row = gtk_hbox_new(FALSE, 6), *close = gtk_button_new_with_mnemonic(_("Close (_Q)"));
 
 	dialog->start = gtk_button_new_with_mnemonic(_("Sta_rt sdd"));
 	dialog->retry = gtk_button_new_with_mnemonic(_("Try aga_in"));
@@ -377,11 +387,13 @@ static void build(struct dialog *dialog)
 	gtk_widget_set_can_default(dialog->generate, TRUE);
 	gtk_window_set_default(GTK_WINDOW(dialog->window), dialog->generate);
 	gtk_widget_set_visible(dialog->form.sides, FALSE);
+	gtk_widget_set_visible(dialog->form.scale, FALSE);
 	g_signal_connect(dialog->window, "key-press-event", G_CALLBACK(on_key), dialog);
 	g_signal_connect(dialog->window, "delete-event", G_CALLBACK(on_close), dialog);
 	for (int i = SDG_LEFT; i <= SDG_BOTTOM; i++)
 		g_signal_connect(dialog->form.fields[i], "value-changed", G_CALLBACK(on_side),
 				 dialog);
+	g_signal_connect(dialog->form.fields[SDG_ACTION], "changed", G_CALLBACK(on_side), dialog);
 }
 
 void sdg_dialog_run(const struct sdh_host *host, struct sdh_settings *settings)

@@ -16,6 +16,7 @@ static const char *const field_names[SDG_N_FIELDS] = {
 	[SDG_EXACT] = "exact",	   [SDG_GROW] = "grow",		[SDG_FEATHER] = "feather",
 	[SDG_PADDING] = "padding", [SDG_CONTEXT] = "context",	[SDG_LEFT] = "left",
 	[SDG_RIGHT] = "right",	   [SDG_TOP] = "top",		[SDG_BOTTOM] = "bottom",
+	[SDG_SCALE] = "scale",
 };
 
 static const char *const contexts[] = {"auto", "selection", "image", "layer", NULL};
@@ -148,13 +149,14 @@ static void on_action(GtkComboBox *combo, struct sdg_form *form)
 	const int action = gtk_combo_box_get_active(combo);
 
 	gtk_widget_set_visible(form->sides, action == SDH_OUTPAINT);
+	gtk_widget_set_visible(form->scale, action == SDH_UPSCALE);
 	gtk_widget_set_sensitive(form->fields[SDG_STRENGTH],
 				 action >= 0 && sdh_actions[action].uses_strength);
-	if (action == SDH_REFINE && gtk_range_get_value(GTK_RANGE(form->fields[SDG_STRENGTH])) >=
-					    1) /* nothing would be left */
-		gtk_range_set_value(GTK_RANGE(form->fields[SDG_STRENGTH]), 0.6);
-	if (action >= 0)
-		gtk_widget_set_tooltip_text(GTK_WIDGET(combo), _(sdh_actions[action].help));
+	/* nothing of the picture would be left */
+	if ((action == SDH_REFINE || action == SDH_UPSCALE) &&
+	    gtk_range_get_value(GTK_RANGE(form->fields[SDG_STRENGTH])) >= 1)
+		gtk_range_set_value(GTK_RANGE(form->fields[SDG_STRENGTH]),
+				    action == SDH_REFINE ? 0.6 : 0.3);
 }
 
 /* What the model is; for the daemon's choice its name before that. */
@@ -282,12 +284,24 @@ static GtkWidget *side_table(struct sdg_form *form)
 	return table;
 }
 
+static GtkWidget *scale_table(struct sdg_form *form)
+{
+	GtkWidget *table = new_table(1);
+
+	form->fields[SDG_SCALE] = gtk_spin_button_new_with_range(1, 4, 0.5);
+	gtk_spin_button_set_digits(GTK_SPIN_BUTTON(form->fields[SDG_SCALE]), 2);
+	attach_field(table, 0, _("S_cale:"), form->fields[SDG_SCALE]);
+	return table;
+}
+
 void sdg_form_init(struct sdg_form *form)
 {
 	*form = (struct sdg_form){.box = gtk_vbox_new(FALSE, 6)};
 	gtk_box_pack_start(GTK_BOX(form->box), main_table(form), FALSE, FALSE, 0);
 	form->sides = side_table(form);
+	form->scale = scale_table(form);
 	gtk_box_pack_start(GTK_BOX(form->box), form->sides, FALSE, FALSE, 0);
+	gtk_box_pack_start(GTK_BOX(form->box), form->scale, FALSE, FALSE, 0);
 	gtk_box_pack_start(GTK_BOX(form->box), more_table(form), FALSE, FALSE, 0);
 	gtk_widget_show_all(form->box);
 	g_signal_connect(form->fields[SDG_ACTION], "changed", G_CALLBACK(on_action), form);
@@ -343,6 +357,12 @@ void sdg_form_offer(struct sdg_form *form, struct sdh_offer *offer)
 	g_free(before);
 }
 
+/* What a number is when it was never chosen. */
+static double usual(int field)
+{
+	return field == SDG_COUNT ? 1 : field == SDG_SCALE ? 2 : 0;
+}
+
 static void show_field(struct sdg_form *form, int field, const char *value)
 {
 	GtkWidget *widget = form->fields[field];
@@ -357,8 +377,7 @@ static void show_field(struct sdg_form *form, int field, const char *value)
 					     !strcmp(value, "yes") || !strcmp(value, "true"));
 	else if (GTK_IS_SPIN_BUTTON(widget)) /* before GTK_IS_ENTRY, which it is too */
 		gtk_spin_button_set_value(GTK_SPIN_BUTTON(widget),
-					  *value ? g_ascii_strtod(value, NULL)
-						 : field == SDG_COUNT);
+					  *value ? g_ascii_strtod(value, NULL) : usual(field));
 	else if (GTK_IS_RANGE(widget))
 		gtk_range_set_value(GTK_RANGE(widget), *value ? g_ascii_strtod(value, NULL) : 1);
 	else
@@ -370,6 +389,13 @@ void sdg_form_show(struct sdg_form *form, const struct sdh_settings *settings)
 	for (int i = 0; i < SDG_N_FIELDS; i++)
 		show_field(form, i, sdh_settings_get(settings, field_names[i]));
 	on_action(GTK_COMBO_BOX(form->fields[SDG_ACTION]), form);
+}
+
+static gchar *fraction(double value)
+{
+	char text[G_ASCII_DTOSTR_BUF_SIZE];
+
+	return g_strdup(g_ascii_formatd(text, sizeof(text), "%.2f", value));
 }
 
 /* What stands in a field; g_free'd by the caller. */
@@ -389,15 +415,13 @@ static gchar *read_field(struct sdg_form *form, int field)
 	if (GTK_IS_TOGGLE_BUTTON(widget))
 		return g_strdup(gtk_toggle_button_get_active(GTK_TOGGLE_BUTTON(widget)) ? "yes"
 											: "");
-	if (GTK_IS_SPIN_BUTTON(widget))
+	if (GTK_IS_SPIN_BUTTON(widget) && gtk_spin_button_get_digits(GTK_SPIN_BUTTON(widget)) == 0)
 		return g_strdup_printf("%d",
 				       gtk_spin_button_get_value_as_int(GTK_SPIN_BUTTON(widget)));
-	if (GTK_IS_RANGE(widget)) {
-		char text[G_ASCII_DTOSTR_BUF_SIZE];
-
-		return g_strdup(g_ascii_formatd(text, sizeof(text), "%.2f",
-						gtk_range_get_value(GTK_RANGE(widget))));
-	}
+	if (GTK_IS_SPIN_BUTTON(widget))
+		return fraction(gtk_spin_button_get_value(GTK_SPIN_BUTTON(widget)));
+	if (GTK_IS_RANGE(widget))
+		return fraction(gtk_range_get_value(GTK_RANGE(widget)));
 	return g_strstrip(g_strdup(gtk_entry_get_text(GTK_ENTRY(widget))));
 }
 

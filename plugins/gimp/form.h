@@ -31,6 +31,7 @@ enum {
 	SDG_RIGHT,
 	SDG_TOP,
 	SDG_BOTTOM,
+	SDG_SCALE,
 	SDG_N_FIELDS,
 };
 
@@ -38,6 +39,7 @@ struct sdg_form {
 	GtkWidget *fields[SDG_N_FIELDS];
 	GtkWidget *box;	  /* holds everything */
 	GtkWidget *sides; /* shown for Outpaint alone */
+	GtkWidget *scale; /* shown for Upscale alone */
 	GtkWidget *model_note;
 	GtkWidget *counts[2];	 /* tokens of prompt and negative prompt */
 	struct sdh_offer *offer; /* NULL while the daemon is away */

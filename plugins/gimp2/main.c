@@ -47,7 +47,7 @@ static void install(const char *name, const char *label, const char *help, gbool
 		 (gchar *)"name=value ...: strength, seed, steps, guidance, sampler, model, style, "
 			  "negative, count, exact, grow, feather, padding, context, left, right, "
 			  "top, "
-			  "bottom"}};
+			  "bottom, scale"}};
 	static const GimpParamDef results[] = {
 		{GIMP_PDB_LAYER, (gchar *)"layer", (gchar *)"The new layer or group"},
 		{GIMP_PDB_STRING, (gchar *)"report", (gchar *)"JSON: timings and warnings"}};

@@ -149,16 +149,23 @@ static void on_done(void *userdata, const sdc_error *error)
 {
 	struct dialog *dialog = userdata;
 	struct sdh_timings t;
-	char text[160];
+	gchar *text;
 
 	if (error) {
 		show_failure(dialog, error);
 		return;
 	}
 	sdh_task_timings(dialog->task, &t);
-	g_snprintf(text, sizeof(text), _("Done in %.1f s (%.1f s computing)."), t.total_ms / 1e3,
-		   t.compute_ms / 1e3);
-	say(dialog, *sdh_task_warnings(dialog->task) ? sdh_task_warnings(dialog->task) : text);
+	text = g_strdup_printf(_("Done in %.1f s (%.1f s computing)."), t.total_ms / 1e3,
+			       t.compute_ms / 1e3);
+	if (*sdh_task_warnings(dialog->task)) {
+		gchar *both = g_strconcat(text, " ", sdh_task_warnings(dialog->task), NULL);
+
+		g_free(text);
+		text = both;
+	}
+	say(dialog, text);
+	g_free(text);
 	ask_daemon(dialog); /* which model is in memory has changed */
 }
 
@@ -334,7 +341,8 @@ static void on_side(GtkWidget *widget, struct dialog *dialog)
 
 static GtkWidget *buttons(struct dialog *dialog)
 {
-	GtkWidget *row = gtk_hbox_new(FALSE, 6), *close = gtk_button_new_with_mnemonic(_("Close (_Q)"));
+	GtkWidget *row = gtk_hbox_new(FALSE, 6),
+		  *close = gtk_button_new_with_mnemonic(_("Close (_Q)"));
 
 	dialog->start = gtk_button_new_with_mnemonic(_("Sta_rt sdd"));
 	dialog->retry = gtk_button_new_with_mnemonic(_("Try aga_in"));

@@ -60,7 +60,7 @@ def preview(session):
     heard, window = Heard(session), session.open()
     session.display.keys(window, "ctrl+Return")
     heard.wait(r"preview: \d+ x \d+")
-    heard.wait(r"progress: Step [1-9]\d* of 1000")
+    heard.wait(r"progress: Step [1-9]\d* of \d+")
     session.shoot("progress", window)
     session.display.keys(window, "Escape")
     heard.wait("message: Cancelled")
@@ -68,13 +68,25 @@ def preview(session):
     return []
 
 
+def outpaint(session):
+    """The canvas to be is shown: with no side given a step on each, as the job will do it, then with the sides typed."""
+    remember(session)
+    heard, window = Heard(session), session.open("plug-in-sdd-outpaint")
+    heard.wait(r"outpaint: -128,-128 352 x 336")
+    session.display.keys(window, "alt+8", "ctrl+a")
+    session.display.type(window, "16\t")
+    heard.wait(r"outpaint: -16,0 112 x 80")
+    close(session, window)
+    return []
+
+
 def choice(session):
     """Three results as thumbnails: nothing is added before the second is chosen, then that one alone."""
-    remember(session, count="3", prompt="three foxes", seed="40", **{"lock-seed": "yes"})
+    remember(session, count="3", prompt="a red house", seed="40", steps="16" if session.pictures else "2", **{"lock-seed": "yes"})
     before = session.layers()
     heard, window = Heard(session), session.open()
     session.display.keys(window, "ctrl+Return")
-    heard.wait("choice: 3")
+    heard.wait("choice: 3", 300)
     heard.wait("message: Done in")
     session.display.keys(window, "Right")
     session.shoot("choice", window)
@@ -154,7 +166,7 @@ def show(session):
     session.shoot("before")
     session.display.keys(window, "ctrl+Return")
     heard.wait("message: Done in", 120)
-    time.sleep(2)
+    time.sleep(2)  # GIMP draws when it likes
     session.shoot("after")
     session.shoot("dialog", window)
     close(session, window)
@@ -184,4 +196,4 @@ def stand_in_for_systemctl(folder):
 
 # what `make screenshots` takes pictures of, and what is tested
 SHOWN = (("before and after", show), ("preview", preview), ("choose one", choice), ("no daemon", absent))
-TESTS = (("tokens", tokens), ("preview", preview), ("choose one", choice), ("restarted", retry), ("no daemon", absent), ("queue", queue))
+TESTS = (("tokens", tokens), ("preview", preview), ("outpaint", outpaint), ("choose one", choice), ("restarted", retry), ("no daemon", absent), ("queue", queue))

@@ -18,7 +18,8 @@ from scriptfu import ScriptFu, free_port, wait_for
 from server import Server, Table
 
 
-KEYS = {"plug-in-sdd-fill": ("ctrl+alt+f", "<Primary><Alt>f"), "plug-in-sdd-generate": ("ctrl+alt+g", "<Primary><Alt>g")}
+KEYS = {"plug-in-sdd-fill": ("ctrl+alt+f", "<Primary><Alt>f"), "plug-in-sdd-generate": ("ctrl+alt+g", "<Primary><Alt>g"),
+        "plug-in-sdd-outpaint": ("ctrl+alt+o", "<Primary><Alt>o")}
 
 
 def plugin_pids():
@@ -80,7 +81,7 @@ class Session:
     def shoot(self, name, window="root"):
         if self.pictures:
             self.display.picture(f"{self.pictures}/gimp2-{name}.png", window)
-            self.display.do("mogrify", "-resize", "1000x>", "-colors", "224", f"{self.pictures}/gimp2-{name}.png")
+            self.display.do("mogrify", "-resize", "1000x>", "-colors", "128", f"{self.pictures}/gimp2-{name}.png")
 
     def close(self):
         self.process.kill()

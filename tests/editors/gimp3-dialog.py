@@ -82,7 +82,7 @@ class Session:
     def shoot(self, name, window="root"):
         if self.pictures:
             self.display.picture(f"{self.pictures}/gimp3-{name}.png", window)
-            self.display.do("mogrify", "-resize", "1000x>", "-colors", "224", f"{self.pictures}/gimp3-{name}.png")
+            self.display.do("mogrify", "-resize", "1000x>", "-colors", "128", f"{self.pictures}/gimp3-{name}.png")
 
     def close(self):
         os.killpg(self.process.pid, signal.SIGKILL)

@@ -61,8 +61,9 @@ static bool can_have_company(const struct sdd_server *server, const struct sdd_j
 	const struct sdd_batch_shape shape = shape_of(server, job);
 	const uint64_t pixels = (uint64_t)shape.width * (uint64_t)shape.height;
 
-	return !job->keeps_apart && !job->cancel_requested && shows_its_work(job->kind) &&
-	       pixels > 0 && pixels <= server->config->batch_pixels &&
+	return !job->keeps_apart && !job->staged &&
+	       !sdp_record_bool(record, SDP_JOB_PARAMETERS_VAE_TILING) && !job->cancel_requested &&
+	       shows_its_work(job->kind) && pixels > 0 && pixels <= server->config->batch_pixels &&
 	       !sdp_record_given(record, SDP_JOB_SUBMIT_MASK) &&
 	       sdp_record_count(record, SDP_JOB_PARAMETERS_LORAS) == 0 &&
 	       sdp_record_count(record, SDP_JOB_PARAMETERS_CONTROLS) == 0 &&

@@ -87,7 +87,7 @@ uint64_t sdd_budget_cgroup_limit(const char *root)
 	return bytes;
 }
 
-uint64_t sdd_budget_default(uint64_t machine_bytes, uint64_t cgroup_bytes)
+uint64_t sdd_budget_default(uint64_t machine_bytes, uint64_t cgroup_bytes, uint64_t reserve_bytes)
 {
 	uint64_t desktop_bytes = machine_bytes / 4, ours;
 
@@ -95,19 +95,21 @@ uint64_t sdd_budget_default(uint64_t machine_bytes, uint64_t cgroup_bytes)
 		desktop_bytes = desktop_bytes_min;
 	if (desktop_bytes > machine_bytes / 2)
 		desktop_bytes = machine_bytes / 2;
+	if (reserve_bytes > 0)
+		desktop_bytes = reserve_bytes < machine_bytes ? reserve_bytes : machine_bytes;
 	ours = machine_bytes - desktop_bytes;
 	if (cgroup_bytes < machine_bytes && cgroup_bytes - cgroup_bytes / 10 < ours)
 		ours = cgroup_bytes - cgroup_bytes / 10;
 	return ours;
 }
 
-uint64_t sdd_budget_read(void)
+uint64_t sdd_budget_read(uint64_t reserve_bytes)
 {
 	const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
 	const uint64_t machine_bytes =
 		pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : UINT64_MAX;
 
-	return sdd_budget_default(machine_bytes, sdd_budget_cgroup_limit(""));
+	return sdd_budget_default(machine_bytes, sdd_budget_cgroup_limit(""), reserve_bytes);
 }
 
 int sdd_budget_check(uint64_t budget_bytes, const struct sdd_model *model,

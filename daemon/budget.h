@@ -18,13 +18,13 @@ uint64_t sdd_budget_cgroup_limit(const char *root);
 
 /*
  * The budget when nobody configures one. A limit of a control group is taken whole but for a tenth, which the front
- * process, plans and pictures need; of a machine's memory a quarter, at least 1 GiB, is left to the desktop. Never less
- * than half of what there is.
+ * process, plans and pictures need; of a machine's memory reserve_bytes are left to the desktop, 0 = a quarter, at least 1 GiB
+ * and at most half of what there is.
  */
-uint64_t sdd_budget_default(uint64_t machine_bytes, uint64_t cgroup_bytes);
+uint64_t sdd_budget_default(uint64_t machine_bytes, uint64_t cgroup_bytes, uint64_t reserve_bytes);
 
 /* sdd_budget_default() for this machine and process. */
-uint64_t sdd_budget_read(void);
+uint64_t sdd_budget_read(uint64_t reserve_bytes);
 
 /* 0, or -ENOMEM and no_memory with the remedy when a model's weights alone do not fit. */
 int sdd_budget_check(uint64_t budget_bytes, const struct sdd_model *model,

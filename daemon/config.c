@@ -30,6 +30,8 @@ const struct sdd_config_key sdd_config_keys[] = {
 	 "how long a model stays that no connected client uses"},
 	{"memory-budget", SDD_CONFIG_BYTES, FIELD(memory_budget), 0, 0, "SIZE",
 	 "memory for models; 0 = what machine and control group leave"},
+	{"memory-reserve", SDD_CONFIG_BYTES, FIELD(memory_reserve), 0, 0, "SIZE",
+	 "memory left to the desktop; 0 = a quarter, at least 1G"},
 	{"cache-bytes", SDD_CONFIG_BYTES, FIELD(cache_bytes), 0, 0, "SIZE",
 	 "memory for what jobs have in common; 0 = nothing is kept"},
 	{"allow-user", SDD_CONFIG_UID, 0, 0, 0, "USER",

@@ -33,8 +33,9 @@ struct sdd_config {
 	uint64_t threads;	/* 0 = what affinity and cgroup allow */
 	uint64_t keep_alive_us; /* of a model that no connected client has used */
 	uint64_t memory_budget; /* bytes; 0 = sdd_budget_read() */
-	uint64_t cache_bytes;	/* of the engine's caches together */
-	uint64_t log_level;	/* 0..7 as syslog(3) */
+	uint64_t memory_reserve; /* bytes that sdd_budget_read() leaves; 0 = its own choice */
+	uint64_t cache_bytes;	 /* of the engine's caches together */
+	uint64_t log_level;	 /* 0..7 as syslog(3) */
 	uint64_t max_connections, max_connections_per_user;
 	uint64_t max_jobs, max_jobs_per_user, max_waiting_per_connection;
 	uint64_t batch_pixels;		      /* largest picture in company; 0 = none; batch.h */

@@ -2,7 +2,7 @@
  * Handlers of models.* and status; see dispatch.h.
  */
 #include "daemon/dispatch.h"
-#include "daemon/budget.h"
+#include "daemon/admission.h"
 #include "daemon/caches.h"
 #include "daemon/residency.h"
 #include "daemon/runner.h"
@@ -48,6 +48,7 @@ static int request_model(struct sdd_request *request, enum sdd_model_wish wish,
 	struct sdd_server *server = request->session->server;
 	const char *name = sdp_record_string(request->record, SDP_MODEL_REFERENCE_MODEL);
 	struct sdd_model *model = sdd_registry_find(&server->registry, name);
+	struct sdd_admission admission;
 	int r;
 
 	if (server->stopping)
@@ -56,7 +57,7 @@ static int request_model(struct sdd_request *request, enum sdd_model_wish wish,
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
 				       "no model '%s'; models.list names what there is", name);
 	if (wish != SDD_MODEL_UNLOAD &&
-	    sdd_budget_check(server->memory_budget_bytes, model, ret_error) < 0)
+	    sdd_admission_check(server, model, NULL, &admission, ret_error) < 0)
 		return -EINVAL;
 	if (wish == SDD_MODEL_LOAD)
 		sdd_residency_use(

@@ -40,7 +40,8 @@ struct sdd_job {
 	enum sdp_priority counts_as; /* that class, or a higher one by waiting long; the queue's */
 	uint64_t raised_until_us;    /* while it runs: how long it counts as that */
 	char channel[65];	     /* "" = none */
-	int64_t keep_alive_ms;	     /* of its model */
+	bool staged; /* this time: the budget asks for one part of the model after the other */
+	int64_t keep_alive_ms; /* of its model */
 	uint64_t client, turn;	     /* whose turn it takes; the queue's */
 	size_t position;	     /* the queue's */
 	bool placed;		     /* the queue's */

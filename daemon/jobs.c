@@ -2,7 +2,7 @@
  * Admission, answers and kept results; see jobs.h.
  */
 #include "daemon/jobs.h"
-#include "daemon/budget.h"
+#include "daemon/admission.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/message-ids.h"
@@ -55,7 +55,8 @@ static int complete(struct sdd_server *server, struct sdp_record *record,
 		    struct sdp_error *ret_error)
 {
 	const char *name = sdp_record_string(record, SDP_JOB_PARAMETERS_MODEL);
-	const struct sdd_model *model = sdd_registry_choose(
+	struct sdd_admission admission;
+	struct sdd_model *model = sdd_registry_choose(
 		&server->registry, name,
 		(enum sdp_job_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_KIND));
 	uint32_t seed;
@@ -67,7 +68,7 @@ static int complete(struct sdd_server *server, struct sdp_record *record,
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
 				       "no model is installed; put a diffusers folder into one of "
 				       "the model folders of sdd.conf(5)");
-	if (sdd_budget_check(server->memory_budget_bytes, model, ret_error) < 0)
+	if (sdd_admission_check(server, model, record, &admission, ret_error) < 0)
 		return -EINVAL;
 	if (sdp_record_set_string(record, SDP_JOB_PARAMETERS_MODEL, model->name) < 0)
 		return sdp_error_set(ret_error, SDP_CODE_NO_MEMORY, "out of memory");

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "daemon/estimate.h"
+#include "daemon/footprint.h"
 #include "daemon/model-facts.h"
 #include "daemon/util/list.h"
 #include "protocol/codec.h"
@@ -28,6 +29,9 @@ struct sdd_model {
 	bool seen;	       /* by the scan in work */
 	char family[32];       /* known once loaded */
 	struct sdd_model_facts facts;
+	/* what it takes, and of which state of its files (sdd_model_stamp) that is; of which one the loaded model is */
+	struct sdd_footprint footprint;
+	uint64_t footprint_stamp, loaded_stamp;
 };
 
 struct sdd_registry {

@@ -165,7 +165,8 @@ static bool leaves_before(const struct sdd_server *server, const struct sdd_mode
 }
 
 int sdd_residency_make_room(struct sdd_server *server, const struct sdd_model *model,
-			    struct sdd_model **ret_victim, struct sdp_error *ret_error)
+			    uint64_t needed_bytes, struct sdd_model **ret_victim,
+			    struct sdp_error *ret_error)
 {
 	const uint64_t budget = server->memory_budget_bytes;
 	struct sdd_model *other, *victim = NULL;
@@ -185,15 +186,15 @@ int sdd_residency_make_room(struct sdd_server *server, const struct sdd_model *m
 			victim = other;
 		}
 	}
-	if (used <= budget && model->weight_bytes <= budget - used)
+	if (used <= budget && needed_bytes <= budget - used)
 		return 0;
-	if (pinned_bytes > budget || model->weight_bytes > budget - pinned_bytes)
+	if (pinned_bytes > budget || needed_bytes > budget - pinned_bytes)
 		return sdp_error_field(
 			ret_error, SDP_CODE_NO_MEMORY, "model",
 			"the model '%s' needs %" PRIu64 " MiB, but of memory-budget %" PRIu64
 			" MiB connected clients pin %" PRIu64 " MiB (%s); close such a client or "
 			"raise memory-budget",
-			model->name, model->weight_bytes >> 20, budget >> 20, pinned_bytes >> 20,
+			model->name, needed_bytes >> 20, budget >> 20, pinned_bytes >> 20,
 			pinned_name);
 	*ret_victim = victim;
 	return 1;

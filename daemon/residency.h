@@ -33,11 +33,12 @@ void sdd_residency_forget_session(struct sdd_server *server, struct sdd_session 
 void sdd_residency_update(struct sdd_server *server);
 
 /*
- * What must leave before this model can be loaded: 1 and *ret_victim (ask again when it has left), 0 = there is room,
+ * What must leave before this model can be loaded, or its job run, in so many bytes: 1 and *ret_victim (ask again when it has left), 0 = there is room,
  * -EINVAL with *ret_error (no_memory: what is pinned, and what would help).
  */
 int sdd_residency_make_room(struct sdd_server *server, const struct sdd_model *model,
-			    struct sdd_model **ret_victim, struct sdp_error *ret_error);
+			    uint64_t needed_bytes, struct sdd_model **ret_victim,
+			    struct sdp_error *ret_error);
 
 /* model_info's fields, who holds it included, into the map in work. */
 void sdd_residency_write(struct sdd_server *server, const struct sdd_model *model,

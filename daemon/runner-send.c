@@ -2,6 +2,7 @@
  * What the runner writes to the worker, a request a function; see runner-send.h.
  */
 #include "daemon/runner-send.h"
+#include "daemon/admission.h"
 #include "daemon/util/clock.h"
 
 static void begin(struct sdd_server *server, int doing)
@@ -33,6 +34,7 @@ void sdd_runner_send_load(struct sdd_server *server, struct sdd_model *model)
 
 	snprintf(server->runner.model, sizeof(server->runner.model), "%s", model->name);
 	model->state = SDP_MODEL_STATE_LOADING;
+	model->loaded_stamp = sdd_model_stamp(model->path);
 	model->error[0] = '\0';
 	server->runner.msgid = next_msgid(server);
 	sdp_writer_request(&writer, server->runner.msgid, "worker.load");
@@ -72,6 +74,7 @@ void sdd_runner_send_run(struct sdd_server *server, struct sdd_job *job)
 	sdp_writer_request(&writer, job->run_msgid, "worker.run");
 	sdp_writer_record(&writer, job->record, &sdp_struct_worker_run, 0);
 	sdp_writer_uint(&writer, "job", job->id);
+	sdp_writer_bool(&writer, "staged", job->staged);
 	sdp_writer_uint(&writer, "user", job->user->uid);
 	sdp_writer_list_begin(&writer, "roots");
 	for (size_t i = 0; i < server->registry.n_roots; i++)

@@ -2,6 +2,7 @@
  * The worker's programme; see runner.h.
  */
 #include "daemon/runner.h"
+#include "daemon/admission.h"
 #include "daemon/batch.h"
 #include "daemon/caches.h"
 #include "daemon/events.h"
@@ -47,6 +48,17 @@ static void leave(struct sdd_server *server, struct sdd_model *victim,
 	sdd_runner_send_unload(server, victim);
 }
 
+/* A model larger than the budget is mapped all the same where its jobs run part after part. */
+static uint64_t room_to_load(struct sdd_server *server, struct sdd_model *model)
+{
+	struct sdd_admission admission;
+
+	if (model->weight_bytes <= server->memory_budget_bytes ||
+	    sdd_admission_check(server, model, NULL, &admission, NULL) < 0)
+		return model->weight_bytes;
+	return admission.needed_bytes;
+}
+
 /* Answers requests that need no work; true when one was sent to the worker. */
 static bool serve_model_request(struct sdd_server *server)
 {
@@ -73,7 +85,8 @@ static bool serve_model_request(struct sdd_server *server)
 			sdd_runner_send_unload(server, model);
 			return true;
 		} else {
-			r = sdd_residency_make_room(server, model, &victim, &error);
+			r = sdd_residency_make_room(server, model, room_to_load(server, model),
+						    &victim, &error);
 			if (r > 0)
 				leave(server, victim, model);
 			else if (r == 0)
@@ -97,15 +110,36 @@ static void note_company(struct sdd_server *server)
 			job->had_company = true;
 }
 
+/* A model in memory whose files are others now leaves; true when it was told to. */
+static bool drop_stale(struct sdd_server *server, struct sdd_model *model)
+{
+	const struct sdd_log_about about = {.model = model->name};
+
+	if (model->state != SDP_MODEL_STATE_LOADED ||
+	    model->loaded_stamp == sdd_model_stamp(model->path))
+		return false;
+	sdd_log(LOG_INFO, &about, "model leaves: its files have changed");
+	sdd_runner_send_unload(server, model);
+	return true;
+}
+
 static void start_job(struct sdd_server *server, struct sdd_job *job)
 {
 	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
+	struct sdd_admission admission = {0};
 	struct sdp_error error;
 
-	if (model && model->state != SDP_MODEL_STATE_LOADED) {
+	/* who joins another job takes what that one has; else the files as they are now, and room */
+	if (model && server->runner.n_jobs == 0) {
 		struct sdd_model *victim;
-		int r = sdd_residency_make_room(server, model, &victim, &error);
+		int r;
 
+		if (drop_stale(server, model))
+			return;
+		r = sdd_admission_check(server, model, job->record, &admission, &error);
+		if (r >= 0)
+			r = sdd_residency_make_room(server, model, admission.needed_bytes, &victim,
+						    &error);
 		if (r > 0) {
 			/* the job keeps its place until there is room */
 			leave(server, victim, model);
@@ -124,6 +158,7 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 		sdd_jobs_finish(server, job, SDP_JOB_STATE_FAILED, &error);
 		return;
 	}
+	job->staged = admission.staged;
 	sdd_job_set_state(job, SDP_JOB_STATE_RUNNING);
 	sdd_job_refund_waiting(job);
 	job->started_us = sdd_now_us();

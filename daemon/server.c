@@ -136,8 +136,10 @@ int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
 	server->refused.limit = SDD_REFUSED_MAX;
 	server->jobs.limit = config->max_jobs;
 	server->inline_bytes.limit = SDD_INLINE_BUDGET;
-	server->memory_budget_bytes =
-		config->memory_budget ? config->memory_budget : sdd_budget_read();
+	server->memory_budget_bytes = config->memory_budget
+					      ? config->memory_budget
+					      : sdd_budget_read(config->memory_reserve);
+	server->types = sdd_types_expected(config->backend, config->dtype);
 	sdd_list_init(&server->sessions);
 	sdd_list_init(&server->kept);
 	sdd_queue_init(&server->queue);

@@ -118,6 +118,7 @@ struct sdd_server {
 	sd_event_source *sigterm, *sigint, *watchdog;
 	sd_event_source *idle; /* NULL = we do not end by ourselves */
 	uint64_t memory_budget_bytes;
+	struct sdd_types types; /* what the worker will compute in */
 };
 
 /* The configuration must outlive the server. 0 or a negative errno. */

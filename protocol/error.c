@@ -14,6 +14,8 @@ static int fill(struct sdp_error *error, enum sdp_code code, const char *field, 
 	if (error) {
 		error->code = code;
 		error->retry_ms = 0;
+		error->needed_bytes = error->free_bytes = 0;
+		error->remedy[0] = '\0';
 		snprintf(error->field, sizeof(error->field), "%s", field);
 		vsnprintf(error->message, sizeof(error->message), format, args);
 	}

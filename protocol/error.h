@@ -1,5 +1,5 @@
 /*
- * One error, as it travels: [code, name, message, {field, retry_ms}]. Everything in protocol/ that can refuse a peer's
+ * One error, as it travels: [code, name, message, {field, retry_ms, needed_bytes, free_bytes, remedy}]. Everything in protocol/ that can refuse a peer's
  * bytes fills one; the daemon sends it as it is, the client library hands it to the program.
  */
 #pragma once
@@ -9,8 +9,11 @@
 #include "protocol/schema.h"
 
 struct sdp_error {
-	int code;	   /* enum sdp_code; 0 = none */
-	int64_t retry_ms;  /* with SDP_CODE_BUSY: when to try again; else 0 */
+	int code;	  /* enum sdp_code; 0 = none */
+	int64_t retry_ms; /* with SDP_CODE_BUSY: when to try again; else 0 */
+	/* with SDP_CODE_NO_MEMORY at admission: what the job takes, what there is, and what would fit: a word, or "" */
+	uint64_t needed_bytes, free_bytes;
+	char remedy[32];
 	char field[96];	   /* the field that is wrong ("image.width"), or "" */
 	char message[512]; /* says what is wrong and what would be right; valid UTF-8 */
 };

@@ -304,7 +304,7 @@ class Schema:
         for name in self.public():
             if name != "empty":
                 out += [f".Ss {name}", roff(self.structs[name]["doc"])] + self.man_struct(name)
-        out += [".Sh ERRORS", "An error is", ".Li [code, name, message, details] ;", "details may hold field and retry_ms.",
+        out += [".Sh ERRORS", "An error is", ".Li [code, name, message, details] ;", "details may hold field, retry_ms, needed_bytes, free_bytes and remedy.",
                 ".Bl -tag -width Ds -compact"]
         for error in self.errors:
             out += [f".It {error['code']} Er {error['name']}", roff(error["doc"])]

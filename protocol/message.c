@@ -44,6 +44,15 @@ static int read_error(const msgpack_object *object, struct sdp_error *ret, struc
 			 kv->val.type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
 			 kv->val.via.u64 <= INT32_MAX)
 			ret->retry_ms = (int64_t)kv->val.via.u64;
+		else if (key->size == 12 && !memcmp(key->ptr, "needed_bytes", 12) &&
+			 kv->val.type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+			ret->needed_bytes = kv->val.via.u64;
+		else if (key->size == 10 && !memcmp(key->ptr, "free_bytes", 10) &&
+			 kv->val.type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+			ret->free_bytes = kv->val.via.u64;
+		else if (key->size == 6 && !memcmp(key->ptr, "remedy", 6) &&
+			 kv->val.type == MSGPACK_OBJECT_STR)
+			copy_text(ret->remedy, sizeof(ret->remedy), &kv->val);
 	}
 	return 0;
 }

@@ -176,6 +176,11 @@ void sdp_writer_failure(struct sdp_writer *w, uint32_t msgid, const struct sdp_e
 		sdp_writer_string(w, "field", error->field);
 	if (error->retry_ms > 0)
 		sdp_writer_int(w, "retry_ms", error->retry_ms);
+	if (error->remedy[0]) {
+		sdp_writer_uint(w, "needed_bytes", error->needed_bytes);
+		sdp_writer_uint(w, "free_bytes", error->free_bytes);
+		sdp_writer_string(w, "remedy", error->remedy);
+	}
 	sdp_writer_end(w);
 	msgpack_pack_nil(&p);
 }

@@ -49,7 +49,7 @@ void sde_engine_cache_stats(const struct sde_engine *engine, enum sde_cache_kind
 
 /*
  * In which form the weights stay in memory, from "auto" to "q8_0" (sde_weights_form_names): auto packs them into the type the processor multiplies
- * (but keeps what is quantised as it is), stored keeps them as they lie in the file, the others convert; whatever is not packed is widened
+ * (but keeps text encoders and what is quantised as it is), stored keeps them as they lie in the file, the others convert; whatever is not packed is widened
  * whenever it is used. q8_0 is for the denoiser and T5; CLIP and the autoencoder stay as stored.
  */
 enum sde_weights_form {

@@ -64,6 +64,15 @@ static int tokens_of(const struct sde_model *model, const struct sde_text *text)
 	return (int)(model->family->t5_alone ? text->t5.tokens : text->clip[0].tokens);
 }
 
+/* They rest until the next job with another prompt. */
+static void release_encoders(const struct sde_model *model)
+{
+	for (int i = 0; i < model->n_towers; i++)
+		sde_weights_release(model->towers[i].weights);
+	if (model->t5.weights)
+		sde_weights_release(model->t5.weights);
+}
+
 int sde_job_encode_prompts(struct sde_job_run *run)
 {
 	const int first =
@@ -74,6 +83,7 @@ int sde_job_encode_prompts(struct sde_job_run *run)
 	r = cut(run, first, texts);
 	if (r >= 0)
 		r = embed(run, first, texts);
+	release_encoders(run->model);
 	if (r >= 0) {
 		run->result.negative_tokens = tokens_of(run->model, &texts[NEGATIVE]);
 		run->result.prompt_tokens = tokens_of(run->model, &texts[POSITIVE]);

@@ -26,7 +26,10 @@ const char *const sde_weights_form_names[SDE_WEIGHTS_FORMS] = {
 	[SDE_WEIGHTS_BF16] = "bf16", [SDE_WEIGHTS_Q8_0] = "q8_0",
 };
 
-/* The small parts are no gain in Q8_0, and their errors are in every step and every pixel. */
+/*
+ * The small parts are no gain in Q8_0, and their errors are in every step and every pixel. Text encoders run once a job, in float32: widening
+ * them then costs less than the memory of a packed form does all the time.
+ */
 static enum sdk_keep keep_of(enum sde_weights_form form, const char *component,
 			     const char *class_name)
 {
@@ -39,7 +42,11 @@ static enum sdk_keep keep_of(enum sde_weights_form form, const char *component,
 			   strcmp(component, "transformer") == 0 ||
 			   (class_name && strcmp(class_name, "T5EncoderModel") == 0);
 
-	return form == SDE_WEIGHTS_Q8_0 && !large ? SDK_KEEP_STORED : keeps[form];
+	const bool text = strncmp(component, "text_encoder", strlen("text_encoder")) == 0;
+
+	if ((form == SDE_WEIGHTS_Q8_0 && !large) || (form == SDE_WEIGHTS_AUTO && text))
+		return SDK_KEEP_STORED;
+	return keeps[form];
 }
 
 int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,

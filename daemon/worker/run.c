@@ -113,6 +113,8 @@ static int fill_adapters(struct sdd_worker_run *run, struct sdp_error *ret_error
 	job->adapter_roots = run->roots;
 	job->loras = run->loras;
 	job->controls = run->controls;
+	job->staged = sdp_record_bool(record, SDP_WORKER_RUN_STAGED);
+	job->vae_tiling = sdp_record_bool(record, SDP_JOB_PARAMETERS_VAE_TILING);
 	job->guess_mode = sdp_record_bool(record, SDP_JOB_PARAMETERS_GUESS_MODE);
 	return 0;
 }
@@ -315,6 +317,8 @@ static void write_facts(struct sdd_worker_run *run, const struct sde_result *res
 	sdp_writer_int(writer, "chunks", result->chunks);
 	sdp_writer_int(writer, "work_width", result->work_width);
 	sdp_writer_int(writer, "work_height", result->work_height);
+	if (result->staged)
+		sdp_writer_bool(writer, "staged", true);
 	if (result->n_warnings > 0) {
 		sdp_writer_list_begin(writer, "warnings");
 		for (int i = 0; i < result->n_warnings; i++)

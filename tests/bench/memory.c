@@ -66,7 +66,8 @@ static enum sde_weights_form form_of(const char *name)
 	return i < SDE_WEIGHTS_FORMS ? (enum sde_weights_form)i : SDE_WEIGHTS_DEFAULT;
 }
 
-static int run(const char *path, const char *dtype, const char *form, int side, int steps, int jobs)
+static int run(const char *path, const char *dtype, const char *form, bool staged, int side,
+	       int steps, int jobs)
 {
 	const struct sde_engine_options options = {.dtype = dtype};
 	const struct sde_hooks hooks = {.progress = on_progress};
@@ -77,7 +78,8 @@ static int run(const char *path, const char *dtype, const char *form, int side, 
 				    .guidance_scale = 7.5,
 				    .width = side,
 				    .height = side,
-				    .count = 1};
+				    .count = 1,
+				    .staged = staged};
 	struct sde_engine *engine;
 	struct sde_model *model;
 	struct sde_result result;
@@ -109,10 +111,12 @@ int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "make") == 0)
 		return make(argv[2], argv[3]);
-	if (argc == 8 && strcmp(argv[1], "run") == 0)
-		return run(argv[2], argv[3], argv[4], atoi(argv[5]), atoi(argv[6]), atoi(argv[7]));
+	if (argc == 9 && strcmp(argv[1], "run") == 0)
+		return run(argv[2], argv[3], argv[4], strcmp(argv[5], "staged") == 0, atoi(argv[6]),
+			   atoi(argv[7]), atoi(argv[8]));
 	fprintf(stderr,
-		"usage: %s make MANIFEST FILE | run FILE auto|f32|bf16 WEIGHTS SIDE STEPS JOBS\n",
+		"usage: %s make MANIFEST FILE | run FILE auto|f32|bf16 WEIGHTS whole|staged SIDE "
+		"STEPS JOBS\n",
 		argv[0]);
 	return 2;
 }

@@ -106,7 +106,7 @@ static void test_least_recently_used_leaves(void **state)
 
 	SKIP_WITHOUT_WORKER();
 	snprintf(budget, sizeof(budget), "--memory-budget=%lld",
-		 (long long)(weight_bytes() * 5 / 2));
+		 (long long)(weight_bytes() * 11 / 5));
 	daemon_start(&daemon, budget, NULL);
 	add_model(&daemon, "a");
 	add_model(&daemon, "b");

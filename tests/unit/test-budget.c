@@ -90,14 +90,17 @@ static void test_version_1(void **state)
 static void test_share(void **state)
 {
 	/* a quarter of a machine is the desktop's, at least a gibibyte, at most half */
-	assert_true(sdd_budget_default(16 * gib, UINT64_MAX) == 12 * gib);
-	assert_true(sdd_budget_default(3 * gib, UINT64_MAX) == 2 * gib);
-	assert_true(sdd_budget_default(gib, UINT64_MAX) == gib / 2);
+	assert_true(sdd_budget_default(16 * gib, UINT64_MAX, 0) == 12 * gib);
+	assert_true(sdd_budget_default(3 * gib, UINT64_MAX, 0) == 2 * gib);
+	assert_true(sdd_budget_default(gib, UINT64_MAX, 0) == gib / 2);
 	/* of a limit nine tenths are ours, unless the machine leaves less */
-	assert_true(sdd_budget_default(16 * gib, 10 * gib) == 9 * gib);
-	assert_true(sdd_budget_default(16 * gib, 15 * gib) == 12 * gib);
-	assert_true(sdd_budget_default(16 * gib, 64 * gib) == 12 * gib);
-	assert_in_range(sdd_budget_read(), 1, SIZE_MAX);
+	assert_true(sdd_budget_default(16 * gib, 10 * gib, 0) == 9 * gib);
+	assert_true(sdd_budget_default(16 * gib, 15 * gib, 0) == 12 * gib);
+	assert_true(sdd_budget_default(16 * gib, 64 * gib, 0) == 12 * gib);
+	assert_true(sdd_budget_default(16 * gib, UINT64_MAX, 2 * gib) == 14 * gib);
+	assert_true(sdd_budget_default(16 * gib, UINT64_MAX, 99 * gib) == 0);
+	assert_true(sdd_budget_default(16 * gib, 10 * gib, 8 * gib) == 8 * gib);
+	assert_in_range(sdd_budget_read(0), 1, SIZE_MAX);
 }
 
 static void test_check(void **state)

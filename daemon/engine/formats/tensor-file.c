@@ -141,7 +141,7 @@ static const uint64_t *content_of(struct sde_tensor_file *file)
 	if (tensor && tensor->map && !file->content_known) {
 		file->content[0] = sde_content_mix_bytes(0, tensor->map, tensor->map_bytes);
 		file->content[1] = sde_content_mix_bytes(1, tensor->map, tensor->map_bytes);
-		madvise((void *)(uintptr_t)tensor->map, tensor->map_bytes, MADV_DONTNEED);
+		sde_tensor_file_release(file);
 		file->content_known = true;
 	}
 	return file->content_known ? file->content : NULL;
@@ -281,6 +281,14 @@ struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file)
 	free(file->path);
 	free(file);
 	return NULL;
+}
+
+void sde_tensor_file_release(const struct sde_tensor_file *file)
+{
+	const struct sde_tensor *tensor = file->count > 0 ? file->sorted[0] : NULL;
+
+	if (tensor && tensor->map)
+		madvise((void *)(uintptr_t)tensor->map, tensor->map_bytes, MADV_DONTNEED);
 }
 
 const char *sde_tensor_file_path(const struct sde_tensor_file *file)

@@ -25,6 +25,9 @@ int sde_tensor_file_open_pickled(const char *path, struct sde_tensor_file **ret_
 struct sde_tensor_file *sde_tensor_file_ref(struct sde_tensor_file *file);
 struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file);
 
+/* Give the pages of its mapping back to the system; they come again when they are touched. */
+void sde_tensor_file_release(const struct sde_tensor_file *file);
+
 const char *sde_tensor_file_path(const struct sde_tensor_file *file);
 /* A number for which file it is and its state when it was opened, as sde_content_stat: another one once it has changed. */
 uint64_t sde_tensor_file_state(const struct sde_tensor_file *file);

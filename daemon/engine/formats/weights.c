@@ -491,3 +491,9 @@ enum sdk_keep sde_weights_keep(const struct sde_weights *weights)
 {
 	return weights->keep;
 }
+
+void sde_weights_release(const struct sde_weights *weights)
+{
+	for (size_t i = 0; i < weights->file_count; i++)
+		sde_tensor_file_release(weights->files[i]);
+}

@@ -39,6 +39,8 @@ int sde_weights_add_rows(struct sde_weights *weights, const char *name,
 			 struct sde_error *error);
 int sde_weights_seal(struct sde_weights *weights, struct sde_error *error);
 
+/* Give the pages of its files' mappings back to the system; they come again when they are touched. */
+void sde_weights_release(const struct sde_weights *weights);
 /* Path that was opened. */
 const char *sde_weights_path(const struct sde_weights *weights);
 /* Bytes of all tensors, as stored. */

@@ -1,0 +1,195 @@
+/*
+ * Budgets against footprints, and the words for it; see admission.h.
+ */
+#include "daemon/admission.h"
+#include "daemon/budget.h"
+#include "daemon/residency.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { ENTRIES_MAX = 64, SIDE_GRAIN = 64 };
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+	return (hash ^ value) * UINT64_C(0x100000001b3);
+}
+
+static uint64_t stamp_of(const char *path, int depth)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+	struct dirent **entries = NULL;
+	char below[PATH_MAX];
+	struct stat st;
+	int n;
+
+	if (stat(path, &st) < 0)
+		return 0;
+	hash = mix(mix(hash, st.st_dev), st.st_ino);
+	if (!S_ISDIR(st.st_mode)) {
+		hash = mix(mix(hash, (uint64_t)st.st_size), (uint64_t)st.st_mtim.tv_sec);
+		hash = mix(mix(hash, (uint64_t)st.st_mtim.tv_nsec), (uint64_t)st.st_ctim.tv_sec);
+		return mix(hash, (uint64_t)st.st_ctim.tv_nsec);
+	}
+	n = depth > 0 ? scandir(path, &entries, NULL, alphasort) : 0;
+	for (int i = 0; i < n; i++) {
+		if (i < ENTRIES_MAX && entries[i]->d_name[0] != '.' &&
+		    (size_t)snprintf(below, sizeof(below), "%s/%s", path, entries[i]->d_name) <
+			    sizeof(below))
+			hash = mix(hash, stamp_of(below, depth - 1));
+		free(entries[i]);
+	}
+	free(entries);
+	return hash;
+}
+
+uint64_t sdd_model_stamp(const char *path)
+{
+	return stamp_of(path, 2);
+}
+
+static int within(int value, int low, int high)
+{
+	return value < low ? low : value > high ? high : value;
+}
+
+/* What the engine will work on: of a picture the part that suits the model, which is not known yet, so at most one and a half of its side. */
+static struct sdd_work work_of(const struct sdd_model *model, const struct sdp_record *job)
+{
+	const int native = model->facts.native_size > 0 ? model->facts.native_size
+							: model->footprint.native_size;
+	struct sdd_work work = {.width = native, .height = native};
+	const struct sdp_pixels *image;
+
+	if (!job)
+		return work;
+	work.tiled = sdp_record_bool(job, SDP_JOB_PARAMETERS_VAE_TILING);
+	if (sdp_record_int(job, SDP_JOB_PARAMETERS_KIND) == SDP_JOB_KIND_TXT2IMG) {
+		if (sdp_record_int(job, SDP_JOB_PARAMETERS_WIDTH) > 0)
+			work.width = sdp_record_int(job, SDP_JOB_PARAMETERS_WIDTH);
+		if (sdp_record_int(job, SDP_JOB_PARAMETERS_HEIGHT) > 0)
+			work.height = sdp_record_int(job, SDP_JOB_PARAMETERS_HEIGHT);
+		return work;
+	}
+	work.encodes = true;
+	image = sdp_record_pixels(job, SDP_JOB_SUBMIT_IMAGE);
+	if (image) {
+		work.width = within((int)image->width, native, native * 3 / 2);
+		work.height = within((int)image->height, native, native * 3 / 2);
+	}
+	return work;
+}
+
+/* What connected clients have pinned, besides this model. */
+static uint64_t pinned_bytes(const struct sdd_server *server, const struct sdd_model *model)
+{
+	const struct sdd_model *other;
+	uint64_t bytes = 0;
+	bool pinned;
+
+	sdd_list_for_each (other, &server->registry.models, link) {
+		if (other == model || other->state != SDP_MODEL_STATE_LOADED)
+			continue;
+		sdd_residency_holders(server, other, &pinned);
+		if (pinned)
+			bytes += other->weight_bytes;
+	}
+	return bytes;
+}
+
+/* The largest square of which the job fits, 0 = none. */
+static int side_that_fits(const struct sdd_footprint *footprint, struct sdd_types types,
+			  struct sdd_work work, uint64_t free_bytes)
+{
+	int side = work.width > work.height ? work.width : work.height;
+
+	for (side = (side - 1) / SIDE_GRAIN * SIDE_GRAIN; side > 0; side -= SIDE_GRAIN) {
+		work.width = work.height = side;
+		if (sdd_footprint_staged(footprint, types, &work) <= free_bytes)
+			return side;
+	}
+	return 0;
+}
+
+static int refuse(const struct sdd_server *server, const struct sdd_model *model,
+		  const struct sdd_work *work, uint64_t needed, uint64_t pinned,
+		  struct sdp_error *ret_error)
+{
+	const uint64_t budget = server->memory_budget_bytes;
+	const uint64_t free_bytes = budget > pinned ? budget - pinned : 0;
+	struct sdd_footprint small = model->footprint;
+	struct sdd_work tiled = *work;
+	char remedy[160];
+	const char *name;
+	int side;
+
+	tiled.tiled = true;
+	small.form = SDD_FORM_Q8_0;
+	side = side_that_fits(&model->footprint, server->types, *work, free_bytes);
+	if (!work->tiled &&
+	    sdd_footprint_staged(&model->footprint, server->types, &tiled) <= free_bytes) {
+		name = "vae_tiling";
+		snprintf(remedy, sizeof(remedy), "tiled VAE fits (vae_tiling)");
+	} else if (sdd_footprint_staged(&small, server->types, &tiled) <= free_bytes) {
+		name = "weights";
+		snprintf(remedy, sizeof(remedy),
+			 "\"weights\": \"q8_0\" in the model's sdd.json%s fits",
+			 sdd_footprint_staged(&small, server->types, work) <= free_bytes
+				 ? ""
+				 : " with vae_tiling");
+	} else if (side > 0) {
+		name = "size";
+		snprintf(remedy, sizeof(remedy), "a picture of %d x %d fits", side, side);
+	} else {
+		name = "memory_budget";
+		snprintf(remedy, sizeof(remedy),
+			 "choose a smaller model, or raise memory-budget or the limit of the "
+			 "daemon's control group");
+	}
+	sdp_error_field(ret_error, SDP_CODE_NO_MEMORY, "model",
+			"a picture of %d x %d with '%s' needs %.1f MB, %.1f MB free%s: %s",
+			work->width, work->height, model->name, (double)needed / 1e6,
+			(double)free_bytes / 1e6,
+			pinned > 0 ? " beside what clients have pinned" : "", remedy);
+	if (!ret_error)
+		return -ENOMEM;
+	ret_error->needed_bytes = needed;
+	ret_error->free_bytes = free_bytes;
+	snprintf(ret_error->remedy, sizeof(ret_error->remedy), "%s", name);
+	return -ENOMEM;
+}
+
+int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
+			const struct sdp_record *job, struct sdd_admission *ret_admission,
+			struct sdp_error *ret_error)
+{
+	const uint64_t stamp = sdd_model_stamp(model->path), pinned = pinned_bytes(server, model);
+	const uint64_t budget = server->memory_budget_bytes;
+	struct sdd_admission admission = {0};
+	struct sdd_work work;
+	uint64_t whole;
+
+	if (stamp != model->footprint_stamp) {
+		sdd_footprint_read(model->path, &model->footprint);
+		model->footprint_stamp = stamp;
+	}
+	if (!model->footprint.known) {
+		ret_admission->staged = false;
+		ret_admission->needed_bytes = model->weight_bytes;
+		return sdd_budget_check(budget, model, ret_error);
+	}
+	work = work_of(model, job);
+	whole = sdd_footprint_whole(&model->footprint, server->types, &work);
+	admission.needed_bytes = sdd_footprint_staged(&model->footprint, server->types, &work);
+	admission.staged = pinned > budget || whole > budget - pinned;
+	if (!admission.staged)
+		admission.needed_bytes = whole;
+	else if (pinned > budget || admission.needed_bytes > budget - pinned)
+		return refuse(server, model, &work, admission.needed_bytes, pinned, ret_error);
+	*ret_admission = admission;
+	return 0;
+}

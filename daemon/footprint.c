@@ -1,0 +1,401 @@
+/*
+ * Reading headers, and the sums; see footprint.h.
+ */
+#include "daemon/footprint.h"
+#include "daemon/util/cleanup.h"
+#include "daemon/util/size.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	HEADER_BYTES_MAX = 8 << 20,
+	CONFIG_BYTES_MAX = 256 << 10,
+	FILES_MAX = 64, /* of one component */
+	CHANNELS_MAX = 1 << 16,
+	SIDE_MAX = 1 << 14,
+	/* of SD and SDXL, where a single file does not say */
+	UNET_CHANNELS = 320,
+	VAE_CHANNELS = 128,
+	NATIVE_SIZE = 512,
+	NATIVE_SIZE_XL = 1024,
+	/* as in the engine: whole pictures up to a megapixel, else tiles */
+	WHOLE_MAX = 1024 * 1024,
+	TILE = 512,
+	/* numbers alive at once for each place and channel of the first level: 16 in U-Nets that attend there, less in others */
+	STEP_NUMBERS = 16,
+	/* a pixel of float pictures: in, out, and two on the way */
+	PICTURE_BYTES = 3 * 4 * 4,
+};
+
+static bool is_text(const char *name)
+{
+	return strncmp(name, "cond_stage_model.", 17) == 0 ||
+	       strncmp(name, "conditioner.", 12) == 0;
+}
+
+/* The part that a tensor of a folder's component, or of a single file (component NULL), belongs to; NULL = none that is packed. */
+static struct sdd_part *part_of(struct sdd_footprint *footprint, const char *component,
+				const char *name)
+{
+	if (strstr(name, "embedding") &&
+	    (component ? strncmp(component, "text", 4) == 0 : is_text(name)))
+		return NULL; /* rows are read where they lie */
+	if (component ? strcmp(component, "vae") == 0
+		      : strncmp(name, "first_stage_model.", 18) == 0)
+		return strstr(name, "encoder.") ? &footprint->vae_encoder : &footprint->vae_decoder;
+	if (component && strncmp(component, "text", 4) == 0)
+		return strncmp(name, "encoder.block.", 14) == 0 ? &footprint->t5 : &footprint->text;
+	if (!component && is_text(name))
+		return &footprint->text;
+	if (!component && strncmp(name, "model.diffusion_model.", 22) != 0)
+		return NULL;
+	return &footprint->denoiser;
+}
+
+static void count_tensor(struct sdd_footprint *footprint, const char *component, const char *name,
+			 const json_t *tensor)
+{
+	const json_t *shape = json_object_get(tensor, "shape"),
+		     *offsets = json_object_get(tensor, "data_offsets");
+	const char *dtype = json_string_value(json_object_get(tensor, "dtype"));
+	const json_int_t begin = json_integer_value(json_array_get(offsets, 0));
+	const json_int_t end = json_integer_value(json_array_get(offsets, 1));
+	struct sdd_part *part = part_of(footprint, component, name);
+	uint64_t numbers = 1;
+
+	if (!part || !dtype || json_array_size(shape) < 2 || begin < 0 || end < begin)
+		return;
+	for (size_t i = 0; i < json_array_size(shape); i++) {
+		const json_int_t side = json_integer_value(json_array_get(shape, i));
+
+		if (side < 1 || __builtin_mul_overflow(numbers, (uint64_t)side, &numbers) ||
+		    numbers > (uint64_t)1 << 40)
+			return;
+	}
+	part->numbers = sdd_u64_add_saturated(part->numbers, numbers);
+	part->stored_bytes = sdd_u64_add_saturated(part->stored_bytes, (uint64_t)(end - begin));
+	if (part != &footprint->denoiser)
+		return;
+	if (numbers > footprint->largest)
+		footprint->largest = numbers;
+	footprint->quantised |= strncmp(dtype, "F8", 2) == 0;
+}
+
+/* GGUF: what it holds is not told apart; it stays as it is. */
+static void count_gguf(struct sdd_footprint *footprint, const struct stat *st)
+{
+	footprint->quantised = true;
+	footprint->denoiser.numbers = footprint->denoiser.stored_bytes = (uint64_t)st->st_size;
+}
+
+static bool read_weights(struct sdd_footprint *footprint, const char *component, const char *path)
+{
+	SDD_CLEANUP(sdd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	SDD_CLEANUP(json_decrefp) json_t *header = NULL;
+	SDD_CLEANUP(sdd_freep) char *text = NULL;
+	unsigned char head[8];
+	uint64_t size = 0;
+	const char *name;
+	struct stat st;
+	json_t *tensor;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+	    pread(fd, head, sizeof(head), 0) != sizeof(head))
+		return false;
+	if (memcmp(head, "GGUF", 4) == 0) {
+		count_gguf(footprint, &st);
+		return true;
+	}
+	for (int i = 7; i >= 0; i--)
+		size = size << 8 | head[i];
+	if (size > HEADER_BYTES_MAX)
+		return false;
+	text = malloc(size + 1);
+	if (!text || pread(fd, text, size, 8) != (ssize_t)size)
+		return false;
+	header = json_loadb(text, size, 0, NULL);
+	json_object_foreach (header, name, tensor)
+		count_tensor(footprint, component, name, tensor);
+	return header;
+}
+
+static json_t *read_json(const char *path)
+{
+	SDD_CLEANUP(sdd_fclosep) FILE *file = fopen(path, "re");
+	SDD_CLEANUP(sdd_freep) char *text = malloc(CONFIG_BYTES_MAX);
+	json_t *object;
+	size_t n;
+
+	if (!file || !text)
+		return NULL;
+	n = fread(text, 1, CONFIG_BYTES_MAX, file);
+	object = json_loadb(text, n, 0, NULL);
+	if (object && !json_is_object(object)) {
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
+static int number(const json_t *value, int max, int otherwise)
+{
+	const json_int_t n = json_integer_value(value);
+
+	return n >= 1 && n <= max ? (int)n : otherwise;
+}
+
+static void read_settings(struct sdd_footprint *footprint, const char *path)
+{
+	static const struct {
+		const char *name;
+		enum sdd_weights_form form;
+	} forms[] = {{"stored", SDD_FORM_STORED},
+		     {"f16", SDD_FORM_HALF},
+		     {"bf16", SDD_FORM_HALF},
+		     {"q8_0", SDD_FORM_Q8_0}};
+	SDD_CLEANUP(json_decrefp) json_t *settings = read_json(path);
+	const char *form = json_string_value(json_object_get(settings, "weights"));
+
+	for (size_t i = 0; form && i < sizeof(forms) / sizeof(forms[0]); i++)
+		if (strcmp(form, forms[i].name) == 0)
+			footprint->form = forms[i].form;
+	footprint->native_size =
+		number(json_object_get(settings, "native_size"), SIDE_MAX, footprint->native_size);
+}
+
+static bool is_variant(const char *name)
+{
+	return strstr(name, ".fp16.") || strstr(name, ".bf16.");
+}
+
+/* Weight files of a component; of its variants only where there is no plain one, as the engine chooses. */
+static void read_component(struct sdd_footprint *footprint, const char *folder,
+			   const char *component)
+{
+	char path[PATH_MAX];
+	struct dirent **entries = NULL;
+	bool plain = false;
+	int n;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, component) >= sizeof(path))
+		return;
+	n = scandir(path, &entries, NULL, alphasort);
+	for (int i = 0; i < n; i++)
+		plain |= strstr(entries[i]->d_name, ".safetensors") &&
+			 !is_variant(entries[i]->d_name);
+	for (int i = 0; i < n; i++) {
+		const char *name = entries[i]->d_name, *end = strrchr(name, '.');
+
+		if (i < FILES_MAX && end && strcmp(end, ".safetensors") == 0 &&
+		    !(plain && is_variant(name)) &&
+		    (size_t)snprintf(path, sizeof(path), "%s/%s/%s", folder, component, name) <
+			    sizeof(path))
+			footprint->known |= read_weights(footprint, component, path);
+		free(entries[i]);
+	}
+	free(entries);
+}
+
+static void read_configs(struct sdd_footprint *footprint, const char *folder)
+{
+	SDD_CLEANUP(json_decrefp) json_t *unet = NULL, *transformer = NULL, *vae = NULL;
+	char path[PATH_MAX];
+	const json_t *blocks;
+
+	snprintf(path, sizeof(path), "%s/unet/config.json", folder);
+	unet = read_json(path);
+	snprintf(path, sizeof(path), "%s/transformer/config.json", folder);
+	transformer = read_json(path);
+	snprintf(path, sizeof(path), "%s/vae/config.json", folder);
+	vae = read_json(path);
+	blocks = json_object_get(unet, "block_out_channels");
+	footprint->channels = number(json_array_get(blocks, 0), CHANNELS_MAX, UNET_CHANNELS);
+	footprint->transformer = transformer && !unet;
+	if (footprint->transformer)
+		footprint->channels =
+			number(json_object_get(transformer, "num_attention_heads"), 1024, 24) *
+			number(json_object_get(transformer, "attention_head_dim"), 1024, 128);
+	blocks = json_object_get(vae, "block_out_channels");
+	footprint->vae_channels[0] = number(json_array_get(blocks, 0), CHANNELS_MAX, VAE_CHANNELS);
+	footprint->vae_channels[1] =
+		number(json_array_get(blocks, 1), CHANNELS_MAX, footprint->vae_channels[0]);
+	footprint->native_size = number(json_object_get(unet ? unet : transformer, "sample_size"),
+					SIDE_MAX / 8, NATIVE_SIZE / 8) *
+				 8;
+}
+
+static void read_folder(struct sdd_footprint *footprint, const char *path)
+{
+	static const char *const components[] = {
+		"unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"};
+	char settings[PATH_MAX];
+
+	read_configs(footprint, path);
+	for (size_t i = 0; i < sizeof(components) / sizeof(components[0]); i++)
+		read_component(footprint, path, components[i]);
+	if ((size_t)snprintf(settings, sizeof(settings), "%s/sdd.json", path) < sizeof(settings))
+		read_settings(footprint, settings);
+}
+
+static void read_file(struct sdd_footprint *footprint, const char *path)
+{
+	const char *dot = strrchr(path, '.');
+	char settings[PATH_MAX];
+
+	footprint->known = read_weights(footprint, NULL, path);
+	footprint->channels = UNET_CHANNELS;
+	footprint->vae_channels[0] = VAE_CHANNELS;
+	footprint->vae_channels[1] = 2 * VAE_CHANNELS;
+	/* two text encoders are SDXL's */
+	footprint->native_size = footprint->text.numbers > 400000000 ? NATIVE_SIZE_XL : NATIVE_SIZE;
+	if ((size_t)snprintf(settings, sizeof(settings), "%.*s.sdd.json",
+			     (int)(dot ? dot - path : (ptrdiff_t)strlen(path)),
+			     path) < sizeof(settings))
+		read_settings(footprint, settings);
+}
+
+void sdd_footprint_read(const char *path, struct sdd_footprint *ret_footprint)
+{
+	struct stat st;
+
+	*ret_footprint = (struct sdd_footprint){0};
+	if (stat(path, &st) < 0)
+		return;
+	if (S_ISDIR(st.st_mode))
+		read_folder(ret_footprint, path);
+	else
+		read_file(ret_footprint, path);
+}
+
+struct sdd_types sdd_types_expected(const char *backend, const char *dtype)
+{
+	bool half = false, wanted = !dtype || strcmp(dtype, "f32") != 0;
+
+	if (backend && strcmp(backend, "ref") == 0)
+		return (struct sdd_types){4, 4};
+#if defined(__x86_64__)
+	__builtin_cpu_init();
+	half = __builtin_cpu_supports("avx512bf16");
+#endif
+	return (struct sdd_types){half && wanted ? 2 : 4,
+				  (half && wanted) || (dtype && strcmp(dtype, "bf16") == 0) ? 2
+											    : 4};
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* As it stays in memory. small: CLIP and the autoencoder, which Q8_0 leaves as stored. */
+static uint64_t resting(const struct sdd_footprint *footprint, const struct sdd_part *part,
+			unsigned int packed_type, bool small)
+{
+	const uint64_t packed = part->numbers * packed_type;
+
+	switch (footprint->form) {
+	case SDD_FORM_STORED:
+		return least(part->stored_bytes, packed);
+	case SDD_FORM_HALF:
+		return least(least(part->stored_bytes, part->numbers * 2), packed);
+	case SDD_FORM_Q8_0:
+		return small ? least(part->stored_bytes, packed)
+			     : least(part->stored_bytes, part->numbers / 32 * 34);
+	default:
+		return footprint->quantised ? least(part->stored_bytes, packed) : packed;
+	}
+}
+
+/* A text encoder computes in float32; it is packed only where that is no larger than what is stored, else widened for its one run. */
+static uint64_t encoder(const struct sdd_footprint *footprint, const struct sdd_part *part,
+			bool small, uint64_t *packed)
+{
+	const uint64_t full = part->numbers * 4;
+	const uint64_t bytes = footprint->form == SDD_FORM_AUTO
+				       ? least(part->stored_bytes, full)
+				       : resting(footprint, part, 4, small);
+
+	if (bytes == full)
+		*packed += bytes;
+	return bytes;
+}
+
+struct stages {
+	uint64_t text, packed_text; /* while it encodes; what of it stays */
+	uint64_t denoiser, vae, step_run, decode_run;
+};
+
+/* Bytes of the autoencoder's activations: two of the second level's width and one of the first's, at full size. */
+static uint64_t vae_run(const struct sdd_footprint *footprint, struct sdd_types types,
+			const struct sdd_work *work)
+{
+	uint64_t width = (uint64_t)work->width, height = (uint64_t)work->height;
+
+	if (work->tiled || width * height > WHOLE_MAX) {
+		width = least(width, TILE);
+		height = least(height, TILE);
+	}
+	return width * height * types.activation *
+	       (uint64_t)(2 * footprint->vae_channels[1] + footprint->vae_channels[0]);
+}
+
+static struct stages stages_of(const struct sdd_footprint *footprint, struct sdd_types types,
+			       const struct sdd_work *work)
+{
+	const uint64_t pixels = (uint64_t)work->width * (uint64_t)work->height;
+	const uint64_t places = pixels / (footprint->transformer ? 256 : 64);
+	const bool rests = footprint->form != SDD_FORM_AUTO || footprint->quantised;
+	uint64_t packed_text = 0;
+	struct stages s = {
+		.text = encoder(footprint, &footprint->text, true, &packed_text) +
+			encoder(footprint, &footprint->t5, false, &packed_text),
+		.denoiser = resting(footprint, &footprint->denoiser, types.weight, false),
+		.vae = resting(footprint, &footprint->vae_decoder, types.weight, true),
+		/* both halves of guidance in one run */
+		.step_run = 2 * places * STEP_NUMBERS * (uint64_t)footprint->channels *
+			    types.activation,
+		.decode_run = vae_run(footprint, types, work),
+	};
+
+	s.packed_text = packed_text;
+	if (rests)
+		s.step_run += footprint->largest * types.weight;
+	if (work->encodes)
+		s.vae += resting(footprint, &footprint->vae_encoder, types.weight, true);
+	return s;
+}
+
+uint64_t sdd_footprint_whole(const struct sdd_footprint *footprint, struct sdd_types types,
+			     const struct sdd_work *work)
+{
+	const struct stages s = stages_of(footprint, types, work);
+
+	if (!footprint->known)
+		return 0;
+	return s.denoiser + s.vae + most(s.text, s.packed_text + most(s.step_run, s.decode_run)) +
+	       (uint64_t)work->width * (uint64_t)work->height * PICTURE_BYTES;
+}
+
+uint64_t sdd_footprint_staged(const struct sdd_footprint *footprint, struct sdd_types types,
+			      const struct sdd_work *work)
+{
+	const struct stages s = stages_of(footprint, types, work);
+
+	if (!footprint->known)
+		return 0;
+	return most(most(s.text, s.denoiser + s.step_run), s.vae + s.decode_run) +
+	       (uint64_t)work->width * (uint64_t)work->height * PICTURE_BYTES;
+}

@@ -1,0 +1,57 @@
+/*
+ * What a job takes at its highest, told before it is accepted and before its model is in memory: from the headers of the weight files and a few
+ * numbers of the configurations. Weights count in the form they stay in (sdd.json's "weights"), activations by formulas that were fitted to
+ * the engine's own plans; tests/integration/test-memory.c holds them against what sdd-worker really took.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Matrices of one part of a model. */
+struct sdd_part {
+	uint64_t numbers, stored_bytes;
+};
+
+enum sdd_weights_form {
+	SDD_FORM_AUTO,
+	SDD_FORM_STORED,
+	SDD_FORM_HALF, /* f16, bf16 */
+	SDD_FORM_Q8_0
+};
+
+struct sdd_footprint {
+	bool known;
+	bool quantised; /* stored in blocks or 8 bits: auto leaves it so */
+	struct sdd_part text, t5, denoiser, vae_encoder, vae_decoder;
+	uint64_t largest; /* numbers of the denoiser's largest matrix */
+	enum sdd_weights_form form;
+	bool transformer;
+	int channels,
+		vae_channels[2]; /* at full resolution; of the autoencoder also one level below */
+	int native_size;
+};
+
+/* Bytes of a packed weight and of an activation, as the worker will choose them. */
+struct sdd_types {
+	unsigned int weight, activation;
+};
+struct sdd_types sdd_types_expected(const char *backend, const char *dtype);
+
+/* Of a model folder or checkpoint file. What cannot be read leaves it unknown: then nothing is refused for it. */
+void sdd_footprint_read(const char *path, struct sdd_footprint *ret_footprint);
+
+/* The picture a job works on, pixels; encodes: it has a source picture. */
+struct sdd_work {
+	int width, height;
+	bool encodes, tiled;
+};
+/*
+ * Bytes at the highest, without the program itself: everything in memory at once; or, staged, part after part. 0 for a footprint that is
+ * not known.
+ */
+uint64_t sdd_footprint_whole(const struct sdd_footprint *footprint, struct sdd_types types,
+			     const struct sdd_work *work);
+uint64_t sdd_footprint_staged(const struct sdd_footprint *footprint, struct sdd_types types,
+			      const struct sdd_work *work);

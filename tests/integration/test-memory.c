@@ -1,0 +1,237 @@
+/*
+ * Memory before it is taken: the estimate against what the worker took, jobs that run in stages because the budget asks for it and give
+ * the same bytes, refusals that say what would fit, and a model whose files change under a running daemon.
+ */
+#include "daemon/footprint.h"
+#include "tests/integration/harness.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* How far the estimate may be off: by a factor, and by what libraries and pictures take that it does not know. */
+#define FACTOR	    1.5
+#define SLACK_BYTES (32 << 20)
+
+#define MODEL getenv("SDD_TEST_MODEL")
+
+static struct sdd_footprint footprint_of(const char *path)
+{
+	struct sdd_footprint footprint;
+
+	sdd_footprint_read(path, &footprint);
+	assert_true(footprint.known);
+	return footprint;
+}
+
+static struct sdd_work work_of(int side)
+{
+	return (struct sdd_work){.width = side, .height = side};
+}
+
+static void start(struct daemon *daemon, uint64_t budget)
+{
+	char option[64];
+
+	snprintf(option, sizeof(option), "--memory-budget=%" PRIu64, budget);
+	daemon_start(daemon, option, NULL);
+}
+
+static void stop(struct daemon *daemon)
+{
+	assert_int_equal(daemon_stop(daemon), 0);
+	daemon_clear(daemon);
+}
+
+static int paint(const struct daemon *daemon, int side, bool tiling, sdc_reply **ret_reply,
+		 sdc_error *ret_error)
+{
+	sdc_client *client = daemon_connect(daemon);
+	sdc_request *request = txt2img(2, 7);
+	sdc_error error = {0};
+	int r;
+
+	assert_int_equal(sdc_request_set_int(request, "width", side, &error), 0);
+	assert_int_equal(sdc_request_set_int(request, "height", side, &error), 0);
+	if (tiling)
+		assert_int_equal(sdc_request_set_bool(request, "vae_tiling", 1, &error), 0);
+	r = sdc_call(client, request, 120000, ret_reply, ret_error);
+	sdc_request_free(request);
+	sdc_client_free(client);
+	return r;
+}
+
+static sdc_reply *painted(const struct daemon *daemon, int side)
+{
+	sdc_reply *reply = NULL;
+	sdc_error error = {0};
+
+	if (paint(daemon, side, false, &reply, &error) < 0)
+		fail_msg("%s", error.message);
+	return reply;
+}
+
+static bool is_staged(const sdc_reply *reply)
+{
+	int staged = 0;
+
+	sdc_reply_bool(reply, "staged", &staged);
+	return staged;
+}
+
+static void load(const struct daemon *daemon)
+{
+	sdc_client *client = daemon_connect(daemon);
+	sdc_error error = {0};
+	sdc_request *request = sdc_request_new("models.load", &error);
+
+	if (sdc_call(client, request, 60000, NULL, &error) < 0)
+		fail_msg("%s", error.message);
+	sdc_request_free(request);
+	sdc_client_free(client);
+}
+
+static void test_estimate_is_near_the_peak(void **state)
+{
+	const struct sdd_types types = sdd_types_expected(NULL, NULL);
+	static const int sides[] = {128, 512};
+	struct sdd_footprint footprint;
+
+	SKIP_WITHOUT_WORKER();
+	footprint = footprint_of(getenv("SDD_TEST_SMALL_MODEL"));
+	for (size_t i = 0; i < sizeof(sides) / sizeof(sides[0]) && MEMORY_IS_MEASURED; i++) {
+		const struct sdd_work work = work_of(sides[i]);
+		const uint64_t told = sdd_footprint_whole(&footprint, types, &work);
+		struct daemon daemon;
+		uint64_t before, took;
+		pid_t worker;
+
+		start(&daemon, 1 << 30);
+		load(&daemon);
+		worker = (pid_t)daemon_status_int(&daemon, "worker.pid");
+		before = (uint64_t)resident_kib(worker) * 1024;
+		sdc_reply_free(painted(&daemon, sides[i]));
+		took = (uint64_t)peak_kib(worker) * 1024 - before;
+		if ((double)took > (double)told * FACTOR + SLACK_BYTES ||
+		    (double)told > (double)took * FACTOR + SLACK_BYTES)
+			fail_msg("%d x %d: told %.1f MB, took %.1f MB", sides[i], sides[i],
+				 (double)told / 1e6, (double)took / 1e6);
+		print_message("%d x %d: told %.1f MB, took %.1f MB\n", sides[i], sides[i],
+			      (double)told / 1e6, (double)took / 1e6);
+		stop(&daemon);
+	}
+}
+
+static void test_staged_when_the_budget_asks_for_it(void **state)
+{
+	const struct sdd_types types = sdd_types_expected(NULL, NULL);
+	const struct sdd_work work = work_of(128);
+	struct sdd_footprint footprint;
+	sdc_reply *whole, *staged;
+	sdc_image want, got;
+	sdc_error error = {0};
+	struct daemon daemon;
+	uint64_t most, least;
+
+	SKIP_WITHOUT_WORKER();
+	footprint = footprint_of(MODEL);
+	most = sdd_footprint_whole(&footprint, types, &work);
+	least = sdd_footprint_staged(&footprint, types, &work);
+	assert_true(least < most);
+	start(&daemon, most);
+	whole = painted(&daemon, 128);
+	assert_false(is_staged(whole));
+	stop(&daemon);
+	start(&daemon, (least + most) / 2);
+	staged = painted(&daemon, 128);
+	assert_true(is_staged(staged));
+	assert_int_equal(sdc_reply_image(whole, "images.0.pixels", &want, &error), 0);
+	assert_int_equal(sdc_reply_image(staged, "images.0.pixels", &got, &error), 0);
+	assert_memory_equal(want.data, got.data, want.stride * (size_t)want.height);
+	sdc_reply_free(whole);
+	sdc_reply_free(staged);
+	stop(&daemon);
+}
+
+static void assert_refused(const struct daemon *daemon, int side, const char *remedy)
+{
+	sdc_error error = {0};
+
+	assert_int_equal(paint(daemon, side, false, NULL, &error), SDC_E_NO_MEMORY);
+	if (!strstr(error.message, " MB free: ") || !strstr(error.message, remedy))
+		fail_msg("'%s' does not say: %s", error.message, remedy);
+}
+
+static void test_refusals_say_what_fits(void **state)
+{
+	const struct sdd_types types = sdd_types_expected(NULL, NULL);
+	struct sdd_work work = work_of(1024);
+	struct sdd_footprint footprint;
+	struct daemon daemon;
+	uint64_t tiled;
+
+	SKIP_WITHOUT_WORKER();
+	footprint = footprint_of(MODEL);
+	work.tiled = true;
+	tiled = sdd_footprint_staged(&footprint, types, &work);
+	start(&daemon, tiled);
+	assert_refused(&daemon, 1024, "tiled VAE fits (vae_tiling)");
+	/* refused before anything was started */
+	assert_int_equal(daemon_status_int(&daemon, "worker.pid"), 0);
+	stop(&daemon);
+
+	work = work_of(256);
+	start(&daemon, sdd_footprint_staged(&footprint, types, &work));
+	work = work_of(512);
+	assert_refused(&daemon, 512, " fits");
+	sdc_reply_free(painted(&daemon, 256));
+	stop(&daemon);
+	start(&daemon, 1000);
+	assert_refused(&daemon, 128, "raise memory-budget");
+	stop(&daemon);
+}
+
+/* A folder of links may be turned to another file at any time. */
+static void test_changed_files_are_loaded_anew(void **state)
+{
+	char command[1024], config[160];
+	struct daemon daemon;
+	FILE *file;
+
+	SKIP_WITHOUT_WORKER();
+	start(&daemon, 1 << 30);
+	snprintf(command, sizeof(command),
+		 "rm -rf %s/models/" HARNESS_MODEL " && cp -rs %s %s/models/" HARNESS_MODEL,
+		 daemon.folder, MODEL, daemon.folder);
+	assert_int_equal(system(command), 0);
+	sdc_reply_free(painted(&daemon, 128));
+	sdc_reply_free(painted(&daemon, 128));
+	assert_int_equal(daemon_count_log(&daemon, "its files have changed"), 0);
+	snprintf(config, sizeof(config), "%s/models/" HARNESS_MODEL "/sdd.json", daemon.folder);
+	unlink(config);
+	file = fopen(config, "we");
+	assert_non_null(file);
+	fputs("{\"weights\": \"q8_0\"}", file);
+	fclose(file);
+	sdc_reply_free(painted(&daemon, 128));
+	assert_int_equal(daemon_count_log(&daemon, "its files have changed"), 1);
+	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 2);
+	stop(&daemon);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_estimate_is_near_the_peak),
+		cmocka_unit_test(test_staged_when_the_budget_asks_for_it),
+		cmocka_unit_test(test_refusals_say_what_fits),
+		cmocka_unit_test(test_changed_files_are_loaded_anew),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -53,8 +53,10 @@ static int load_tower(struct sde_model *model, const char *encoder, const char *
 	tower->clip.config = clip;
 	if (weights)
 		r = sde_component_weights(component, &tower->weights, error);
-	if (r >= 0 && weights)
+	if (r >= 0 && weights) {
+		sde_model_adopt(model, encoder, NULL, tower->weights);
 		r = sde_clip_bind(&tower->clip, &clip, tower->weights, error);
+	}
 	if (r >= 0)
 		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
 	if (r >= 0)

@@ -49,6 +49,13 @@ static enum sdk_keep keep_of(enum sde_weights_form form, const char *component,
 	return keeps[form];
 }
 
+void sde_model_adopt(const struct sde_model *model, const char *component, const char *class_name,
+		     struct sde_weights *weights)
+{
+	sde_weights_set_pulse(weights, sde_runner_pulse(model->runner));
+	sde_weights_set_keep(weights, keep_of(model->form, component, class_name));
+}
+
 int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,
 			     json_t **ret_config, struct sde_weights **ret_weights,
 			     struct sde_error *error)
@@ -66,10 +73,8 @@ int sde_model_open_component(struct sde_model *model, const char *name, const ch
 	r = sde_component_config(component, ret_config, error);
 	if (r >= 0)
 		r = sde_component_weights(component, ret_weights, error);
-	if (r >= 0) {
-		sde_weights_set_pulse(*ret_weights, sde_runner_pulse(model->runner));
-		sde_weights_set_keep(*ret_weights, keep_of(model->form, name, class_name));
-	}
+	if (r >= 0)
+		sde_model_adopt(model, name, class_name, *ret_weights);
 	return r;
 }
 
@@ -121,8 +126,7 @@ static int load_denoiser(struct sde_model *model, struct sde_error *error)
 		r = sde_component_weights(component, &model->denoiser_weights, error);
 	if (r < 0)
 		return r;
-	sde_weights_set_pulse(model->denoiser_weights, sde_runner_pulse(model->runner));
-	sde_weights_set_keep(model->denoiser_weights, keep_of(model->form, class->folder, NULL));
+	sde_model_adopt(model, class->folder, NULL, model->denoiser_weights);
 	snprintf(what, sizeof(what), "%s/config.json", class->folder);
 	return class->bind(&model->denoiser, config, what, model->denoiser_weights, error);
 }

@@ -107,6 +107,9 @@ int sde_model_peek(const char *path, struct sde_model **ret_model, struct sde_er
 int sde_model_load_text(struct sde_model *model, bool weights, struct sde_error *error);
 void sde_model_clear_text(struct sde_model *model);
 
+/* What weights of this model need to know before they are bound: whose pulse to beat, in which form to rest. */
+void sde_model_adopt(const struct sde_model *model, const char *component, const char *class_name,
+		     struct sde_weights *weights);
 /* The config and weights of a component, which must be of this class (NULL: the config tells); both owned by the caller. */
 int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,
 			     json_t **ret_config, struct sde_weights **ret_weights,

@@ -84,6 +84,8 @@ int sdc_request_append(sdc_request *request, const char *field, struct sdp_recor
 int sdc_record_put_string(struct sdp_record *record, int index, const char *value,
 			  sdc_error *error);
 int sdc_record_put_double(struct sdp_record *record, int index, double value, sdc_error *error);
+/* x, y, width, height */
+int sdc_record_put_rect(struct sdp_record *record, int index, const int sides[4], sdc_error *error);
 
 /* client.c */
 int sdc_client_lose(sdc_client *client, int code, const char *format, ...)

@@ -199,22 +199,13 @@ SDC_API int sdc_request_set_image(sdc_request *request, const char *field, const
 	return r;
 }
 
-SDC_API int sdc_request_add_control(sdc_request *request, const char *kind, const sdc_image *image,
-				    double scale, double start, double end, sdc_error *ret_error)
+/* A copy of image in an item of a list, kept as long as the request. */
+static int hold_image(sdc_request *request, struct sdp_record *item, int index, const char *list,
+		      const sdc_image *image, sdc_error *ret_error)
 {
-	const double numbers[] = {scale, start, end};
-	static const int fields[] = {SDP_CONTROL_SCALE, SDP_CONTROL_START, SDP_CONTROL_END};
-	struct sdp_record *control;
 	sdc_pixels **grown, *p;
 	int r;
 
-	r = sdc_request_append(request, "controls", &control, ret_error);
-	if (r == 0)
-		r = sdc_record_put_string(control, SDP_CONTROL_KIND, kind, ret_error);
-	for (size_t i = 0; r == 0 && i < 3; i++)
-		r = sdc_record_put_double(control, fields[i], numbers[i], ret_error);
-	if (r < 0)
-		return r;
 	grown = realloc(request->held, (request->n_held + 1) * sizeof(*grown));
 	if (!grown)
 		return sdc_fail(ret_error, SDC_E_NO_MEMORY, "out of memory");
@@ -223,7 +214,44 @@ SDC_API int sdc_request_add_control(sdc_request *request, const char *kind, cons
 	if (r < 0)
 		return r;
 	grown[request->n_held++] = p;
-	return put_pixels(control, SDP_CONTROL_IMAGE, "controls", p, ret_error);
+	return put_pixels(item, index, list, p, ret_error);
+}
+
+SDC_API int sdc_request_add_control(sdc_request *request, const char *kind, const sdc_image *image,
+				    double scale, double start, double end, sdc_error *ret_error)
+{
+	const double numbers[] = {scale, start, end};
+	static const int fields[] = {SDP_CONTROL_SCALE, SDP_CONTROL_START, SDP_CONTROL_END};
+	struct sdp_record *control;
+	int r;
+
+	r = sdc_request_append(request, "controls", &control, ret_error);
+	if (r == 0)
+		r = sdc_record_put_string(control, SDP_CONTROL_KIND, kind, ret_error);
+	for (size_t i = 0; r == 0 && i < 3; i++)
+		r = sdc_record_put_double(control, fields[i], numbers[i], ret_error);
+	return r < 0 ? r
+		     : hold_image(request, control, SDP_CONTROL_IMAGE, "controls", image,
+				  ret_error);
+}
+
+SDC_API int sdc_request_add_region(sdc_request *request, const char *prompt, const sdc_image *mask,
+				   int x, int y, int width, int height, double weight,
+				   sdc_error *ret_error)
+{
+	const int sides[] = {x, y, width, height};
+	struct sdp_record *region;
+	int r;
+
+	r = sdc_request_append(request, "regions", &region, ret_error);
+	if (r == 0)
+		r = sdc_record_put_string(region, SDP_REGION_PROMPT, prompt, ret_error);
+	if (r == 0)
+		r = sdc_record_put_double(region, SDP_REGION_WEIGHT, weight, ret_error);
+	if (r < 0)
+		return r;
+	return mask ? hold_image(request, region, SDP_REGION_MASK, "regions", mask, ret_error)
+		    : sdc_record_put_rect(region, SDP_REGION_RECT, sides, ret_error);
 }
 
 SDC_API int sdc_request_set_image_fd(sdc_request *request, const char *field,

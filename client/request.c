@@ -239,6 +239,15 @@ int sdc_record_put_double(struct sdp_record *record, int index, double value, sd
 	return put(record, index, &o, error);
 }
 
+int sdc_record_put_rect(struct sdp_record *record, int index, const int sides[4], sdc_error *error)
+{
+	msgpack_object numbers[] = {integer(sides[0]), integer(sides[1]), integer(sides[2]),
+				    integer(sides[3])};
+	msgpack_object o = {.type = MSGPACK_OBJECT_ARRAY, .via.array = {4, numbers}};
+
+	return put(record, index, &o, error);
+}
+
 SDC_API int sdc_request_add_lora(sdc_request *request, const char *name, double weight,
 				 sdc_error *ret_error)
 {

@@ -200,6 +200,14 @@ SDC_API int sdc_request_add_lora(sdc_request *request, const char *name, double 
 SDC_API int sdc_request_add_control(sdc_request *request, const char *kind, const sdc_image *image,
 				    double scale, double start, double end, sdc_error *ret_error);
 
+/*
+ * A prompt for a part of the picture (API level 4): where mask is white, copied; or, mask NULL, in a rectangle of canvas pixels.
+ * weight is 0 to 1. May be called several times.
+ */
+SDC_API int sdc_request_add_region(sdc_request *request, const char *prompt, const sdc_image *mask,
+				   int x, int y, int width, int height, double weight,
+				   sdc_error *ret_error);
+
 /* ------------------------------------------------------------------ calls */
 
 /* reply NULL: it failed and error says why. Both are valid inside; sdc_reply_ref keeps a reply. Called exactly once. */

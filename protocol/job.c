@@ -86,6 +86,26 @@ static int check_controls(const struct sdp_record *r, struct sdp_error *error)
 	return 0;
 }
 
+static int check_regions(const struct sdp_record *r, struct sdp_error *error)
+{
+	for (size_t i = 0; i < sdp_record_count(r, SDP_JOB_PARAMETERS_REGIONS); i++) {
+		const struct sdp_record *region =
+			sdp_record_item(r, SDP_JOB_PARAMETERS_REGIONS, i)->record;
+		const bool mask = sdp_record_pixels(region, SDP_REGION_MASK) != NULL;
+		const bool rect = sdp_record_given(region, SDP_REGION_RECT);
+		char field[48];
+
+		snprintf(field, sizeof(field), "regions.%zu.%s", i, mask ? "mask" : "rect");
+		if (mask == rect)
+			return sdp_error_field(
+				error, mask ? SDP_CODE_BAD_REQUEST : SDP_CODE_MISSING_FIELD, field,
+				mask ? "%s: a region has a mask or a rect, not both"
+				     : "%s is missing: a region needs it, or a mask",
+				field);
+	}
+	return 0;
+}
+
 static int check_outpaint(struct sdp_record *r, struct sdp_error *error)
 {
 	if (sdp_record_int(r, SDP_JOB_PARAMETERS_LEFT) == 0 &&
@@ -126,6 +146,8 @@ int sdp_job_check(struct sdp_record *r, struct sdp_error *error)
 		k = check_canvas(r, error);
 	if (k >= 0)
 		k = check_controls(r, error);
+	if (k >= 0)
+		k = check_regions(r, error);
 	if (k < 0)
 		return k;
 	if (kind != SDP_JOB_KIND_TXT2IMG && !sdp_record_given(r, SDP_JOB_PARAMETERS_STRENGTH))

@@ -1,8 +1,9 @@
 /*
- * Reading --lora and --control; see adapters.h.
+ * Reading --lora, --control and --region; see adapters.h.
  */
 #include "client/sdctl/adapters.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,33 @@ int adapters_add_lora(sdc_request *request, const char *text)
 	r = add_lora(request, name, weight);
 	free(name);
 	return r;
+}
+
+static int add_region(sdc_request *request, const char *prompt, const int sides[4], double weight)
+{
+	sdc_error error = {0};
+
+	return sdc_request_add_region(request, prompt, NULL, sides[0], sides[1], sides[2], sides[3],
+				      weight, &error) < 0
+		       ? fail(&error)
+		       : EXIT_OK;
+}
+
+int adapters_add_region(sdc_request *request, const char *text)
+{
+	int sides[4], used = 0;
+	char *rest = NULL;
+	double weight = 1;
+
+	if (sscanf(text, "%d,%d,%d,%d%n", &sides[0], &sides[1], &sides[2], &sides[3], &used) == 4)
+		rest = (char *)text + used;
+	if (rest && *rest == ':')
+		weight = strtod(rest + 1, &rest);
+	if (!rest || *rest != '=') {
+		complain("--region %s: write X,Y,W,H=PROMPT or X,Y,W,H:WEIGHT=PROMPT", text);
+		return EXIT_USAGE;
+	}
+	return add_region(request, rest + 1, sides, weight);
 }
 
 static int add_guide(struct guides *guides, const char *kind, const char *path,
@@ -109,13 +137,32 @@ static const char *text_of(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
+static int replay_region(sdc_request *request, const json_t *region)
+{
+	const json_t *rect = json_object_get(region, "rect");
+	int sides[4];
+
+	if (json_array_size(rect) != 4) {
+		complain("a region by a mask cannot be replayed: the mask is not in the picture");
+		return EXIT_FAILED;
+	}
+	for (size_t i = 0; i < 4; i++)
+		sides[i] = (int)json_integer_value(json_array_get(rect, i));
+	return add_region(request, text_of(region, "prompt"), sides,
+			  number_of(region, "weight", 1));
+}
+
 int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides)
 {
 	const json_t *asked = json_object_get(entry, "request");
 	const json_t *loras = json_object_get(asked, "loras");
 	const json_t *controls = json_object_get(asked, "controls");
 	const json_t *sources = json_object_get(entry, "controls");
+	const json_t *regions = json_object_get(asked, "regions");
 	int r = EXIT_OK;
+
+	for (size_t i = 0; r == EXIT_OK && i < json_array_size(regions); i++)
+		r = replay_region(request, json_array_get(regions, i));
 
 	for (size_t i = 0; r == EXIT_OK && i < json_array_size(loras); i++) {
 		const json_t *lora = json_array_get(loras, i);

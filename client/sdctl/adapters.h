@@ -1,5 +1,5 @@
 /*
- * What --lora and --control say, for the verbs that make pictures and for their replay.
+ * What --lora, --control and --region say, for the verbs that make pictures and for their replay.
  */
 #pragma once
 
@@ -28,6 +28,8 @@ struct guides {
 int adapters_add_lora(sdc_request *request, const char *text);
 /* --control KIND=IMAGE[:SCALE[:START:END]]: remembered, not loaded yet. */
 int adapters_parse_control(const char *text, struct guides *guides);
-/* The loras and controls of a request that is replayed; entry: what the picture carries (paths of the guides). */
+/* --region X,Y,W,H[:WEIGHT]=PROMPT into the request. */
+int adapters_add_region(sdc_request *request, const char *text);
+/* The loras, controls and regions of a request that is replayed; entry: what the picture carries (paths of the guides). */
 int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides);
 void guides_clear(struct guides *guides);

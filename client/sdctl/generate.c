@@ -375,6 +375,9 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 		case OPTION_LORA:
 			r = adapters_add_lora(generation->request, optarg);
 			break;
+		case OPTION_REGION:
+			r = adapters_add_region(generation->request, optarg);
+			break;
 		case OPTION_DETACH:
 			generation->detach = true;
 			break;
@@ -470,7 +473,7 @@ static int replay_fields(struct generation *generation, const json_t *entry)
 	json_object_foreach ((json_t *)request, key, value) {
 		if (strcmp(key, "kind") == 0 || strcmp(key, "seed") == 0 ||
 		    strcmp(key, "count") == 0 || strcmp(key, "loras") == 0 ||
-		    strcmp(key, "controls") == 0)
+		    strcmp(key, "controls") == 0 || strcmp(key, "regions") == 0)
 			continue;
 		spell(value, text, sizeof(text));
 		if (r == EXIT_OK && text[0])

@@ -97,6 +97,10 @@ enum sde_fill { SDE_FILL_AUTO, SDE_FILL_BLUR, SDE_FILL_NEUTRAL, SDE_FILL_EDGE, S
 /* Multi-diffusion: by itself where it is known to help, wherever a picture is larger than the native size, never. */
 enum sde_tile_use { SDE_TILES_AUTO, SDE_TILES_ON, SDE_TILES_OFF };
 
+/* Classifier-free guidance, plain or by adaptive projection (Sadat et al. 2024). */
+enum sde_guider { SDE_GUIDER_CFG, SDE_GUIDER_APG };
+
+#define SDE_REGIONS_MAX	 8
 #define SDE_LORAS_MAX	 16 /* of a job's list and its prompt together */
 #define SDE_CONTROLS_MAX 8
 
@@ -118,6 +122,17 @@ struct sde_control {
 	double start, end;	       /* fractions of the steps: 0 and 1 = all of them */
 };
 
+/*
+ * A prompt for a part of the canvas: a mask (any picture, its luma times alpha; of the canvas's size where the job has one, else
+ * over the whole picture) or else a rectangle in canvas pixels. weight 0..1: how much of the prompt's place it takes there.
+ */
+struct sde_region {
+	const char *prompt;	      /* without LoRA tags */
+	const struct sde_image *mask; /* borrowed, or NULL */
+	int x, y, width, height;
+	double weight;
+};
+
 /* One request, already shaped by the schema; numbers are checked again by sde_job_run. Strings are borrowed, UTF-8. */
 struct sde_job {
 	enum sde_job_kind kind;
@@ -132,7 +147,9 @@ struct sde_job {
 	double scale;	 /* upscale: 1..4 */
 	enum sde_rng_kind rng;	 /* whose random numbers the seed means */
 	double guidance_rescale; /* 0..1, 0 = off */
-	enum sde_tile_use tiles; /* all but outpaint */
+	enum sde_guider guider;
+	double apg_eta, apg_momentum, apg_norm; /* 0..1, -1..1, 0 = any: see pipelines/apg.h */
+	enum sde_tile_use tiles;		/* all but outpaint */
 	double hires_scale; /* txt2img: 1..4; above 1 a second pass enlarges the picture and paints over it */
 	double hires_strength;	       /* of that pass, 0..1 */
 	int clip_skip;		       /* 0 = off; n = diffusers' clip_skip n */
@@ -173,6 +190,8 @@ struct sde_job {
 	size_t n_controls;
 	uint64_t
 		partition; /* jobs of one number share what is kept, and never with those of another: the user */
+	const struct sde_region *regions; /* all but outpaint */
+	size_t n_regions;
 	bool guess_mode; /* ControlNets see only the prompt's half of guidance and count less in fine detail */
 };
 

@@ -188,8 +188,8 @@ static int set_up(struct sde_job_run *run, struct lora_list *list, struct sde_ip
 {
 	const struct sde_job *job = run->job;
 	struct sde_job_adapters *adapters = run->adapters;
-	const char *const texts[] = {adapters->prompt,
-				     job->negative_prompt ? job->negative_prompt : ""};
+	const char *texts[2 + SDE_REGIONS_MAX] = {adapters->prompt,
+						  job->negative_prompt ? job->negative_prompt : ""};
 	const struct sde_control *ip_control = NULL;
 	int r = 0;
 
@@ -206,9 +206,11 @@ static int set_up(struct sde_job_run *run, struct lora_list *list, struct sde_ip
 	if (r >= 0)
 		r = sde_model_adapt(run->model, list->uses, list->n, ip->path ? ip : NULL,
 				    run->error);
+	for (size_t i = 0; i < job->n_regions; i++)
+		texts[2 + i] = job->regions[i].prompt;
 	if (r >= 0)
-		r = sde_words_find(&adapters->words, run->model, &adapters->roots, texts, 2,
-				   run->error);
+		r = sde_words_find(&adapters->words, run->model, &adapters->roots, texts,
+				   2 + job->n_regions, run->error);
 	return r >= 0 && ip_control ? make_image_tokens(run, ip_control) : r;
 }
 

@@ -246,8 +246,6 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		.width = w,
 		.guidance_scale = run->guidance_scale,
 		.strength = sampling->strength,
-		.prompt_embeds = run->prompt_embeds,
-		.tokens = run->tokens,
 		.partition = run->job->partition,
 		.noise = &noise,
 		.on_step = on_step,
@@ -261,7 +259,11 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		{{seen_h, seen_w}, {0, 0}, {seen_h, seen_w}, NEGATIVE_AESTHETIC},
 		{{seen_h, seen_w}, {0, 0}, {seen_h, seen_w}, AESTHETIC}};
 	const bool guidance = sde_sd_uses_guidance(run->model, run->guidance_scale);
-	_cleanup_free_ float *image = NULL, *mask = NULL, *cells = NULL;
+	const size_t cell_count = (size_t)(w / sde_model_factor(run->model)) *
+				  (size_t)(h / sde_model_factor(run->model));
+	_cleanup_free_ float *image = NULL, *mask = NULL, *cells = NULL, *regions = NULL;
+	const struct sde_apg apg = {run->job->apg_eta, run->job->apg_momentum, run->job->apg_norm};
+	int calls;
 	float time_ids[2 * SDE_TIME_IDS_MAX];
 	struct sde_sd_result result;
 	int r = 0;
@@ -271,7 +273,6 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		sde_job_warn_of_tiles(run, w, h);
 	request.tile = tile / sde_model_factor(run->model);
 	request.tile_overlap = sde_job_tile_overlap(request.tile);
-	request.pooled = run->pooled;
 	request.time_ids = time_ids;
 	request.n_time_ids = sde_model_time_ids(run->model, &terms[guidance ? 0 : 1], time_ids);
 	if (guidance)
@@ -298,9 +299,28 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		r = set_mask(run, sampling, &request, &mask, &cells);
 	if (r >= 0)
 		r = sde_job_guides(run, sampling->context, w, h, &request.guides);
+	if (r >= 0 && run->job->n_regions > 0) {
+		regions = floats(run, cell_count * (1 + run->job->n_regions));
+		r = regions ? sde_job_regions(run, sampling->context, run->latent_height,
+					      run->latent_width, regions)
+			    : -ENOMEM;
+	}
 	if (r < 0)
 		return r;
+	request.n_regions = (int)run->job->n_regions;
+	request.region_weights = regions;
+	request.apg = run->job->guider == SDE_GUIDER_APG ? &apg : NULL;
 	sde_job_stage(run, SDE_STAGE_ENCODE);
+	r = sde_sd_count_calls(run->model, &request, &calls, run->error);
+	if (r >= 0)
+		r = sde_job_schedule_prompts(run, calls);
+	if (r < 0)
+		return r;
+	request.prompt_embeds = run->prompt_embeds;
+	request.pooled = run->pooled;
+	request.tokens = run->tokens;
+	request.variants = run->variants;
+	request.n_variants = (size_t)run->n_variants;
 	r = run_loop(run, &request, &result);
 	if (r < 0)
 		return r;

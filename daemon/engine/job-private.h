@@ -24,9 +24,11 @@ struct sde_job_run {
 	struct sde_scheduler_config scheduler;
 	int steps; /* effective */
 	double guidance_scale;
-	float *prompt_embeds;	   /* [negative,] positive */
-	float *pooled;		   /* the same for the pooled text of SDXL */
-	int tokens;		   /* per row, specials included */
+	float *prompt_embeds; /* [negative,] positive */
+	float *pooled;	      /* the same for the pooled text of SDXL */
+	int tokens;	      /* per row, specials included */
+	int *variants;	      /* of n_variants calls: which block of rows it reads */
+	int n_variants;
 	struct sde_rng rng;	   /* of the picture being made */
 	int runs_done, runs_total; /* sampling runs, for progress */
 	struct sde_resume
@@ -36,6 +38,8 @@ struct sde_job_run {
 	int latent_width, latent_height; /* of the sampling run */
 	int tile; /* of the sampling run: > 0: in tiles of this many pixels a side */
 	bool told_of_tiles;
+	double canvas_width, canvas_height; /* what regions are given on, pixels */
+	double canvas_scale;		    /* of the picture that a run shows a part of, to that */
 	bool whole_size; /* the picture in work is beyond the model's range: auto means tiles */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;
@@ -64,6 +68,12 @@ int sde_job_guides(struct sde_job_run *run, const struct sde_rect *context, int 
 
 /* Fill prompt_embeds, pooled, tokens and the result's counts. */
 int sde_job_encode_prompts(struct sde_job_run *run);
+/* Again for a run of so many calls, where the prompts change with them. */
+int sde_job_schedule_prompts(struct sde_job_run *run, int calls);
+/* job-regions.c: weights for the latents of a run that shows this part (NULL: all): (1 + n_regions, h, w), summing to 1. */
+int sde_job_regions_check(const struct sde_job_run *run);
+int sde_job_regions(struct sde_job_run *run, const struct sde_rect *context, int h, int w,
+		    float *ret_weights);
 /* job-warnings.c: note what is off the model's range, and what of a prompt is not read. */
 void sde_job_warn(struct sde_job_run *run);
 void sde_job_warn_of_tiles(struct sde_job_run *run, int width, int height);

@@ -1,9 +1,11 @@
 /*
- * The prompts of a job: cut for each text encoder of the model, into as many chunks for both prompts, then to what the denoiser is
- * conditioned on. As in diffusers, clip_skip is for the positive prompt only.
+ * The prompts of a job: those of each call of the denoiser where they change with it, cut for each text encoder of the model, all
+ * into as many chunks, then to what the denoiser is conditioned on. Each text is encoded once. As in diffusers, clip_skip is
+ * not for the negative prompt.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/engine/cached.h"
 #include "daemon/engine/error.h"
@@ -11,50 +13,172 @@
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
+#include "daemon/engine/prompt/schedule.h"
 
-enum { NEGATIVE, POSITIVE, PROMPTS };
+#define VARIANTS_MAX 32
 
-/* Those from `first` on get equally many chunks. */
-static int cut(struct sde_job_run *run, int first, struct sde_text *texts)
+enum { NEGATIVE, POSITIVE, REGIONS }; /* and each region's prompt from there on */
+enum { TEXTS_MAX = REGIONS + SDE_REGIONS_MAX };
+
+/* The prompts as they stand at some calls. */
+struct variant {
+	char *texts[TEXTS_MAX];
+};
+
+struct prompts {
+	struct sde_job_run *run;
+	struct sde_prompt_schedule schedules[TEXTS_MAX];
+	int n, first; /* texts; the first that the denoiser hears */
+	struct variant variants[VARIANTS_MAX];
+	int n_variants;
+	struct sde_text *texts; /* of each variant those from first on */
+};
+
+static void prompts_clear(struct prompts *p)
+{
+	for (int i = 0; i < TEXTS_MAX; i++)
+		sde_prompt_schedule_clear(&p->schedules[i]);
+	for (int v = 0; v < VARIANTS_MAX; v++)
+		for (int i = 0; i < TEXTS_MAX; i++)
+			free(p->variants[v].texts[i]);
+	for (int i = 0; p->texts && i < p->n_variants * (p->n - p->first); i++)
+		sde_text_clear(&p->texts[i]);
+	free(p->texts);
+}
+
+static const char *source_of(const struct sde_job_run *run, int i)
 {
 	const struct sde_job *job = run->job;
-	const char *prompts[] = {job->negative_prompt ? job->negative_prompt : "",
-				 sde_job_prompt_text(run)};
+
+	if (i == NEGATIVE)
+		return job->negative_prompt ? job->negative_prompt : "";
+	return i == POSITIVE ? sde_job_prompt_text(run) : job->regions[i - REGIONS].prompt;
+}
+
+static int read_sources(struct prompts *p, bool *ret_changes)
+{
+	struct sde_job_run *run = p->run;
+	bool changes = false;
 	int r = 0;
 
-	for (int i = 0; r >= 0 && i < PROMPTS; i++) {
-		const char *const same[SDE_TEXTS_MAX] = {prompts[i], prompts[i], prompts[i]};
-
-		r = sde_text_cut(run->model, same, true, sde_job_words(run), 0, &texts[i],
-				 run->error);
+	p->first = sde_sd_uses_guidance(run->model, run->guidance_scale) ? NEGATIVE : POSITIVE;
+	p->n = REGIONS + (int)run->job->n_regions;
+	for (int i = 0; r >= 0 && i < p->n; i++) {
+		r = sde_prompt_schedule_init(&p->schedules[i], source_of(run, i), run->error);
+		changes = changes || (r >= 0 && p->schedules[i].changes);
 	}
-	if (r >= 0)
-		r = sde_texts_even_out(run->model, texts + first, (size_t)(PROMPTS - first),
-				       run->error);
+	*ret_changes = changes;
 	return r;
 }
 
-static int embed(struct sde_job_run *run, int first, const struct sde_text *texts)
+static bool same(const struct variant *a, const struct variant *b, int n)
 {
-	const size_t rows = sde_model_context_rows(run->model, &texts[POSITIVE]);
+	for (int i = 0; i < n; i++)
+		if (strcmp(a->texts[i], b->texts[i]) != 0)
+			return false;
+	return true;
+}
+
+/* What the prompts are at call i of n: an entry of variants, its place in *ret_variant. */
+static int add_call(struct prompts *p, int i, int n, int *ret_variant)
+{
+	struct variant now = {0};
+	bool whole = true;
+	int v = 0;
+
+	for (int k = 0; k < p->n; k++) {
+		now.texts[k] = sde_prompt_schedule_at(&p->schedules[k], i, n);
+		whole = whole && now.texts[k];
+	}
+	while (whole && v < p->n_variants && !same(&now, &p->variants[v], p->n))
+		v++;
+	if (whole && v == p->n_variants && v < VARIANTS_MAX) {
+		p->variants[p->n_variants++] = now;
+	} else {
+		for (int k = 0; k < p->n; k++)
+			free(now.texts[k]);
+	}
+	if (!whole)
+		return sde_error_set(p->run->error, -ENOMEM, "no memory for prompts");
+	if (v == VARIANTS_MAX)
+		return sde_error_set(p->run->error, -EINVAL,
+				     "the prompts take more than %d forms over the steps",
+				     VARIANTS_MAX);
+	*ret_variant = v;
+	return 0;
+}
+
+static int cut_one(struct prompts *p, const char *prompt, struct sde_text *ret_text)
+{
+	const char *const same_for_all[SDE_TEXTS_MAX] = {prompt, prompt, prompt};
+
+	return sde_text_cut(p->run->model, same_for_all, true, sde_job_words(p->run), 0, ret_text,
+			    p->run->error);
+}
+
+static int cut(struct prompts *p)
+{
+	const int each = p->n - p->first;
+	int r = 0;
+
+	p->texts = calloc((size_t)p->n_variants * (size_t)each, sizeof(*p->texts));
+	if (!p->texts)
+		return sde_error_set(p->run->error, -ENOMEM, "no memory for prompts");
+	for (int v = 0; r >= 0 && v < p->n_variants; v++)
+		for (int i = p->first; r >= 0 && i < p->n; i++)
+			r = cut_one(p, p->variants[v].texts[i], &p->texts[v * each + i - p->first]);
+	if (r >= 0)
+		r = sde_texts_even_out(p->run->model, p->texts, (size_t)(p->n_variants * each),
+				       p->run->error);
+	return r;
+}
+
+/* A variant before v with the same text i; -1: none. */
+static int earlier(const struct prompts *p, int v, int i)
+{
+	for (int before = 0; before < v; before++)
+		if (strcmp(p->variants[before].texts[i], p->variants[v].texts[i]) == 0)
+			return before;
+	return -1;
+}
+
+static int embed(struct prompts *p)
+{
+	struct sde_job_run *run = p->run;
+	const size_t each = (size_t)(p->n - p->first), all = each * (size_t)p->n_variants;
+	const size_t rows = sde_model_context_rows(run->model, &p->texts[0]);
 	const size_t row = rows * (size_t)sde_model_context_width(run->model);
 	const size_t pooled = (size_t)sde_model_pooled_width(run->model);
 	const bool zeros = run->model->zero_negative && !run->job->negative_prompt;
 	int r = 0;
 
-	run->prompt_embeds = calloc(PROMPTS * row, sizeof(float));
-	run->pooled = calloc(PROMPTS * pooled + 1, sizeof(float));
+	free(run->prompt_embeds);
+	free(run->pooled);
+	run->prompt_embeds = calloc(all * row, sizeof(float));
+	run->pooled = calloc(all * pooled + 1, sizeof(float));
 	if (!run->prompt_embeds || !run->pooled)
 		return sde_error_set(run->error, -ENOMEM, "no memory for prompts of %zu tokens",
 				     rows);
 	run->tokens = (int)rows;
-	for (int i = first; r >= 0 && i < PROMPTS; i++)
-		if (i == POSITIVE || !zeros)
-			r = sde_cached_embed(run->model, run->job->partition, &texts[i],
-					     i == POSITIVE ? run->job->clip_skip : 0,
-					     run->prompt_embeds + (size_t)(i - first) * row,
-					     run->pooled + (size_t)(i - first) * pooled,
-					     run->error);
+	for (size_t at = 0; r >= 0 && at < all; at++) {
+		const int v = (int)(at / each), i = (int)(at % each) + p->first;
+		const int before = earlier(p, v, i);
+		const size_t from = (size_t)before * each + at % each;
+
+		if (i == NEGATIVE && zeros)
+			continue;
+		if (before >= 0) {
+			memcpy(run->prompt_embeds + at * row, run->prompt_embeds + from * row,
+			       row * sizeof(float));
+			memcpy(run->pooled + at * pooled, run->pooled + from * pooled,
+			       pooled * sizeof(float));
+			continue;
+		}
+		r = sde_cached_embed(run->model, run->job->partition, &p->texts[at],
+				     i == NEGATIVE ? 0 : run->job->clip_skip,
+				     run->prompt_embeds + at * row, run->pooled + at * pooled,
+				     run->error);
+	}
 	return r;
 }
 
@@ -73,26 +197,68 @@ static void release_encoders(const struct sde_model *model)
 		sde_weights_release(model->t5.weights);
 }
 
-int sde_job_encode_prompts(struct sde_job_run *run)
+/* Of the prompts as they begin. */
+static int report(struct prompts *p)
 {
-	const int first =
-		sde_sd_uses_guidance(run->model, run->guidance_scale) ? NEGATIVE : POSITIVE;
-	struct sde_text texts[PROMPTS] = {0};
+	struct sde_job_run *run = p->run;
+	const struct sde_text *positive = &p->texts[POSITIVE - p->first];
+	struct sde_text unheard = {0};
+	int r = 0;
+
+	run->result.prompt_tokens = tokens_of(run->model, positive);
+	run->result.chunks = (int)positive->clip[0].count;
+	sde_job_warn_of_prompt(run, "prompt", positive);
+	if (p->first == NEGATIVE) {
+		run->result.negative_tokens = tokens_of(run->model, &p->texts[0]);
+		sde_job_warn_of_prompt(run, "negative_prompt", &p->texts[0]);
+	} else {
+		r = cut_one(p, p->variants[0].texts[NEGATIVE], &unheard);
+		if (r >= 0)
+			run->result.negative_tokens = tokens_of(run->model, &unheard);
+		sde_text_clear(&unheard);
+	}
+	for (int i = REGIONS; i < p->n; i++)
+		sde_job_warn_of_prompt(run, "a region's prompt", &p->texts[i - p->first]);
+	return r;
+}
+
+static int encode(struct sde_job_run *run, int calls, bool first)
+{
+	struct prompts p = {.run = run};
+	bool changes;
 	int r;
 
-	r = cut(run, first, texts);
-	if (r >= 0)
-		r = embed(run, first, texts);
-	release_encoders(run->model);
-	if (r >= 0) {
-		run->result.negative_tokens = tokens_of(run->model, &texts[NEGATIVE]);
-		run->result.prompt_tokens = tokens_of(run->model, &texts[POSITIVE]);
-		run->result.chunks = (int)texts[POSITIVE].clip[0].count;
-		sde_job_warn_of_prompt(run, "prompt", &texts[POSITIVE]);
-		if (first == NEGATIVE)
-			sde_job_warn_of_prompt(run, "negative_prompt", &texts[NEGATIVE]);
+	r = read_sources(&p, &changes);
+	if (r >= 0 && !changes)
+		calls = 1;
+	if (r >= 0 && !first && (!changes || calls == run->n_variants)) {
+		prompts_clear(&p);
+		return 0;
 	}
-	for (int i = 0; i < PROMPTS; i++)
-		sde_text_clear(&texts[i]);
+	free(run->variants);
+	run->variants = calloc((size_t)calls, sizeof(*run->variants));
+	run->n_variants = run->variants ? calls : 0;
+	if (r >= 0 && !run->variants)
+		r = sde_error_set(run->error, -ENOMEM, "no memory for prompts");
+	for (int i = 0; r >= 0 && i < calls; i++)
+		r = add_call(&p, i, calls, &run->variants[i]);
+	if (r >= 0)
+		r = cut(&p);
+	if (r >= 0)
+		r = embed(&p);
+	release_encoders(run->model);
+	if (r >= 0 && first)
+		r = report(&p);
+	prompts_clear(&p);
 	return r;
+}
+
+int sde_job_encode_prompts(struct sde_job_run *run)
+{
+	return encode(run, run->steps, true);
+}
+
+int sde_job_schedule_prompts(struct sde_job_run *run, int calls)
+{
+	return encode(run, calls, false);
 }

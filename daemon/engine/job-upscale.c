@@ -116,6 +116,7 @@ static int enlarge(struct sde_job_run *run, const struct sde_image *picture, dou
 		*ret_image = plain;
 		return 0;
 	}
+	run->canvas_scale = scale;
 	r = plan_whole(run, &plain, strength, &plan);
 	if (r >= 0)
 		r = sde_job_repaint(run, &plan, &plain, &painted);
@@ -123,6 +124,7 @@ static int enlarge(struct sde_job_run *run, const struct sde_image *picture, dou
 		r = sde_enlarge_finish(&plain, &painted.image, width, height, ret_image,
 				       run->error);
 	run->whole_size = false;
+	run->canvas_scale = 1;
 	sde_image_clear(&painted.image);
 	sde_image_clear(&plain);
 	return r;

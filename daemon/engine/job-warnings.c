@@ -58,6 +58,9 @@ static void warn_of_guidance(struct sde_job_run *run)
 	    !sde_sd_uses_guidance(run->model, run->guidance_scale))
 		warn(run, "guidance_rescale does nothing: there is no classifier-free guidance to "
 			  "scale back");
+	if (run->job->guider != SDE_GUIDER_CFG &&
+	    !sde_sd_uses_guidance(run->model, run->guidance_scale))
+		warn(run, "guider does nothing: there is no classifier-free guidance");
 	if (!negative || !negative[0])
 		return;
 	if (family->distilled)

@@ -79,6 +79,14 @@ static int check(const struct sde_job_run *run)
 	if (!(job->guidance_rescale >= 0 && job->guidance_rescale <= 1))
 		return sde_error_set(run->error, -EINVAL, "guidance_rescale must be 0 to 1, not %g",
 				     job->guidance_rescale);
+	if (!(job->apg_eta >= 0 && job->apg_eta <= 1) || !(fabs(job->apg_momentum) <= 1) ||
+	    !(job->apg_norm >= 0))
+		return sde_error_set(run->error, -EINVAL,
+				     "apg_eta must be 0 to 1, apg_momentum -1 to 1 and apg_norm "
+				     "not negative; they are %g, %g and %g",
+				     job->apg_eta, job->apg_momentum, job->apg_norm);
+	if (sde_job_regions_check(run) < 0)
+		return -EINVAL;
 	if (job->kind != SDE_TXT2IMG && !job->image)
 		return sde_error_set(run->error, -EINVAL, "this job needs an image");
 	if (job->kind == SDE_UPSCALE)
@@ -210,6 +218,13 @@ static int prepare(struct sde_job_run *run)
 	if (!run->result.layers)
 		return sde_error_set(run->error, -ENOMEM, "no memory for a result");
 	run->result.count = job->count;
+	run->canvas_width = job->width > 0 ? job->width : info->native_size;
+	run->canvas_height = job->height > 0 ? job->height : info->native_size;
+	if (job->image) {
+		run->canvas_width = job->image->width;
+		run->canvas_height = job->image->height;
+	}
+	run->canvas_scale = 1;
 	sde_job_warn(run);
 	r = sde_job_adapt(run);
 	return r < 0 ? r : sde_job_encode_prompts(run);
@@ -260,6 +275,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 	sde_runner_set_cancel(model->runner, NULL);
 	free(run.prompt_embeds);
 	free(run.pooled);
+	free(run.variants);
 	sde_resume_clear(&run.resume);
 	sde_scheduler_config_clear(&run.scheduler);
 	if (r < 0) {

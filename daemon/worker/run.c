@@ -30,6 +30,9 @@ struct sdd_worker_run {
 	struct sde_control controls[SDE_CONTROLS_MAX];
 	struct sde_image guides[SDE_CONTROLS_MAX];
 	struct sdp_mapping guide_mappings[SDE_CONTROLS_MAX];
+	struct sde_region regions[SDE_REGIONS_MAX];
+	struct sde_image region_masks[SDE_REGIONS_MAX];
+	struct sdp_mapping region_mappings[SDE_REGIONS_MAX];
 };
 
 /* The enums have the same order on the wire and in the engine; a changed one must not pass silently. */
@@ -39,6 +42,7 @@ _Static_assert((int)SDP_CONTEXT_IMAGE == (int)SDE_CONTEXT_IMAGE, "context");
 _Static_assert((int)SDP_STAGE_DECODE == (int)SDE_STAGE_DECODE, "stage");
 _Static_assert((int)SDP_CACHE_KIND_ADAPTERS == (int)SDE_CACHE_ADAPTERS, "cache_kind");
 _Static_assert((int)SDP_RNG_PHILOX == (int)SDE_RNG_PHILOX, "rng");
+_Static_assert((int)SDP_GUIDER_APG == (int)SDE_GUIDER_APG, "guider");
 _Static_assert((int)SDP_TILES_OFF == (int)SDE_TILES_OFF, "tiles");
 _Static_assert((int)SDP_SAMPLE_TYPE_F32 == (int)SDE_PIXEL_F32, "sample_type");
 
@@ -119,6 +123,38 @@ static int fill_adapters(struct sdd_worker_run *run, struct sdp_error *ret_error
 	return 0;
 }
 
+static int fill_regions(struct sdd_worker_run *run, struct sdp_error *ret_error)
+{
+	const struct sdp_record *record = run->task->record;
+	const size_t n = sdp_record_count(record, SDP_JOB_PARAMETERS_REGIONS);
+	int r;
+
+	for (size_t i = 0; i < n && i < SDE_REGIONS_MAX; i++) {
+		const struct sdp_record *region =
+			sdp_record_item(record, SDP_JOB_PARAMETERS_REGIONS, i)->record;
+		const struct sdp_pixels *mask = sdp_record_pixels(region, SDP_REGION_MASK);
+		const struct sdp_rect rect = sdp_record_rect(region, SDP_REGION_RECT);
+
+		run->regions[i] =
+			(struct sde_region){.prompt = sdp_record_string(region, SDP_REGION_PROMPT),
+					    .x = rect.x,
+					    .y = rect.y,
+					    .width = rect.width,
+					    .height = rect.height,
+					    .weight = sdp_record_double(region, SDP_REGION_WEIGHT)};
+		if (mask) {
+			r = map_picture(mask, "regions", &run->region_mappings[i],
+					&run->region_masks[i], ret_error);
+			if (r < 0)
+				return r;
+			run->regions[i].mask = &run->region_masks[i];
+		}
+		run->job.n_regions++;
+	}
+	run->job.regions = run->regions;
+	return 0;
+}
+
 static int map_resume(struct sdd_worker_run *run, struct sdp_error *ret_error)
 {
 	const struct sdp_pixels *state =
@@ -155,6 +191,10 @@ static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 		.scale = sdp_record_double(record, SDP_JOB_PARAMETERS_SCALE),
 		.rng = (enum sde_rng_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_RNG),
 		.guidance_rescale = sdp_record_double(record, SDP_JOB_PARAMETERS_GUIDANCE_RESCALE),
+		.guider = (enum sde_guider)sdp_record_int(record, SDP_JOB_PARAMETERS_GUIDER),
+		.apg_eta = sdp_record_double(record, SDP_JOB_PARAMETERS_APG_ETA),
+		.apg_momentum = sdp_record_double(record, SDP_JOB_PARAMETERS_APG_MOMENTUM),
+		.apg_norm = sdp_record_double(record, SDP_JOB_PARAMETERS_APG_NORM),
 		.tiles = (enum sde_tile_use)sdp_record_int(record, SDP_JOB_PARAMETERS_TILES),
 		.hires_scale = sdp_record_double(record, SDP_JOB_PARAMETERS_HIRES_SCALE),
 		.hires_strength = sdp_record_double(record, SDP_JOB_PARAMETERS_HIRES_STRENGTH),
@@ -179,6 +219,8 @@ static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 		job->mask = &run->mask;
 	}
 	r = fill_adapters(run, ret_error);
+	if (r >= 0)
+		r = fill_regions(run, ret_error);
 	return r < 0 ? r : map_resume(run, ret_error);
 }
 
@@ -386,6 +428,8 @@ static void finish(struct sdd_worker_run *run, struct sdp_writer *writer)
 	sdp_mapping_clear(&run->mask_mapping);
 	for (size_t i = 0; i < SDE_CONTROLS_MAX; i++)
 		sdp_mapping_clear(&run->guide_mappings[i]);
+	for (size_t i = 0; i < SDE_REGIONS_MAX; i++)
+		sdp_mapping_clear(&run->region_mappings[i]);
 	sdp_mapping_clear(&run->resume_mapping);
 	free(run);
 	sdd_worker_post_caches(worker);

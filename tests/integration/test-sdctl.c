@@ -228,13 +228,16 @@ static void test_guidance_replays(void **state)
 	SKIP_WITHOUT_WORKER();
 	assert_int_equal(sdctl("txt2img --rng philox --guidance-rescale 0.4 --tiles on "
 			       "--hires-scale 1.5 --hires-strength 0.6 --steps 2 --seed 3 "
-			       "-o out.png x 2>/dev/null"),
+			       "--guider apg --apg-norm 2.5 --region 0,0,32,64:0.5=tree "
+			       "--region '32,0,32,64=a [b:c=d:1]' -o out.png '[x|y]' 2>/dev/null"),
 			 0);
 	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
 			 0);
 	assert_int_equal(sdctl("models >/dev/null && grep -aq 'RNG: NV' out.png && grep -aq "
 			       "'Denoising strength: 0.6, Hires upscale: 1.5' out.png"),
 			 0);
+	assert_int_equal(sdctl("txt2img --region 1,2,3=x -o never.png x 2>/dev/null"), 2);
+	assert_int_equal(sdctl("txt2img --region 1,2,3,4:2=x -o never.png x 2>/dev/null"), 2);
 	assert_int_equal(sdctl("txt2img --rng dice -o never.png x 2>message"), 2);
 	assert_int_equal(sdctl("models >/dev/null && grep -q 'torch-cpu, philox' message"), 0);
 }

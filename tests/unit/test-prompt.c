@@ -16,6 +16,7 @@
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/file.h"
 #include "daemon/engine/prompt/prompt.h"
+#include "daemon/engine/prompt/schedule.h"
 
 static struct sde_clip_tokenizer *tokenizer;
 static char *vocab, *merges;
@@ -168,12 +169,87 @@ static void test_bad_weight(void **state)
 	sde_prompt_segments_clear(&segments);
 }
 
+/* The examples that AUTOMATIC1111's prompt_parser.py gives for 10 steps: the prompt of step 1, 2, ...; the last one goes on. */
+static void test_schedules_as_in_a1111(void **state)
+{
+	static const struct {
+		const char *prompt;
+		const char *steps[12];
+	} cases[] = {
+		{"test", {"test"}},
+		{"a [b:3]", {"a ", "a ", "a ", "a b"}},
+		{"a [b: 3]", {"a ", "a ", "a ", "a b"}},
+		{"a [[[b]]:2]", {"a ", "a ", "a [[b]]"}},
+		{"[(a:2):3]", {"", "", "", "(a:2)"}},
+		{"a [b : c : 1] d", {"a b  d", "a  c  d"}},
+		{"a[b:[c:d:2]:1]e", {"abe", "ace", "ade"}},
+		{"a [unbalanced", {"a [unbalanced"}},
+		{"a [b:.5] c", {"a  c", "a  c", "a  c", "a  c", "a  c", "a b c"}},
+		{"((a][:b:c [d:3]", {"((a][:b:c ", "((a][:b:c ", "((a][:b:c ", "((a][:b:c d"}},
+		{"[a|(b:1.1)]", {"a", "(b:1.1)", "a", "(b:1.1)", "a"}},
+		{"[fe|]male", {"female", "male", "female", "male", "female"}},
+		{"[fe|||]male", {"female", "male", "male", "male", "female"}},
+		/* of its documentation */
+		{"a [cat::0.25] x", {"a cat x", "a cat x", "a  x"}},
+		{"[[red|blue]:green:2]", {"red", "blue", "green"}},
+		{"\\[a:b:3\\] [c] (d:1.2)", {"\\[a:b:3\\] [c] (d:1.2)"}},
+		{"[a:b:-1] [a:b:99] [x:1:y:3]", {"b a [x:1:y:3]"}},
+		{"", {""}},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sde_prompt_schedule schedule;
+		const char *wanted = NULL;
+		bool alternates = strchr(cases[i].prompt, '|') != NULL;
+
+		assert_int_equal(sde_prompt_schedule_init(&schedule, cases[i].prompt, NULL), 0);
+		for (int step = 1; step <= 10; step++) {
+			_cleanup_free_ char *text = NULL;
+
+			if (cases[i].steps[step - 1])
+				wanted = cases[i].steps[step - 1];
+			else if (alternates)
+				break;
+			text = sde_prompt_schedule_at(&schedule, step, 10);
+			assert_string_equal(text, wanted);
+		}
+		sde_prompt_schedule_clear(&schedule);
+	}
+}
+
+/* Calls 0 and 1 are both step 1, as A1111's sampler counts from 0 against steps from 1. */
+static void test_schedule_steps(void **state)
+{
+	struct sde_prompt_schedule schedule;
+	char deep[200];
+
+	assert_int_equal(sde_prompt_schedule_init(&schedule, "[a|b]", NULL), 0);
+	assert_true(schedule.changes);
+	for (int i = 0; i < 4; i++) {
+		_cleanup_free_ char *text = sde_prompt_schedule_at(&schedule, i, 4);
+
+		assert_string_equal(text, i == 2 ? "b" : "a");
+	}
+	sde_prompt_schedule_clear(&schedule);
+	assert_int_equal(sde_prompt_schedule_init(&schedule, "[word] (other:1.2)", NULL), 0);
+	assert_false(schedule.changes);
+	sde_prompt_schedule_clear(&schedule);
+	memset(deep, '[', sizeof(deep));
+	deep[sizeof(deep) - 1] = '\0';
+	assert_int_equal(sde_prompt_schedule_init(&schedule, deep, NULL), -E2BIG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hostile_files),	cmocka_unit_test(test_bad_text),
-		cmocka_unit_test(test_long_word),	cmocka_unit_test(test_nothing_is_cut),
-		cmocka_unit_test(test_break_and_comma), cmocka_unit_test(test_bad_weight),
+		cmocka_unit_test(test_hostile_files),
+		cmocka_unit_test(test_bad_text),
+		cmocka_unit_test(test_long_word),
+		cmocka_unit_test(test_nothing_is_cut),
+		cmocka_unit_test(test_break_and_comma),
+		cmocka_unit_test(test_bad_weight),
+		cmocka_unit_test(test_schedules_as_in_a1111),
+		cmocka_unit_test(test_schedule_steps),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -49,11 +49,20 @@ int sde_run_start_tiles(struct run *run)
 				      (size_t)rows * (size_t)run->channels * pixels);
 }
 
-static int new_guides(struct run *run, const struct sde_guides_options *options, int h, int w,
-		      struct sde_guides **ret_guides)
+/* Of part i of the canvas, for the rows of the prompts and for those of a region. */
+static int new_guides(struct run *run, struct sde_guides_options options, int h, int w, int i)
 {
-	return sde_guides_new(run->model->runner, &run->model->denoiser.unet.config, options,
-			      run->request->batch * (run->guidance ? 2 : 1), h, w, ret_guides,
+	const struct sde_unet_config *config = &run->model->denoiser.unet.config;
+	int r;
+
+	options.guidance = run->guidance;
+	r = sde_guides_new(run->model->runner, config, &options,
+			   run->request->batch * (run->guidance ? 2 : 1), h, w, &run->guides[i],
+			   run->error);
+	if (r < 0 || run->request->n_regions == 0)
+		return r;
+	options.guidance = false;
+	return sde_guides_new(run->model->runner, config, &options, 1, h, w, &run->region_guides[i],
 			      run->error);
 }
 
@@ -81,8 +90,7 @@ static int start_tile_guides(struct run *run, struct sde_guides_options options)
 			parts[k].picture = pictures + k * area;
 		}
 		options.guides = parts;
-		r = new_guides(run, &options, tiles->tile_height, tiles->tile_width,
-			       &run->guides[i]);
+		r = new_guides(run, options, tiles->tile_height, tiles->tile_width, i);
 	}
 	free(pictures);
 	return r;
@@ -94,14 +102,13 @@ int sde_run_start_guides(struct run *run)
 
 	if (options.count == 0 && options.n_image_tokens == 0)
 		return 0;
-	options.guidance = run->guidance;
 	if (run->model->denoiser.class != &sde_denoiser_unet)
 		return sde_error_set(run->error, -ENOTSUP,
 				     "models with a %s take no guiding pictures",
 				     run->model->denoiser.class->name);
 	if (sde_tiles_count(&run->tiles) > 1)
 		return start_tile_guides(run, options);
-	return new_guides(run, &options, run->h, run->w, &run->guides[0]);
+	return new_guides(run, options, run->h, run->w, 0);
 }
 
 /* The denoiser's input: scaled latents [, mask, masked latents], twice with guidance. */
@@ -128,8 +135,9 @@ static void make_input(struct run *run)
 		       (size_t)run->request->batch * row * sizeof(float));
 }
 
-/* The call on the canvas as a whole, or tile after tile: ret_output (call.batch, channels, h, w). */
-static int forward(struct run *run, struct sde_denoiser_call call, float *ret_output)
+/* The call on the canvas as a whole, or tile after tile: ret_output (call.batch, channels, h, w). guides: a part's each. */
+static int forward(struct run *run, struct sde_denoiser_call call, struct sde_guides *const *guides,
+		   float *ret_output)
 {
 	const struct sde_tiles *tiles = &run->tiles;
 	const size_t planes = (size_t)call.batch * (size_t)run->channels;
@@ -137,7 +145,7 @@ static int forward(struct run *run, struct sde_denoiser_call call, float *ret_ou
 	int r = 0;
 
 	if (sde_tiles_count(tiles) <= 1) {
-		call.guides = run->guides[0];
+		call.guides = guides[0];
 		return sde_group_denoise(run->model, &call, ret_output, run->error);
 	}
 	memset(ret_output, 0, planes * run->pixels * sizeof(float));
@@ -145,7 +153,7 @@ static int forward(struct run *run, struct sde_denoiser_call call, float *ret_ou
 	call.height = tiles->tile_height;
 	call.width = tiles->tile_width;
 	for (int i = 0; r >= 0 && i < sde_tiles_count(tiles); i++) {
-		call.guides = run->guides[i];
+		call.guides = guides[i];
 		sde_tiles_cut(tiles, i, canvas, (size_t)call.batch * (size_t)run->in_channels, 1,
 			      run->tile_input);
 		r = sde_runner_check_cancel(run->model->runner, run->error);
@@ -183,18 +191,58 @@ static int guide_past_layers(struct run *run, struct sde_denoiser_call call, siz
 	r = sde_run_floats(run, &skipped, run->all);
 	if (r < 0)
 		return r;
-	r = forward(run, call, skipped);
+	r = forward(run, call, run->guides, skipped);
 	for (size_t k = 0; r >= 0 && k < run->all; k++)
 		run->pair[k] += scale * (positive[k] - skipped[k]);
 	free(skipped);
 	return r;
 }
 
+/* The prompts of regions, each on its own, in place of the prompt's prediction where they count. call: of all rows. */
+static int paint_regions(struct run *run, struct sde_denoiser_call call)
+{
+	const struct sde_sd_request *request = run->request;
+	const size_t rows = (size_t)call.batch, lone = rows - 1;
+	const size_t row = (size_t)request->tokens * (size_t)sde_model_context_width(run->model);
+	const float *weights = request->region_weights;
+	float *positive = run->pair + lone * run->n;
+	int r = 0;
+
+	if (request->n_regions == 0)
+		return 0;
+	call.batch = 1;
+	call.sample += lone * (size_t)run->in_channels * run->pixels;
+	call.context += rows * row;
+	call.pooled += rows * (size_t)call.pooled_width;
+	call.time_ids += lone * (size_t)call.n_time_ids;
+	for (size_t i = 0; i < run->n; i++)
+		positive[i] *= weights[i % run->pixels];
+	for (int k = 0; r >= 0 && k < request->n_regions; k++) {
+		weights += run->pixels;
+		r = forward(run, call, run->region_guides, run->region);
+		for (size_t i = 0; r >= 0 && i < run->n; i++)
+			positive[i] += weights[i % run->pixels] * run->region[i];
+		call.context += row;
+		call.pooled += call.pooled_width;
+	}
+	return r;
+}
+
+/* The block of prompts that call i reads. */
+static size_t variant_of(const struct sde_sd_request *request, size_t i)
+{
+	if (!request->variants)
+		return 0;
+	return (size_t)request->variants[i < request->n_variants ? i : request->n_variants - 1];
+}
+
 int sde_run_predict(struct run *run, size_t i)
 {
 	const struct sde_sd_request *request = run->request;
 	const int rows = request->batch * (run->guidance ? 2 : 1);
-	const struct sde_denoiser_call call = {
+	const size_t block =
+		variant_of(request, i - run->begin) * ((size_t)rows + (size_t)request->n_regions);
+	struct sde_denoiser_call call = {
 		.sample = run->input,
 		.batch = rows,
 		.height = run->h,
@@ -216,11 +264,20 @@ int sde_run_predict(struct run *run, size_t i)
 		run->rows[k] = (float)run->timesteps[i];
 		run->scales[k] = (float)request->guidance_scale;
 	}
+	call.context +=
+		block * (size_t)request->tokens * (size_t)sde_model_context_width(run->model);
+	call.pooled += block * (size_t)call.pooled_width;
 	make_input(run);
-	r = forward(run, call, run->pair);
+	r = forward(run, call, run->guides, run->pair);
+	if (r >= 0)
+		r = paint_regions(run, call);
 	if (r < 0 || !run->guidance)
 		return r;
-	sde_guidance_apply(run->pair, run->pair, run->all, (float)run->guidance_factor);
+	if (request->apg)
+		sde_apg_guide(request->apg, run->pair, run->average + run->all,
+			      (size_t)request->batch, run->n, run->guidance_factor);
+	else
+		sde_guidance_apply(run->pair, run->pair, run->all, (float)run->guidance_factor);
 	if (request->guidance_rescale > 0)
 		sde_guidance_rescale(run->pair, run->pair + run->all, (size_t)request->batch,
 				     run->n, request->guidance_rescale);

@@ -26,7 +26,11 @@ struct run {
 	float *step_mask, *rows, *scales;	  /* of each row: timestep, guidance scale */
 	struct sde_tiles tiles;			  /* of one tile: the whole canvas at once */
 	struct sde_guides *guides[SDE_TILES_MAX]; /* a tile's each; NULL: none */
-	float *tile_input, *tile_output;	  /* of several tiles: one's rows */
+	struct sde_guides
+		*region_guides[SDE_TILES_MAX]; /* the same for the prompt of a region alone */
+	float *region;			       /* its prediction */
+	float *average; /* of guidance's updates (apg.h) and the latents before it: what a resumed run needs */
+	float *tile_input, *tile_output; /* of several tiles: one's rows */
 };
 
 /* n floats, zeroed, owned by the caller. -EOVERFLOW, -ENOMEM. */

@@ -25,15 +25,17 @@ bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale)
 
 static void run_clear(struct run *run)
 {
-	float *const arrays[] = {run->latents,	  run->noise, run->image_latents, run->mask,
-				 run->masked,	  run->input, run->pair,	  run->scratch,
-				 run->step_mask,  run->rows,  run->scales,	  run->tile_input,
-				 run->tile_output};
+	float *const arrays[] = {run->latents,	   run->noise,	run->image_latents, run->mask,
+				 run->masked,	   run->input,	run->pair,	    run->scratch,
+				 run->step_mask,   run->rows,	run->scales,	    run->tile_input,
+				 run->tile_output, run->region, run->average};
 
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		free(arrays[i]);
-	for (int i = 0; i < SDE_TILES_MAX; i++)
+	for (int i = 0; i < SDE_TILES_MAX; i++) {
 		sde_guides_free(run->guides[i]);
+		sde_guides_free(run->region_guides[i]);
+	}
 	sde_tiles_clear(&run->tiles);
 	sde_scheduler_free(run->scheduler);
 }
@@ -62,6 +64,9 @@ static int check_request(struct run *run)
 			"denoising_start (image to image only) and denoising_end must be "
 			"fractions, they are %g and %g",
 			request->denoising_start, request->denoising_end);
+	if ((request->n_regions > 0 || request->variants) && request->batch != 1)
+		return sde_error_set(run->error, -EINVAL,
+				     "regions and changing prompts are for batches of one");
 	if (request->kind == SDE_SD_INPAINT && !request->mask && !request->soft_mask)
 		return sde_error_set(run->error, -EINVAL, "inpainting needs a mask");
 	if (run->mask_channels > 0 && (request->kind != SDE_SD_INPAINT || !request->mask))
@@ -405,7 +410,7 @@ static int go_on(struct run *run, const struct sde_resume *resume, size_t *ret_f
 	struct sde_noise *noise = run->request->noise;
 	int r;
 
-	if (resume->current.n_latents != run->all || noise->n_rngs != 1 ||
+	if (resume->current.n_latents != run->all * (run->average ? 2 : 1) || noise->n_rngs != 1 ||
 	    (size_t)resume->step > run->n_timesteps - run->begin)
 		return sde_error_set(run->error, -EBADMSG, "the kept state is of another job");
 	r = sde_scheduler_state_load(run->scheduler, resume->history, resume->n_history,
@@ -413,9 +418,25 @@ static int go_on(struct run *run, const struct sde_resume *resume, size_t *ret_f
 	if (r < 0)
 		return r;
 	memcpy(run->latents, resume->current.latents, run->all * sizeof(float));
+	if (run->average)
+		memcpy(run->average + run->all, resume->current.latents + run->all,
+		       run->all * sizeof(float));
 	noise->rngs[0] = resume->current.rng;
 	*ret_first = run->begin + (size_t)resume->step;
 	return 0;
+}
+
+/* With guidance that remembers, its memory stands behind the latents. */
+static int tell_state(struct run *run, int step)
+{
+	const struct sde_sd_request *request = run->request;
+
+	if (!run->average)
+		return request->on_state(request->userdata, step, run->latents, run->all,
+					 run->scheduler);
+	memcpy(run->average, run->latents, run->all * sizeof(float));
+	return request->on_state(request->userdata, step, run->average, 2 * run->all,
+				 run->scheduler);
 }
 
 static int sample(struct run *run)
@@ -449,8 +470,7 @@ static int sample(struct run *run)
 		if (r >= 0 && blends)
 			r = blend(run, i + 1);
 		if (r >= 0 && request->on_state)
-			r = request->on_state(request->userdata, (int)(i - run->begin) + 1,
-					      run->latents, run->all, run->scheduler);
+			r = tell_state(run, (int)(i - run->begin) + 1);
 		if (r >= 0 && request->on_step)
 			r = request->on_step(request->userdata, (int)(i - run->begin) + 1, total,
 					     run->latents);
@@ -475,6 +495,42 @@ static int give_result(struct run *run, struct sde_sd_result *ret_result)
 	return 0;
 }
 
+/* The sides of the canvas, the channels, whether there is guidance. */
+static void measure(struct run *run)
+{
+	struct sde_model *model = run->model;
+	const struct sde_sd_request *request = run->request;
+
+	run->f = sde_model_factor(model);
+	run->h = request->height / run->f;
+	run->w = request->width / run->f;
+	run->channels = model->vae.latent_channels;
+	run->in_channels = model->denoiser.in_channels;
+	run->pixels = (size_t)run->h * (size_t)run->w;
+	run->n = run->pixels * (size_t)run->channels;
+	run->all = run->n * (size_t)request->batch;
+	run->mask_channels = sde_model_fills(model) ? run->in_channels - 2 * run->channels : 0;
+	run->guidance_factor =
+		model->family->distilled ? request->true_cfg_scale : request->guidance_scale;
+	run->guidance = run->guidance_factor > 1.0;
+}
+
+int sde_sd_count_calls(struct sde_model *model, const struct sde_sd_request *request,
+		       int *ret_calls, struct sde_error *error)
+{
+	struct run run = {.model = model, .request = request, .error = error};
+	int r;
+
+	measure(&run);
+	r = check_request(&run);
+	if (r >= 0)
+		r = start_scheduler(&run);
+	if (r >= 0)
+		*ret_calls = (int)(run.n_timesteps - run.begin);
+	run_clear(&run);
+	return r;
+}
+
 int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 	       struct sde_sd_result *ret_result, struct sde_error *error)
 {
@@ -482,18 +538,7 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 	size_t rows;
 	int r;
 
-	run.f = sde_model_factor(model);
-	run.h = request->height / run.f;
-	run.w = request->width / run.f;
-	run.channels = model->vae.latent_channels;
-	run.in_channels = model->denoiser.in_channels;
-	run.pixels = (size_t)run.h * (size_t)run.w;
-	run.n = run.pixels * (size_t)run.channels;
-	run.all = run.n * (size_t)request->batch;
-	run.mask_channels = sde_model_fills(model) ? run.in_channels - 2 * run.channels : 0;
-	run.guidance_factor =
-		model->family->distilled ? request->true_cfg_scale : request->guidance_scale;
-	run.guidance = run.guidance_factor > 1.0;
+	measure(&run);
 	rows = (size_t)request->batch * (run.guidance ? 2 : 1);
 	r = check_request(&run);
 	if (r >= 0)
@@ -508,6 +553,10 @@ int sde_sd_run(struct sde_model *model, const struct sde_sd_request *request,
 		r = sde_run_floats(&run, &run.input, rows * run.pixels * (size_t)run.in_channels);
 	if (r >= 0)
 		r = sde_run_floats(&run, &run.pair, rows * run.n);
+	if (r >= 0 && request->n_regions > 0)
+		r = sde_run_floats(&run, &run.region, run.n);
+	if (r >= 0 && request->apg && run.guidance)
+		r = sde_run_floats(&run, &run.average, 2 * run.all);
 	if (r >= 0)
 		r = sde_run_floats(&run, &run.rows, rows);
 	if (r >= 0)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "daemon/engine/adapters/guides.h"
+#include "daemon/engine/pipelines/apg.h"
 #include "daemon/engine/pipelines/noise.h"
 #include "daemon/engine/scheduler.h"
 
@@ -29,15 +30,29 @@ struct sde_sd_request {
 	int batch;				/* images in all */
 	int height, width;			/* pixels, multiples of the VAE's factor */
 	double guidance_scale; /* > 1: classifier-free guidance; distilled families: what the network is told */
-	double true_cfg_scale;	 /* distilled families: > 1: classifier-free guidance as well */
-	double guidance_rescale; /* 0 = off */
-	double eta;		 /* DDIM */
-	double strength;	 /* img2img, inpaint: > 0 .. 1 */
+	double true_cfg_scale;	   /* distilled families: > 1: classifier-free guidance as well */
+	double guidance_rescale;   /* 0 = off */
+	const struct sde_apg *apg; /* how guidance guides; NULL: plainly */
+	double eta;		   /* DDIM */
+	double strength;	   /* img2img, inpaint: > 0 .. 1 */
 	/*
 	 * (batch, tokens, cross_attention_dim); with guidance (2 * batch, ...), negative rows first. Borrowed.
 	 */
 	const float *prompt_embeds;
 	int tokens;
+	/*
+	 * Batches of one only. n_regions prompts for parts of the picture: their rows follow the positive one, and where region k
+	 * counts by weight its prediction takes the place of the prompt's. region_weights: (1 + n_regions, height / f, width / f),
+	 * the prompt's own first, summing to 1 everywhere.
+	 */
+	int n_regions;
+	const float *region_weights;
+	/*
+	 * Prompts that change: prompt_embeds and pooled hold several such blocks of rows, and call i of the denoiser reads
+	 * block variants[i], past the end the last one. NULL: one block. Batches of one only.
+	 */
+	const int *variants;
+	size_t n_variants;
 	const float
 		*pooled; /* SDXL, SD3, FLUX: rows like prompt_embeds' of the model's pooled width */
 	const float *time_ids; /* SDXL: rows of n_time_ids */
@@ -91,6 +106,10 @@ struct sde_sd_request {
 
 /* Classifier-free guidance is on: guidance_scale > 1, and the family is not distilled. */
 bool sde_sd_uses_guidance(const struct sde_model *model, double guidance_scale);
+
+/* The calls of the denoiser that the request's run takes, from what it says of steps, strength and size. */
+int sde_sd_count_calls(struct sde_model *model, const struct sde_sd_request *request,
+		       int *ret_calls, struct sde_error *error);
 
 /* Owned arrays, freed by sde_sd_result_clear. */
 struct sde_sd_result {

@@ -63,6 +63,7 @@ struct sdk_plan {
 	int n_tables, tables_capacity;
 	bool laid_out; /* compiled: values have their places in the backend's arena */
 	size_t arena_bytes;
+	enum sdk_wrap wrap;
 	int error;
 	char error_text[256];
 };

@@ -46,6 +46,11 @@ struct sdk_shape sdk_plan_shape(const struct sdk_plan *plan, sdk_value value);
 
 /* ------------------------------------------------------------------ recording */
 
+/* Along which sides convolutions continue what they see with the other end of it, in place of zeros ("circular" padding). */
+enum sdk_wrap { SDK_WRAP_NONE, SDK_WRAP_X = 1, SDK_WRAP_Y = 2, SDK_WRAP_BOTH = 3 };
+/* For the convolutions recorded from now on. */
+void sdk_plan_set_wrap(struct sdk_plan *plan, enum sdk_wrap wrap);
+
 /* A float input that the host sets before each run. */
 sdk_value sdk_input(struct sdk_plan *plan, int n, int h, int w, int c);
 /* Token ids, int32 (n, tokens). */
@@ -54,7 +59,7 @@ sdk_value sdk_input_ids(struct sdk_plan *plan, int n, int tokens);
 sdk_value sdk_output(struct sdk_plan *plan, sdk_value x);
 
 /*
- * weight (out, in, k, k) as torch stores it, bias (out) or NULL; zero padding. Output side = (side + pads - k) / stride + 1.
+ * weight (out, in, k, k) as torch stores it, bias (out) or NULL; zero padding, or as the plan wraps. Output side = (side + pads - k) / stride + 1.
  */
 sdk_value sdk_conv2d(struct sdk_plan *plan, sdk_value x, const struct sdk_tensor *weight,
 		     const struct sdk_tensor *bias, int stride, int pad_top, int pad_left,

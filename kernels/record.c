@@ -156,6 +156,50 @@ static int conv_side(int side, int pad, int kernel, int stride)
 	return side + pad < kernel ? 0 : (side + pad - kernel) / stride + 1;
 }
 
+void sdk_plan_set_wrap(struct sdk_plan *plan, enum sdk_wrap wrap)
+{
+	plan->wrap = wrap;
+}
+
+/* Lines of `line` values before and behind each of `lines` blocks of `count`: the block's own last and first ones. */
+static sdk_value wrap_lines(struct sdk_plan *plan, sdk_value x, int lines, int count, int line,
+			    int before, int behind)
+{
+	const struct sdk_shape shape = plan->values[x].shape;
+	sdk_value wide;
+
+	x = wide = sdk_reshape(plan, x, shape.n, 1, lines, count * line);
+	if (before > 0)
+		wide = sdk_concat(plan, sdk_slice(plan, x, (count - before) * line, before * line),
+				  wide);
+	if (behind > 0)
+		wide = sdk_concat(plan, wide, sdk_slice(plan, x, 0, behind * line));
+	return wide;
+}
+
+/* x continued along the sides that the plan wraps; the pads that this makes up for become 0. */
+static sdk_value wrap_around(struct sdk_plan *plan, sdk_value x, int *top, int *left, int *bottom,
+			     int *right)
+{
+	struct sdk_shape shape = plan->values[x].shape;
+
+	if (plan->wrap & SDK_WRAP_X && *left + *right > 0 && *left <= shape.w &&
+	    *right <= shape.w) {
+		x = wrap_lines(plan, x, shape.h, shape.w, shape.c, *left, *right);
+		shape.w += *left + *right;
+		x = sdk_reshape(plan, x, shape.n, shape.h, shape.w, shape.c);
+		*left = *right = 0;
+	}
+	if (plan->wrap & SDK_WRAP_Y && *top + *bottom > 0 && *top <= shape.h &&
+	    *bottom <= shape.h) {
+		x = wrap_lines(plan, x, 1, shape.h, shape.w * shape.c, *top, *bottom);
+		shape.h += *top + *bottom;
+		x = sdk_reshape(plan, x, shape.n, shape.h, shape.w, shape.c);
+		*top = *bottom = 0;
+	}
+	return x;
+}
+
 sdk_value sdk_conv2d(struct sdk_plan *plan, sdk_value x, const struct sdk_tensor *weight,
 		     const struct sdk_tensor *bias, int stride, int pad_top, int pad_left,
 		     int pad_bottom, int pad_right)
@@ -176,6 +220,12 @@ sdk_value sdk_conv2d(struct sdk_plan *plan, sdk_value x, const struct sdk_tensor
 	if (stride < 1 || pad_top < 0 || pad_left < 0 || pad_bottom < 0 || pad_right < 0)
 		return fail(plan, -EINVAL,
 			    "conv2d: stride %d must be positive and pads not negative", stride);
+	if (plan->wrap != SDK_WRAP_NONE) {
+		x = wrap_around(plan, x, &pad_top, &pad_left, &pad_bottom, &pad_right);
+		if (!usable(plan, "conv2d", 1, &x))
+			return -1;
+		in = plan->values[x].shape;
+	}
 	out = (struct sdk_shape){
 		in.n, conv_side(in.h, pad_top + pad_bottom, (int)weight->shape[2], stride),
 		conv_side(in.w, pad_left + pad_right, (int)weight->shape[3], stride),

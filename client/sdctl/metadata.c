@@ -70,6 +70,8 @@ char *metadata_a1111(const json_t *request, uint64_t seed, const struct picture 
 		fprintf(out, ", Denoising strength: %g, Hires upscale: %g, Hires upscaler: Lanczos",
 			json_number_value(json_object_get(request, "hires_strength")),
 			json_number_value(json_object_get(request, "hires_scale")));
+	if (strcmp(text_of(request, "tiling"), "both") == 0)
+		fprintf(out, ", Tiling: True");
 	if (*text_of(request, "rng")) /* as A1111 calls them */
 		fprintf(out, ", RNG: %s",
 			strcmp(text_of(request, "rng"), "philox") == 0 ? "NV" : "CPU");

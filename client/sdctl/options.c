@@ -52,6 +52,8 @@ static const struct entry table[] = {
 	 "whose seeds: torch-cpu, or philox as A1111 on NVIDIA (torch-cpu)"},
 	{"tiles", OPTION_FIELD, "WHEN", TXT2IMG | IMG2IMG | INPAINT | UPSCALE,
 	 "paint in blended tiles of native size: auto, on or off (auto)"},
+	{"tiling", OPTION_FIELD, "SIDES", TXT2IMG | IMG2IMG,
+	 "seamless: x, y or both sides meet (none)"},
 	{"hires-scale", OPTION_FIELD, "X", TXT2IMG, "enlarge it by a second pass, 1 to 4 (1)"},
 	{"hires-strength", OPTION_FIELD, "X", TXT2IMG, "how much that pass repaints (0.4)"},
 	{"sampler", OPTION_FIELD, "NAME", GENERATE, "such as \"DPM++ 2M Karras\" or \"Euler a\""},

@@ -96,6 +96,7 @@ int sde_cached_encode(struct sde_model *model, uint64_t partition, const float *
 	if (!encoding)
 		return sde_error_set(error, -ENOMEM, "no memory for %zu latents", n);
 	key.hash = sde_content_mix_bytes(key.hash, shape, sizeof(shape));
+	key.hash = sde_content_mix(key.hash, (uint64_t)sde_runner_wrap(model->runner));
 	key.hash = sde_content_mix_bytes(key.hash, images, pixels * sizeof(float));
 	if (!sde_cache_get_floats(model->cache, &key, encoding, n)) {
 		r = sde_vae_encoding(model->runner, vae, images, batch, height, width, encoding,

@@ -100,6 +100,9 @@ enum sde_tile_use { SDE_TILES_AUTO, SDE_TILES_ON, SDE_TILES_OFF };
 /* Classifier-free guidance, plain or by adaptive projection (Sadat et al. 2024). */
 enum sde_guider { SDE_GUIDER_CFG, SDE_GUIDER_APG };
 
+/* Seamless pictures: whose left and right, upper and lower sides continue each other. Values are those of enum sdk_wrap. */
+enum sde_tiling { SDE_TILING_NONE, SDE_TILING_X, SDE_TILING_Y, SDE_TILING_BOTH };
+
 #define SDE_REGIONS_MAX	 8
 #define SDE_LORAS_MAX	 16 /* of a job's list and its prompt together */
 #define SDE_CONTROLS_MAX 8
@@ -150,6 +153,7 @@ struct sde_job {
 	enum sde_guider guider;
 	double apg_eta, apg_momentum, apg_norm; /* 0..1, -1..1, 0 = any: see pipelines/apg.h */
 	enum sde_tile_use tiles;		/* all but outpaint */
+	enum sde_tiling tiling;			/* txt2img, img2img */
 	double hires_scale; /* txt2img: 1..4; above 1 a second pass enlarges the picture and paints over it */
 	double hires_strength;	       /* of that pass, 0..1 */
 	int clip_skip;		       /* 0 = off; n = diffusers' clip_skip n */

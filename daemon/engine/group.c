@@ -109,10 +109,11 @@ struct sde_group *sde_group_free(struct sde_group *group)
 	return NULL;
 }
 
-/* Adapters change the model for everybody; in a prompt they are tags. */
+/* Adapters change the model for everybody, and so does tiling; in a prompt adapters are tags. */
 static bool is_alone(const struct sde_job *job)
 {
-	return job->n_loras > 0 || job->n_controls > 0 || (job->prompt && strchr(job->prompt, '<'));
+	return job->tiling != SDE_TILING_NONE || job->n_loras > 0 || job->n_controls > 0 ||
+	       (job->prompt && strchr(job->prompt, '<'));
 }
 
 bool sde_group_takes(const struct sde_group *group, const struct sde_job *job)

@@ -15,6 +15,10 @@
 #include "daemon/engine/pipelines/stable-diffusion.h"
 #include "daemon/engine/pixels/convert.h"
 
+_Static_assert((int)SDE_TILING_X == (int)SDK_WRAP_X && (int)SDE_TILING_Y == (int)SDK_WRAP_Y &&
+		       (int)SDE_TILING_BOTH == (int)SDK_WRAP_BOTH,
+	       "tiling");
+
 #define STEPS_MAX    1000
 #define TILE_OVERLAP 4 /* tiles share a fourth of their side with the next, */
 #define TILE_SHARE   8 /* but where a half allows it at least so many latents: fewer show */
@@ -61,6 +65,23 @@ static int choose_tile(const struct sde_job_run *run, const struct sampling *sam
 				   pixels > SDE_JOB_PIXELS_MOST * native * native)
 		       ? native
 		       : 0;
+}
+
+/* Whether a picture can be seamless: only one that U-Net and autoencoder see at once. */
+static bool can_wrap(struct sde_job_run *run, const struct sampling *sampling)
+{
+	const char *why = NULL;
+
+	if (run->model->denoiser.class != &sde_denoiser_unet)
+		why = "this model is no U-Net, whose convolutions could continue a picture";
+	else if (run->tile > 0)
+		why = "the picture is painted in tiles of the model's native size";
+	else if (run->model->vae.tiled ||
+		 (int64_t)sampling->width * sampling->height > SDE_VAE_WHOLE_MAX)
+		why = "the autoencoder works in tiles";
+	if (why)
+		sde_job_warn_of_tiling(run, why);
+	return !why;
 }
 
 /* Steps done over the whole job. */
@@ -231,7 +252,8 @@ static int run_loop(struct sde_job_run *run, struct sde_sd_request *request,
 }
 
 /* One run of the loop and the decoder: height x width x 3, interleaved. */
-static int sample(struct sde_job_run *run, const struct sampling *sampling, float *ret_picture)
+static int run_and_decode(struct sde_job_run *run, const struct sampling *sampling,
+			  float *ret_picture)
 {
 	const int w = sampling->width, h = sampling->height;
 	const size_t values = (size_t)w * (size_t)h * 3;
@@ -252,7 +274,7 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 		.userdata = run,
 	};
 	/* what the model sees is whole and as large as it is: nothing to make it think of upscaling or cropping */
-	const int tile = run->tile = choose_tile(run, sampling);
+	const int tile = run->tile;
 	const int seen_w = tile > 0 && tile < w ? tile : w;
 	const int seen_h = tile > 0 && tile < h ? tile : h;
 	const struct sde_picture_terms terms[2] = {
@@ -340,6 +362,18 @@ static int sample(struct sde_job_run *run, const struct sampling *sampling, floa
 	run->result.work_width = w;
 	run->result.work_height = h;
 	return 0;
+}
+
+static int sample(struct sde_job_run *run, const struct sampling *sampling, float *ret_picture)
+{
+	int r;
+
+	run->tile = choose_tile(run, sampling);
+	if (run->job->tiling != SDE_TILING_NONE && can_wrap(run, sampling))
+		sde_runner_set_wrap(run->model->runner, (enum sdk_wrap)run->job->tiling);
+	r = run_and_decode(run, sampling, ret_picture);
+	sde_runner_set_wrap(run->model->runner, SDK_WRAP_NONE);
+	return r;
 }
 
 int sde_job_text_picture(struct sde_job_run *run, struct sde_layer *ret_layer)

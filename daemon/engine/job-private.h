@@ -37,7 +37,7 @@ struct sde_job_run {
 	bool stepping;	/* the run has told of its beginning */
 	int latent_width, latent_height; /* of the sampling run */
 	int tile; /* of the sampling run: > 0: in tiles of this many pixels a side */
-	bool told_of_tiles;
+	bool told_of_tiles, told_of_tiling;
 	double canvas_width, canvas_height; /* what regions are given on, pixels */
 	double canvas_scale;		    /* of the picture that a run shows a part of, to that */
 	bool whole_size; /* the picture in work is beyond the model's range: auto means tiles */
@@ -76,6 +76,7 @@ int sde_job_regions(struct sde_job_run *run, const struct sde_rect *context, int
 		    float *ret_weights);
 /* job-warnings.c: note what is off the model's range, and what of a prompt is not read. */
 void sde_job_warn(struct sde_job_run *run);
+void sde_job_warn_of_tiling(struct sde_job_run *run, const char *why);
 void sde_job_warn_of_tiles(struct sde_job_run *run, int width, int height);
 void sde_job_warn_of_prompt(struct sde_job_run *run, const char *name, const struct sde_text *text);
 /* What tiles of so many latents a side share with the next. */

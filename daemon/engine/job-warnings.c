@@ -91,6 +91,13 @@ void sde_job_warn_of_tiles(struct sde_job_run *run, int width, int height)
 	     width, height, native, native);
 }
 
+void sde_job_warn_of_tiling(struct sde_job_run *run, const char *why)
+{
+	if (!run->told_of_tiling)
+		warn(run, "tiling was left off, the sides will not meet: %s", why);
+	run->told_of_tiling = true;
+}
+
 void sde_job_warn_of_prompt(struct sde_job_run *run, const char *name, const struct sde_text *text)
 {
 	const struct sde_t5_prompt *t5 = &text->t5;

@@ -16,6 +16,7 @@
 struct program {
 	const void *module;
 	uint64_t variant;
+	enum sdk_wrap wrap;
 	int n_inputs, n_outputs;
 	struct sdk_shape shapes[SDE_PROGRAM_INPUTS_MAX];
 	struct sdk_plan *plan; /* NULL: free slot */
@@ -29,6 +30,7 @@ struct sde_runner {
 	struct sdk_backend *precise; /* NULL when backend itself does not round */
 	struct program programs[PROGRAMS_MAX];
 	uint64_t clock;
+	enum sdk_wrap wrap;
 	const atomic_int *cancel;
 };
 
@@ -91,6 +93,16 @@ atomic_ulong *sde_runner_pulse(const struct sde_runner *runner)
 	return runner ? runner->backend->pulse : NULL;
 }
 
+void sde_runner_set_wrap(struct sde_runner *runner, enum sdk_wrap wrap)
+{
+	runner->wrap = wrap;
+}
+
+enum sdk_wrap sde_runner_wrap(const struct sde_runner *runner)
+{
+	return runner->wrap;
+}
+
 void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel)
 {
 	runner->cancel = cancel;
@@ -119,9 +131,10 @@ void sde_runner_forget(struct sde_runner *runner, const void *module)
 			program_clear(&runner->programs[i]);
 }
 
-static bool program_matches(const struct program *program, const struct sde_program_spec *spec)
+static bool program_matches(const struct program *program, const struct sde_program_spec *spec,
+			    enum sdk_wrap wrap)
 {
-	return program->plan && program->module == spec->module &&
+	return program->plan && program->module == spec->module && program->wrap == wrap &&
 	       program->variant == spec->variant && program->n_inputs == spec->n_inputs &&
 	       program->n_outputs == spec->n_outputs &&
 	       memcmp(program->shapes, spec->inputs,
@@ -171,7 +184,7 @@ static int program_get(struct sde_runner *runner, const struct sde_program_spec 
 	for (size_t i = 0; i < PROGRAMS_MAX; i++) {
 		struct program *program = &runner->programs[i];
 
-		if (program_matches(program, spec)) {
+		if (program_matches(program, spec, runner->wrap)) {
 			*ret_program = program;
 			return 0;
 		}
@@ -183,6 +196,8 @@ static int program_get(struct sde_runner *runner, const struct sde_program_spec 
 		sdk_plan_new(spec->precise && runner->precise ? runner->precise : runner->backend);
 	if (!victim->plan)
 		return sde_error_set(error, -ENOMEM, "no memory for a plan");
+	victim->wrap = runner->wrap;
+	sdk_plan_set_wrap(victim->plan, runner->wrap);
 	r = program_record(victim, spec, error);
 	if (r < 0) {
 		program_clear(victim);

@@ -47,6 +47,9 @@ const char *sde_runner_describe(const struct sde_runner *runner);
 void sde_runner_set_pulse(struct sde_runner *runner, atomic_ulong *pulse);
 /* NULL for none. */
 atomic_ulong *sde_runner_pulse(const struct sde_runner *runner);
+/* How the convolutions of programs wrap (SDK_WRAP_NONE at first): another wrap, other programs. */
+void sde_runner_set_wrap(struct sde_runner *runner, enum sdk_wrap wrap);
+enum sdk_wrap sde_runner_wrap(const struct sde_runner *runner);
 /* The flag polled before each run; NULL for none. Borrowed. */
 void sde_runner_set_cancel(struct sde_runner *runner, const atomic_int *cancel);
 /* -ECANCELED when the flag is raised, else 0. */

@@ -43,6 +43,7 @@ _Static_assert((int)SDP_STAGE_DECODE == (int)SDE_STAGE_DECODE, "stage");
 _Static_assert((int)SDP_CACHE_KIND_ADAPTERS == (int)SDE_CACHE_ADAPTERS, "cache_kind");
 _Static_assert((int)SDP_RNG_PHILOX == (int)SDE_RNG_PHILOX, "rng");
 _Static_assert((int)SDP_GUIDER_APG == (int)SDE_GUIDER_APG, "guider");
+_Static_assert((int)SDP_TILING_BOTH == (int)SDE_TILING_BOTH, "tiling");
 _Static_assert((int)SDP_TILES_OFF == (int)SDE_TILES_OFF, "tiles");
 _Static_assert((int)SDP_SAMPLE_TYPE_F32 == (int)SDE_PIXEL_F32, "sample_type");
 
@@ -195,6 +196,7 @@ static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 		.apg_eta = sdp_record_double(record, SDP_JOB_PARAMETERS_APG_ETA),
 		.apg_momentum = sdp_record_double(record, SDP_JOB_PARAMETERS_APG_MOMENTUM),
 		.apg_norm = sdp_record_double(record, SDP_JOB_PARAMETERS_APG_NORM),
+		.tiling = (enum sde_tiling)sdp_record_int(record, SDP_JOB_PARAMETERS_TILING),
 		.tiles = (enum sde_tile_use)sdp_record_int(record, SDP_JOB_PARAMETERS_TILES),
 		.hires_scale = sdp_record_double(record, SDP_JOB_PARAMETERS_HIRES_SCALE),
 		.hires_strength = sdp_record_double(record, SDP_JOB_PARAMETERS_HIRES_STRENGTH),

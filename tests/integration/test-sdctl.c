@@ -228,7 +228,7 @@ static void test_guidance_replays(void **state)
 	SKIP_WITHOUT_WORKER();
 	assert_int_equal(sdctl("txt2img --rng philox --guidance-rescale 0.4 --tiles on "
 			       "--hires-scale 1.5 --hires-strength 0.6 --steps 2 --seed 3 "
-			       "--guider apg --apg-norm 2.5 --region 0,0,32,64:0.5=tree "
+			       "--tiling x --guider apg --apg-norm 2.5 --region 0,0,32,64:0.5=tree "
 			       "--region '32,0,32,64=a [b:c=d:1]' -o out.png '[x|y]' 2>/dev/null"),
 			 0);
 	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),

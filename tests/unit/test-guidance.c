@@ -452,6 +452,85 @@ static void test_regions(void **state)
 	sde_result_clear(&results[1]);
 }
 
+/* Change of samples across the seam between the last and the first column (or row), beside the largest between any two others. */
+static double seam(const struct sde_result *result, bool rows)
+{
+	const struct sde_image *image = &result->layers[0].image;
+	const uint32_t lines = rows ? image->height : image->width;
+	const uint32_t length = rows ? image->width : image->height;
+	double change = 0, most = 0;
+
+	for (uint32_t line = 0; line < lines; line++) {
+		const uint32_t next = (line + 1) % lines;
+
+		change = 0;
+		for (uint32_t i = 0; i < length; i++) {
+			const uint8_t *a = (uint8_t *)sde_image_row(image, rows ? line : i) +
+					   4 * (rows ? i : line);
+			const uint8_t *b = (uint8_t *)sde_image_row(image, rows ? next : i) +
+					   4 * (rows ? i : next);
+
+			for (int c = 0; c < 3; c++)
+				change += abs(a[c] - b[c]);
+		}
+		if (next != 0)
+			most = fmax(most, change);
+	}
+	return change / most;
+}
+
+/* A picture set beside itself shows no seam on the sides that wrap, and one on those that do not. */
+static void test_tiling(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_job job = text_job();
+
+	job.prompt = "two red flowers and a tree";
+	job.steps = 6;
+	for (int tiling = 0; tiling < 4; tiling++) {
+		struct sde_result result;
+		double columns, rows;
+
+		job.tiling = (enum sde_tiling)tiling;
+		result = run(f->small, &job);
+		columns = seam(&result, false);
+		rows = seam(&result, true);
+		print_message(
+			"tiling %d: the seam of columns is %.2f times the largest other change, "
+			"that of rows %.2f\n",
+			tiling, columns, rows);
+		sde_result_clear(&result);
+		assert_true(tiling != SDE_TILING_NONE ? columns < 0.6 : columns > 0.8);
+		assert_true(tiling & SDE_TILING_Y ? rows < 0.6 : rows > 1.5);
+	}
+}
+
+/* Where a picture is not seen at once it cannot wrap: said, and left off for this and the next job. */
+static void test_tiling_that_cannot_be(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_job job = text_job();
+	struct sde_result tiled, plain;
+
+	job.width = job.height = 2 * sde_model_info(f->tiny)->native_size;
+	job.tiles = SDE_TILES_ON;
+	plain = run(f->tiny, &job);
+	job.tiling = SDE_TILING_BOTH;
+	tiled = run(f->tiny, &job);
+	assert_true(warns_of(&tiled, "tiling was left off"));
+	assert_true(same(&tiled, &plain));
+	sde_result_clear(&tiled);
+	sde_result_clear(&plain);
+	job.tiles = SDE_TILES_OFF;
+	tiled = run(f->tiny, &job);
+	assert_false(warns_of(&tiled, "tiling was left off"));
+	job.tiling = SDE_TILING_NONE;
+	plain = run(f->tiny, &job);
+	assert_false(same(&tiled, &plain));
+	sde_result_clear(&tiled);
+	sde_result_clear(&plain);
+}
+
 /* Numbers of diffusers 0.42.1, guiders/adaptive_projected_guidance.py: two steps with momentum -0.5. */
 static void test_apg_equals_diffusers(void **state)
 {
@@ -524,6 +603,8 @@ int main(void)
 		cmocka_unit_test(test_prompts_that_change),
 		cmocka_unit_test(test_all_of_it_resumes),
 		cmocka_unit_test(test_regions),
+		cmocka_unit_test(test_tiling),
+		cmocka_unit_test(test_tiling_that_cannot_be),
 		cmocka_unit_test(test_apg_equals_diffusers),
 		cmocka_unit_test(test_bad_values),
 	};

@@ -11,8 +11,7 @@
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 
-#define WHOLE_MAX    (1024 * 1024) /* pixels */
-#define TILE	     512	   /* pixels a side */
+#define TILE	     512 /* pixels a side */
 #define KL_OVERLAP   0.25
 #define TINY_OVERLAP 0.125
 
@@ -92,10 +91,10 @@ bool sde_vae_draws(const struct sde_vae *vae)
 	return vae->kind == SDE_VAE_KL;
 }
 
-/* Whole pictures up to WHOLE_MAX pixels, as diffusers does by default; tiles of TILE beyond, or where they are asked for. */
+/* Whole pictures up to SDE_VAE_WHOLE_MAX pixels, as diffusers does by default; tiles of TILE beyond, or where they are asked for. */
 static int tile_side(const struct sde_vae *vae, int height, int width)
 {
-	if (vae->tiled || (int64_t)height * width > WHOLE_MAX)
+	if (vae->tiled || (int64_t)height * width > SDE_VAE_WHOLE_MAX)
 		return TILE;
 	return height > width ? height : width;
 }

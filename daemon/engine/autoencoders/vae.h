@@ -9,6 +9,8 @@
 #include "daemon/engine/autoencoders/tiny.h"
 #include "daemon/engine/forward.h"
 
+#define SDE_VAE_WHOLE_MAX (1024 * 1024) /* pixels: what is larger runs in tiles */
+
 enum sde_vae_kind { SDE_VAE_KL, SDE_VAE_VQ, SDE_VAE_TINY };
 
 struct sde_vae {

@@ -65,7 +65,7 @@ class Gimp:
         plugin.mkdir(parents=True)
         shutil.copy(os.environ["SDD_TEST_GIMP2"], plugin / "sdd-gimp2")
 
-    def batch(self, script, timeout=900):
+    def batch(self, script, timeout=1500):
         """Everything it printed; raises when the script did not come to its end."""
         text = PRELUDE + script + f'\n(display "{SENTINEL}")(newline)(gimp-quit 1)\n'
         done = subprocess.run(["gimp", "-i", "-d", "-f", "-b", "-"], input=text, env=self.environment, cwd=self.folder,

@@ -55,7 +55,7 @@ class Gimp:
         self.socket = f"/shared/{socket_name}"
         self.enter(["/bin/sh", "-ec", BUILD], timeout=600)
 
-    def enter(self, command, timeout=960, **more):
+    def enter(self, command, timeout=1560, **more):
         done = subprocess.run([str(HERE / "trixie.sh"), "run", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, timeout=timeout,
                               env={**os.environ, "SDD_TRIXIE_SHARED": str(self.shared), **more})
@@ -72,7 +72,7 @@ class Gimp:
         """What the script printed; an error in it is a failure, as GIMP 3's exit code says so."""
         (self.shared / "script.scm").write_text(PRELUDE + script)
         return self.enter([*self.environment(**more), "sh", "-c",
-                           "cd /shared && timeout -k 5 900 gimp-console -d -f --quit --batch-interpreter=plug-in-script-fu-eval "
+                           "cd /shared && timeout -k 5 1500 gimp-console -d -f --quit --batch-interpreter=plug-in-script-fu-eval "
                            "-b '(load \"/shared/script.scm\")'"])
 
     @staticmethod

@@ -30,7 +30,9 @@ def screenshots(table, folder, target):
     models = pathlib.Path(__file__).resolve().parent.parent.parent / "models"
     shutil.copy(models / "demo/picture.png", f"{folder}/in.png")
     os.environ.update(SDD_TEST_PICTURES=folder, SDD_TEST_DEMO=str(models / "demo/demo.json"), SDD_TEST_MODEL=str(models / "sdd-small"))
-    drive(table, folder, (1180, 860), f"--models={models}", "--default-model=sdd-small")
+    drive(table, folder, (1000, 1200), f"--models={models}", "--default-model=sdd-small")
+    if table.failures:
+        return
     small = ("-strip", "+dither", "-colors", "160", "-define", "png:compression-level=9")
     subprocess.run(["convert", f"{folder}/krita-choice.png", *small, f"{target}/krita-docker.png"], check=True)
     subprocess.run(["convert", f"{folder}/krita-before.png", f"{folder}/krita-after.png", "+append", *small,

@@ -347,10 +347,11 @@ def live(document):
 def pictures(document):
     """What README shows: the docker with results to choose from, and the canvas before and after."""
     with open(os.environ["SDD_TEST_DEMO"]) as file:
-        demo = json.load(file)
+        demo = json.load(file)["inpaint"]
     window = Krita.instance().activeWindow().qwindow()
-    window.resizeDocks([d for d in Krita.instance().dockers() if d.objectName() == "sdd_docker"], [700], Qt.Vertical)
-    Krita.instance().action("KritaShape/KisToolSelectRectangular").trigger()
+    docks = {d.objectName(): d for d in Krita.instance().dockers()}
+    window.resizeDocks([docks["KisLayerBox"], docks["sdd_docker"]], [150, 950], Qt.Vertical)
+    Krita.instance().action("KisToolSelectRectangular").trigger()
     Krita.instance().action("zoom_to_100pct").trigger()
     selection = Selection()
     selection.select(*(demo["select"][side] for side in "xywh"), 255)
@@ -361,7 +362,7 @@ def pictures(document):
     widget("sdd_seed").setText(str(demo["seed"]))
     widget("sdd_lock-seed").setChecked(True)
     yield from pause(3)  # Krita shows the zoom for a while
-    canvas = widget("sdd_docker").parent().centralWidget()
+    canvas = window.centralWidget()
     corner = canvas.mapToGlobal(canvas.rect().center())
     crop = ("-crop", f"400x272+{corner.x() - 200}+{corner.y() - 136}")
     shoot("krita-before", *crop)

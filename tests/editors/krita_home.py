@@ -44,7 +44,7 @@ class Krita:
             raise AssertionError(f"Krita did not come to the script's end ({done.returncode}):\n{done.stdout[-4000:]}")
         return json.loads(found.read_text())
 
-    def window(self, display, driver, picture, timeout=420):
+    def window(self, display, driver, picture, timeout=570):
         """Krita with a window, the docker and a plug-in of ours that plays the artist; what it wrote into found.json."""
         plugins = self.folder / "home/.local/share/krita/pykrita"
         plugins.mkdir(parents=True)

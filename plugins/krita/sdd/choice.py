@@ -2,11 +2,11 @@
 made, until one is kept."""
 from PyQt5.QtCore import QRect, QSize, Qt
 from PyQt5.QtGui import QIcon, QPainter, QPixmap
-from PyQt5.QtWidgets import QHBoxLayout, QListView, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
+from PyQt5.QtWidgets import QGridLayout, QListView, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
 
 from .library import Failure, _
 
-SMALL, LARGE = 88, 256
+SMALL, LARGE = 80, 224
 WAITING_MAX = 32  # pictures; the oldest go
 
 
@@ -46,13 +46,14 @@ class Choice(QWidget):
         self.list.setMinimumHeight(SMALL + 40)
         self.list.currentItemChanged.connect(lambda item, _before: self._look(item))
         self.list.itemActivated.connect(lambda _item: self.keep())
-        buttons = QHBoxLayout()
-        for label, name, function in ((_("_Keep this one"), "sdd_keep_button", self.keep), (_("Keep all as a group (_W)"), "sdd_keep_all_button", self.keep_all),
-                                      (_("Drop t_hem"), "sdd_discard_button", self.clear)):
+        buttons = QGridLayout()  # two rows: dockers are narrow
+        for label, name, function, place in ((_("_Keep this one"), "sdd_keep_button", self.keep, (0, 0)),
+                                             (_("Drop t_hem"), "sdd_discard_button", self.clear, (0, 1)),
+                                             (_("Keep all as a group (_W)"), "sdd_keep_all_button", self.keep_all, (1, 0, 1, 2))):
             button = QPushButton(label.replace("_", "&"))
             button.setObjectName(name)
             button.clicked.connect(lambda *_a, function=function: function())
-            buttons.addWidget(button)
+            buttons.addWidget(button, *place)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.list)

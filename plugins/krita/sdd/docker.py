@@ -1,7 +1,7 @@
 """The docker: fields, Generate and Cancel, progress and preview, results to choose from. Nothing blocks: the sockets of jobs and
 counts wake Qt's main loop."""
 from krita import DockWidget
-from PyQt5.QtCore import QEvent, QObject, Qt
+from PyQt5.QtCore import QEvent, QObject, Qt, QTimer
 from PyQt5.QtGui import QImage, QPixmap
 from PyQt5.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
@@ -87,10 +87,17 @@ class Docker(DockWidget):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.go_key = GoKey(inside, self.generate)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setWidget(inside)
-        self.setWidget(area)
+        self.area = QScrollArea()
+        self.area.setWidgetResizable(True)
+        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.area.setWidget(inside)
+        self.area.setMinimumWidth(inside.minimumSizeHint().width() + self.area.verticalScrollBar().sizeHint().width())
+        self.setWidget(self.area)
+
+    def offer(self, results):
+        """Several results: to choose from, and in sight."""
+        self.choice.add(results)
+        QTimer.singleShot(0, lambda: self.area.ensureWidgetVisible(self.choice, 0))
 
     def canvasChanged(self, canvas):  # pylint: disable=invalid-name
         """Krita requires it; a running job stays with the document it began in."""
@@ -153,7 +160,7 @@ class Docker(DockWidget):
             return
         self.last = (settings.copy(), repeated, document)
         self.say("")
-        self.runner = Runner(DocumentHost(document, repeated=repeated, watcher=self, choose=self.choice.add), settings, self._ended)
+        self.runner = Runner(DocumentHost(document, repeated=repeated, watcher=self, choose=self.offer), settings, self._ended)
         self.generate_button.setEnabled(False)
         self.cancel_button.setEnabled(True)
 

@@ -15,28 +15,28 @@ PICTURE = [("tree", "green", 0.41, 1.53, 0.69), ("sun", None, 2.48, 0.58, 0.41),
            ("cloud", None, 1.17, 0.47, 0.34)]
 SCENE = [("tree", "green", 0.3, 0.86, 0.52), ("cloud", None, 0.68, 0.34, 0.2)]
 JOBS = {
-    "txt2img": [{"prompt": prompt, "seed": 1} for prompt in (
-        "a red house on the grass by day", "a yellow boat at sea by day", "a blue car in the snow by day",
-        "an orange balloon in the hills at sunset", "a purple mushroom on a meadow at night")],
-    "img2img": {"picture": "scene.png", "prompt": "an orange tree in the hills by day", "seed": 1,
+    "txt2img": [{"prompt": prompt, "seed": seed} for prompt, seed in (
+        ("a red house at sunset", 2), ("a yellow boat at sea by day", 1),
+        ("a blue car on a meadow at sunset", 5), ("an orange balloon in the hills by day", 1),
+        ("a purple mushroom on a meadow at sunset", 3))],
+    "img2img": {"picture": "scene.png", "prompt": "an orange tree on a meadow by day", "seed": 5,
                 "strengths": [0.4, 0.6, 0.8]},
-    "inpaint": {"picture": "picture.png", "prompt": "a red house", "seed": 8,
+    "inpaint": {"picture": "picture.png", "prompt": "a red house", "seed": 9,
                 "select": {"x": 136, "y": 112, "w": 112, "h": 104}},
-    "outpaint": {"picture": "scene.png", "prompt": "in the hills by day", "seed": 1,
+    "outpaint": {"picture": "scene.png", "prompt": "on a meadow by day", "seed": 2,
                  "steps": [{"right": 32}, {"right": 32}]},
 }
 
 
-def paint(name, width, height, objects):
-    """One picture of flat hills by day; lengths of objects in native sides."""
+def paint(name, width, height, place, objects):
+    """One flat picture by day; lengths of objects in native sides."""
     placed = [(kind, colour, *(v * SIDE for v in place)) for kind, colour, *place in objects]
-    picture, _ = compose(random.Random("demo"), SIDE, width, height, "hills", "day", placed, "flat",
-                         False)
+    picture, _ = compose(random.Random("demo"), SIDE, width, height, place, "day", placed, "flat", False)
     picture.save(MODELS / "demo" / name, optimize=True)
 
 
 if __name__ == "__main__":
     (MODELS / "demo").mkdir(parents=True, exist_ok=True)
-    paint("picture.png", 3 * SIDE, 2 * SIDE, PICTURE)
-    paint("scene.png", SIDE, SIDE, SCENE)
+    paint("picture.png", 3 * SIDE, 2 * SIDE, "hills", PICTURE)
+    paint("scene.png", SIDE, SIDE, "meadow", SCENE)
     (MODELS / "demo" / "demo.json").write_text(json.dumps(JOBS, indent=2) + "\n")

@@ -13,6 +13,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#define QUOTED "prompt: '"
+
 /* The lines of a file that begin so, or all; the first one only where `once`. */
 static void copy_lines(FILE *out, const char *path, const char *beginning, bool once)
 {
@@ -130,16 +132,31 @@ static size_t home_length(const char *text, const char *home)
 	return n;
 }
 
-/* The report with ~ for every home folder. */
+/* Where the text ends that begins like this: the error of a job whose prompt cannot be read quotes it. NULL = it does not. */
+static const char *end_of_quote(const char *text)
+{
+	if (strncmp(text, QUOTED, strlen(QUOTED)) != 0)
+		return NULL;
+	for (text += strlen(QUOTED); *text && *text != '"' && *text != '\n'; text++)
+		if (text[0] == '\\' && text[1])
+			text++;
+	return text;
+}
+
+/* The report with ~ for every home folder, and without what errors quote of prompts. */
 static void print_masked(const char *text, FILE *to)
 {
 	const char *home = getenv("HOME");
 
 	while (*text) {
 		const size_t n = *text == '/' ? home_length(text, home) : 0;
+		const char *end = *text == QUOTED[0] ? end_of_quote(text) : NULL;
 
-		fputc(n ? '~' : *text, to);
-		text += n ? n : 1;
+		if (end)
+			fputs("prompt: (not shown)", to);
+		else
+			fputc(n ? '~' : *text, to);
+		text = end ? end : text + (n ? n : 1);
 	}
 }
 

@@ -301,6 +301,17 @@ static void test_report(void **state)
 	assert_int_equal(shell(&daemon, "sdctl txt2img --model wrong --steps 200 --detach "
 					"--negative 'other words' 'secret words' >/dev/null"),
 			 0);
+	/* one whose error quotes its prompt */
+	assert_int_equal(
+		shell(&daemon,
+		      "sdctl txt2img --model wrong --steps 1 --detach --priority interactive "
+		      "'a <lora:secret words \"b\" c' >/dev/null"),
+		0);
+	assert_int_equal(shell(&daemon,
+			       "for i in $(seq 300); do sdctl jobs | grep -q failed && exit 0; "
+			       "sleep 0.1; done; exit 1"),
+			 0);
+	assert_int_equal(shell(&daemon, "sdctl --json jobs | grep -q 'secret words'"), 0);
 	assert_int_equal(shell(&daemon, "export HOME=$PWD; SDD_SOCKET=/home/alice/s "
 					"sdctl doctor report wrong"),
 			 0);
@@ -326,6 +337,7 @@ static void test_report(void **state)
 	assert_int_equal(shell(&daemon, "grep -q -e 'secret words' -e 'other words' -e \"$PWD\" "
 					"-e alice report"),
 			 1);
+	assert_int_equal(shell(&daemon, "grep -q '\"error\":\"prompt: (not shown)\"' report"), 0);
 	/* without a check nothing is loaded for it */
 	assert_int_equal(shell(&daemon, "sdctl doctor - - | grep -q '== models.check'"), 1);
 	assert_int_equal(shell(&daemon, "sdctl check wrong >/dev/null"), 1);

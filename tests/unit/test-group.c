@@ -160,12 +160,15 @@ static struct sde_hooks hooks_of(struct watch *watch)
 				  .cancel = &watch->cancel};
 }
 
-static struct sde_result alone(struct sde_model *model, const struct sde_job *job)
+/* watch, if given, keeps the state behind the last step: latents as floats, which show what a picture's bytes round away. */
+static struct sde_result alone(struct sde_model *model, const struct sde_job *job,
+			       struct watch *watch)
 {
+	const struct sde_hooks hooks = {.checkpoint = on_checkpoint, .userdata = watch};
 	struct sde_error error = {0};
 	struct sde_result result;
 
-	if (sde_job_run(model, job, NULL, &result, &error) < 0)
+	if (sde_job_run(model, job, watch ? &hooks : NULL, &result, &error) < 0)
 		fail_msg("%s", error.message);
 	return result;
 }
@@ -226,6 +229,7 @@ static void same_bytes(const struct fixture *f, struct sde_engine *engine, const
 	static const int late[] = {0, 0, 1, 3};
 	struct sde_model *model = load(engine, name);
 	struct sde_job jobs[JOBS];
+	struct watch right_watches[JOBS] = {0};
 	struct sde_result right[JOBS];
 	struct sde_group *group;
 
@@ -233,7 +237,7 @@ static void same_bytes(const struct fixture *f, struct sde_engine *engine, const
 		jobs[i] = job_of(f, i);
 		if (flow)
 			jobs[i].sampler = "Euler";
-		right[i] = alone(model, &jobs[i]);
+		right[i] = alone(model, &jobs[i], &right_watches[i]);
 	}
 	for (int together = 0; together < 2; together++) {
 		struct watch watches[JOBS] = {0};
@@ -242,8 +246,12 @@ static void same_bytes(const struct fixture *f, struct sde_engine *engine, const
 		assert_int_equal(sde_group_new(model, &group), 0);
 		sde_group_set_worth(group, together ? 1e9 : 0);
 		run_group(group, jobs, watches, JOBS, late, ends);
-		for (int i = 0; i < JOBS; i++)
+		for (int i = 0; i < JOBS; i++) {
 			assert_equal(&ends[i], &right[i]);
+			assert_int_equal(watches[i].state_size, right_watches[i].state_size);
+			assert_memory_equal(watches[i].state, right_watches[i].state,
+					    watches[i].state_size);
+		}
 		assert_in_range(watches[0].tried, 2, JOBS);
 		assert_int_equal(sde_group_calls_together(group) > 0,
 				 together && watches[0].speedup > 0);
@@ -254,6 +262,7 @@ static void same_bytes(const struct fixture *f, struct sde_engine *engine, const
 	}
 	for (int i = 0; i < JOBS; i++)
 		sde_result_clear(&right[i]);
+	clear(right_watches);
 	sde_model_unref(model);
 }
 
@@ -279,13 +288,14 @@ static void test_each_its_own_end(void **state)
 	struct sde_model *model = load(f->engine, "sd15_taesd");
 	struct watch watches[JOBS] = {0};
 	struct end ends[JOBS] = {0}, rest = {0};
+	struct watch right_watches[JOBS] = {0};
 	struct sde_result right[JOBS];
 	struct sde_job jobs[JOBS];
 	struct sde_group *group;
 
 	for (int i = 0; i < JOBS; i++) {
 		jobs[i] = job_of(f, i);
-		right[i] = alone(model, &jobs[i]);
+		right[i] = alone(model, &jobs[i], &right_watches[i]);
 	}
 	watches[0].cancel_at = 4;
 	watches[1].yield_at = 2;
@@ -303,13 +313,14 @@ static void test_each_its_own_end(void **state)
 	assert_int_equal(watches[3].previews, 3); /* of 6 steps */
 	jobs[1].resume = watches[1].state;
 	jobs[1].resume_size = watches[1].state_size;
-	rest.result = alone(model, &jobs[1]);
+	rest.result = alone(model, &jobs[1], NULL);
 	assert_true(rest.result.steps_run < right[1].steps_run);
 	right[1].steps_run = rest.result.steps_run;
 	assert_equal(&rest, &right[1]);
 	for (int i = 0; i < JOBS; i++)
 		sde_result_clear(&right[i]);
 	clear(watches);
+	clear(right_watches);
 	sde_model_unref(model);
 }
 

@@ -18,27 +18,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-struct sdd_job *sdd_runner_job(const struct sdd_server *server)
-{
-	return sdd_list_first(&server->runner.jobs, struct sdd_job, link);
-}
-
-struct sdd_job *sdd_runner_find(const struct sdd_server *server, uint64_t id)
-{
-	struct sdd_job *job;
-
-	sdd_list_for_each (job, &server->runner.jobs, link)
-		if (job->id == id)
-			return job;
-	return NULL;
-}
-
-void sdd_runner_drop(struct sdd_server *server, struct sdd_job *job)
-{
-	sdd_list_remove(&job->link);
-	server->runner.n_jobs--;
-}
-
 static void leave(struct sdd_server *server, struct sdd_model *victim,
 		  const struct sdd_model *wanted)
 {
@@ -378,23 +357,6 @@ static void take_checked(struct sdd_server *server, struct sdp_message *message)
 	rest(server);
 }
 
-static void learn_times(struct sdd_server *server, const struct sdd_job *job)
-{
-	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
-	const struct sdp_record *timings = sdp_record_struct(job->result, SDP_JOB_RESULT_TIMINGS);
-	struct sdd_measured measured;
-
-	if (!model || !timings || job->had_company)
-		return;
-	measured = (struct sdd_measured){
-		.encode_us = sdp_record_uint(timings, SDP_TIMINGS_ENCODE_MS) * 1000,
-		.steps_us = sdp_record_uint(timings, SDP_TIMINGS_STEPS_MS) * 1000,
-		.decode_us = sdp_record_uint(timings, SDP_TIMINGS_DECODE_MS) * 1000,
-		.steps = job->total - job->resumed_step,
-	};
-	sdd_estimate_update(&model->estimate, &measured);
-}
-
 static struct sdd_job *find_run(const struct sdd_server *server, uint32_t msgid)
 {
 	struct sdd_job *job;
@@ -436,7 +398,7 @@ static void take_result(struct sdd_server *server, struct sdp_message *message)
 		}
 	} else {
 		job->result_message = sdd_steal_pointer(owned);
-		learn_times(server, job);
+		sdd_running_learn_times(server, job);
 		end_job(server, job, SDP_JOB_STATE_DONE, NULL);
 	}
 	if (server->runner.n_jobs == 0)
@@ -445,91 +407,13 @@ static void take_result(struct sdd_server *server, struct sdp_message *message)
 		sdd_runner_kick(server);
 }
 
-static void take_progress(struct sdd_server *server, struct sdp_message *message)
-{
-	struct sdp_record *progress;
-	struct sdd_job *job;
-	int step;
-
-	if (sdp_record_decode(message, &sdp_struct_job_progress, SDP_LENIENT, &progress, NULL) < 0)
-		return;
-	job = sdd_runner_find(server, sdp_record_uint(progress, SDP_JOB_PROGRESS_JOB));
-	if (!job)
-		return;
-	job->stage = (enum sdp_stage)sdp_record_int(progress, SDP_JOB_PROGRESS_STAGE);
-	step = sdp_record_int(progress, SDP_JOB_PROGRESS_STEP);
-	if (step > job->step)
-		job->step = step;
-	job->total = sdp_record_int(progress, SDP_JOB_PROGRESS_TOTAL);
-	if (job->stage == SDP_STAGE_STEPS && !job->steps_started_us)
-		job->steps_started_us = sdd_now_us();
-	sdd_events_job_progress(server, job);
-	/* time alone may have changed whose turn it is */
-	sdd_runner_kick(server);
-}
-
-/* Takes the message. */
-static void take_checkpoint(struct sdd_server *server, struct sdp_message *message)
-{
-	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
-	const struct sdp_pixels *state;
-	struct sdp_record *record;
-	struct sdd_job *job;
-
-	if (sdp_record_decode(message, &sdp_struct_worker_checkpoint, SDP_LENIENT, &record, NULL) <
-	    0)
-		return;
-	job = sdd_runner_find(server, sdp_record_uint(record, SDP_WORKER_CHECKPOINT_JOB));
-	if (!job)
-		return;
-	state = sdp_record_pixels(record, SDP_WORKER_CHECKPOINT_STATE);
-	sdd_job_keep_state(job, sdd_steal_pointer(owned), state,
-			   sdp_record_int(record, SDP_WORKER_CHECKPOINT_STEP));
-}
-
-static void take_preview(struct sdd_server *server, struct sdp_message *message)
-{
-	struct sdp_record *preview;
-	struct sdd_job *job;
-
-	if (sdp_record_decode(message, &sdp_struct_job_preview, SDP_LENIENT, &preview, NULL) < 0)
-		return;
-	job = sdd_runner_find(server, sdp_record_uint(preview, SDP_JOB_PREVIEW_JOB));
-	if (!job)
-		return;
-	job->preview_requested = false;
-	sdd_events_job_preview(server, job, preview);
-}
-
-static void take_batched(struct sdd_server *server, struct sdp_message *message)
-{
-	struct sdp_record *batched;
-	struct sdd_job *job;
-
-	if (sdp_record_decode(message, &sdp_struct_worker_batched, SDP_LENIENT, &batched, NULL) < 0)
-		return;
-	job = sdd_runner_find(server, sdp_record_uint(batched, SDP_WORKER_BATCHED_JOB));
-	if (job)
-		sdd_batch_learn(server, job, sdp_record_int(batched, SDP_WORKER_BATCHED_JOBS),
-				sdp_record_double(batched, SDP_WORKER_BATCHED_SPEEDUP));
-}
-
 static void on_message(void *userdata, struct sdp_message *message)
 {
 	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
 	struct sdd_server *server = userdata;
 
 	if (message->kind == SDP_EVENT && message->method) {
-		if (message->method->id == SDP_EVENT_WORKER_PROGRESS)
-			take_progress(server, message);
-		else if (message->method->id == SDP_EVENT_WORKER_PREVIEW)
-			take_preview(server, message);
-		else if (message->method->id == SDP_EVENT_WORKER_BATCHED)
-			take_batched(server, message);
-		else if (message->method->id == SDP_EVENT_WORKER_CACHES)
-			sdd_caches_take(server, message);
-		else if (message->method->id == SDP_EVENT_WORKER_CHECKPOINT)
-			take_checkpoint(server, sdd_steal_pointer(owned));
+		sdd_running_take_event(server, sdd_steal_pointer(owned));
 		return;
 	}
 	if (message->kind == SDP_RESPONSE && sdd_questions_take(server, message))

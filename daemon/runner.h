@@ -5,15 +5,10 @@
  */
 #pragma once
 
+#include "daemon/running.h"
 #include "daemon/session.h"
 
 enum sdd_model_wish { SDD_MODEL_LOAD, SDD_MODEL_UNLOAD, SDD_MODEL_CHECK };
-
-/* A running job; NULL: none, or none of this number. */
-struct sdd_job *sdd_runner_job(const struct sdd_server *server);
-struct sdd_job *sdd_runner_find(const struct sdd_server *server, uint64_t id);
-/* It does not run any more. */
-void sdd_runner_drop(struct sdd_server *server, struct sdd_job *job);
 
 void sdd_runner_init(struct sdd_server *server);
 void sdd_runner_clear(struct sdd_server *server);

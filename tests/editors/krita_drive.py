@@ -130,7 +130,7 @@ def cancel(document):
     yield from until(lambda: widget("sdd_preview").pixmap() is not None, "no preview came")
     shoot("krita-progress")
     click("sdd_cancel_button")
-    yield from until(lambda: jobs()["running"] == 0 and widget("sdd_generate_button").isEnabled(), "the job is not cancelled", 10)
+    yield from until(lambda: jobs()["running"] == 0 and widget("sdd_generate_button").isEnabled(), "the job is not cancelled")
     return [] if "ancel" in widget("sdd_message").text() and layers(document) == before else [widget("sdd_message").text()]
 
 
@@ -169,7 +169,7 @@ def restart(document):
     click("sdd_start_button")  # asks systemctl, then tries the job again
     yield from until(lambda: jobs()["running"] == 1, f"the job is not tried again: {said()}")
     click("sdd_cancel_button")
-    yield from until(lambda: widget("sdd_generate_button").isEnabled(), "the job is not cancelled", 10)
+    yield from until(lambda: widget("sdd_generate_button").isEnabled(), "the job is not cancelled")
     return [] if layers(document) == before else [f"layers {layers(document)}"]
 
 

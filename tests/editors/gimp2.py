@@ -43,9 +43,9 @@ PRELUDE = r"""
 
 
 class Gimp:
-    """PLACE, ROUND, GROUP and call: how gimp_jobs.py writes its scripts here."""
+    """PLACE, ROUND, GROUP, CHOOSE and call: how gimp_jobs.py writes its scripts here."""
 
-    PLACE, ROUND, GROUP = "", "GAMMA", "(gimp-layer-group-new image)"
+    PLACE, ROUND, GROUP, CHOOSE = "", "GAMMA", "(gimp-layer-group-new image)", ""
 
     @staticmethod
     def call(procedure, settings, drawable, prompt):

@@ -39,9 +39,10 @@ PRELUDE = r"""
 
 
 class Gimp:
-    """PLACE, ROUND, GROUP and call: how gimp_jobs.py writes its scripts here."""
+    """PLACE, ROUND, GROUP, CHOOSE and call: how gimp_jobs.py writes its scripts here."""
 
     PLACE, ROUND, GROUP = "/shared/", "NON-LINEAR", '(gimp-group-layer-new image "g")'
+    CHOOSE = "(gimp-image-set-selected-layers image (vector drw))"
 
     @staticmethod
     def call(procedure, settings, drawable, prompt):

@@ -1,7 +1,7 @@
 """What the tests of both GIMPs share: jobs, documents, the scripts made of them, and the judge of what came out.
 
 A dialect is what differs between the programs' scripts: a GIMP's class has call(procedure, settings, drawable, prompt), ROUND, which goes before
-the names of rounded precisions, and GROUP, which makes a group.
+the names of rounded precisions, GROUP, which makes a group, and CHOOSE, which makes drw the current layer where moving it did not.
 """
 import json
 import re
@@ -20,7 +20,8 @@ DOCUMENTS = {  # name: (script that prepares image and drw, suffix of saved pict
     "offset": ("(gimp-image-resize image 120 100 11 9)", "png"),
     "group": ("""(let ((group (car {GROUP})))
                    (gimp-image-insert-layer image group 0 0)
-                   (gimp-image-reorder-item image drw group 0))""", "png"),
+                   (gimp-image-reorder-item image drw group 0)
+                   {CHOOSE})""", "png"),
     "small-layer": ("(gimp-layer-resize drw 40 80 0 0)", "png"),
 }
 WANTED = [(job, document) for document in DOCUMENTS for job in JOBS]
@@ -36,7 +37,7 @@ def _script(gimp, document):
     script = f"""
 (define master (load "{gimp.PLACE}in.png"))
 (let* ((image master) (drw (current image)))
-  {prepare.format(ROUND=gimp.ROUND, GROUP=gimp.GROUP, folder=gimp.PLACE)}
+  {prepare.format(ROUND=gimp.ROUND, GROUP=gimp.GROUP, CHOOSE=gimp.CHOOSE, folder=gimp.PLACE)}
   #t)
 (save master "{gimp.PLACE}{document}-before.{suffix}")
 """

@@ -41,7 +41,7 @@ struct sdd_job {
 	uint64_t raised_until_us;    /* while it runs: how long it counts as that */
 	char channel[65];	     /* "" = none */
 	bool staged; /* this time: the budget asks for one part of the model after the other */
-	int64_t keep_alive_ms; /* of its model */
+	int64_t keep_alive_ms;	     /* of its model */
 	uint64_t client, turn;	     /* whose turn it takes; the queue's */
 	size_t position;	     /* the queue's */
 	bool placed;		     /* the queue's */

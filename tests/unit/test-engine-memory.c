@@ -42,7 +42,7 @@ static struct sde_model *load(struct fixture *f, const char *name, enum sde_weig
 
 static int setup(void **state)
 {
-	const struct sde_engine_options options = {"cpu", "f32", 2};
+	const struct sde_engine_options options = {"cpu", "f32", 1};
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct sde_error error = {0};
 

@@ -36,7 +36,10 @@ ADAPTERS = """
 * `loras/{lora}`: rank {rank}; everything is drawn with chalk on a blackboard. `sdctl txt2img --lora {lora}:0.8 "a red house by day"`
 * `controlnets/{control}`: follows the lines of a scribble. `sdctl txt2img --control scribble=lines.png "a red house by day"`
 
-Both belong to `{small}` alone.
+Both belong to `{small}` alone. In {pictures} pictures of single objects the mean brightness is {plain:.0f} without the LoRA and {full:.0f}
+with it (half of it: {half:.0f}); of a scribble's pixels {on_lines:.0%} lie on a line of the picture with the ControlNet, {on_lines_without:.0%} without.
+
+![LoRA and ControlNet](sheets/adapters.jpg)
 """
 
 
@@ -62,6 +65,8 @@ def text(entries, models=MODELS):
                          psnr_to_teacher=last(taesd, "psnr_to_teacher", 0), **names)]
     if (models / VQ_FOLDER).exists():
         parts.append(VQ.format(codes=CODES, used=last(vq, "codes_used", 0), **names))
-    if (models / "loras").exists():
-        parts.append(ADAPTERS.format(**names))
+    if entries("adapters"):
+        shown = entries("adapters")[-1]
+        plain, half, full = shown.pop("light").values()
+        parts.append(ADAPTERS.format(plain=plain, half=half, full=full, **shown, **names))
     return "".join(parts)

@@ -58,14 +58,14 @@ def record_adapters(models, cases):
     out = pipe.unet(sample, t, words, down_block_additional_residuals=down,
                     mid_block_additional_residual=middle).sample
     file = from_case(f"controlnets/{adapters.CONTROL}/diffusion_pytorch_model.safetensors")
-    write(cases, "controlnet", "controlnet_sd15", FOLDERS[4],
+    write(cases / "adapters", "small_controlnet", "controlnet_sd15", FOLDERS[4],
           {"controlnets": [{"files": [file], "scale": 1.0, "guess_mode": False}]},
           inputs | {"encoder_hidden_states": words.numpy(),
                     "hint": hint.mul(255).round().byte().numpy()},
           {"unet_out": (out.numpy(), UNET_TOLERANCE), "mid_residual": (middle.numpy(), UNET_TOLERANCE)})
     pipe.load_lora_weights(models / "loras", weight_name=f"{adapters.LORA}.safetensors")
     out = pipe.unet(sample, t, words).sample
-    write(cases, "lora", "lora_sd15", FOLDERS[4],
+    write(cases / "adapters", "small_lora", "lora_sd15", FOLDERS[4],
           {"loras": [{"file": from_case(f"loras/{adapters.LORA}.safetensors"), "scale": 1.0}]},
           inputs | {"input_ids": ids.numpy().astype(np.int32)},
           {"last_hidden_state": (words.numpy(), UNET_TOLERANCE), "unet_out": (out.numpy(), UNET_TOLERANCE)})
@@ -89,7 +89,7 @@ def record_vq(models, cases):
     quantized = codes[nearest.indices[:, 0]].view(1, *z.shape[2:], -1).permute(0, 3, 1, 2)
     decoded, plain = vq.decode(z).sample, vq.decode(z, force_not_quantize=True).sample
     tolerance, exact = {"rtol": 1e-3, "atol": 1e-3}, {"rtol": 0, "atol": 0}
-    write(cases, "vq", "vae_vq", VQ_FOLDER, {"component": "vae", "min_code_margin": margin},
+    write(cases / "vae", "vq_small", "vae_vq", VQ_FOLDER, {"component": "vae", "min_code_margin": margin},
           {"image": x.numpy(), "latents_in": z.numpy()},
           {"z": (z.numpy(), tolerance), "indices": (indices, exact), "quantized": (quantized.numpy(), tolerance),
            "decoded": (decoded.numpy(), tolerance), "lat_indices": (indices, exact),
@@ -99,7 +99,7 @@ def record_vq(models, cases):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=MODELS)
-    parser.add_argument("--cases", type=Path, default=CASES)
+    parser.add_argument("--cases", type=Path, default=CASES.parent)
     parser.add_argument("parts", nargs="*", default=["adapters", "vq"])
     options = parser.parse_args()
     for part in options.parts:

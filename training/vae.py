@@ -8,6 +8,7 @@ measures scaling_factor = 1 / std of the latents.
 while, or after, a U-Net learns them."""
 
 import argparse
+import copy
 import random
 import time
 
@@ -28,6 +29,7 @@ KL_WEIGHT = 1e-6
 HELD_OUT = 64
 CHALK_SHARE = 0.125
 EVALUATE_STEPS = 1000
+KEEP = 0.99  # of the running average, which is what ships
 
 
 def build():
@@ -81,7 +83,7 @@ def measure_scale(vae, pixels):
 
 
 class Trainer:
-    """The autoencoder, its adversary, their optimisers and the clock of one run."""
+    """The autoencoder, its running average, its adversary, their optimisers and the clock of one run."""
 
     def __init__(self, options):
         self.options, self.name = options, "refined" if options.decoder else "vae"
@@ -91,6 +93,7 @@ class Trainer:
             self.vae.quant_conv.requires_grad_(False)
         else:
             self.vae = build()
+        self.smooth = copy.deepcopy(self.vae).requires_grad_(False)
         self.net, self.adversary = perceptual.load(), PatchDiscriminator()
         self.learned = [p for p in self.vae.parameters() if p.requires_grad]
         self.optimizers = [
@@ -101,6 +104,7 @@ class Trainer:
             kept = torch.load(self.checkpoint())
             self.vae.load_state_dict(kept["model"])
             self.adversary.load_state_dict(kept["adversary"])
+            self.smooth.load_state_dict(kept["smooth"])
             for optimizer, own in zip(self.optimizers, kept["optimizers"]):
                 optimizer.load_state_dict(own)
             self.seconds, self.step = kept["seconds"], kept["step"]
@@ -114,7 +118,7 @@ class Trainer:
 
     def save(self):
         state.save(self.checkpoint(), lambda p: torch.save(
-            {"model": self.vae.state_dict(), "adversary": self.adversary.state_dict(),
+            {"model": self.vae.state_dict(), "smooth": self.smooth.state_dict(), "adversary": self.adversary.state_dict(),
              "optimizers": [o.state_dict() for o in self.optimizers],
              "seconds": self.seconds, "step": self.step}, p))
 
@@ -146,6 +150,9 @@ class Trainer:
             self.optimizers[1].step()
             figures["discerning"] = round(loss.item(), 4)
         self.step += 1
+        keep = min(KEEP, self.step / (self.step + 10))
+        torch._foreach_lerp_(list(self.smooth.parameters()), [p.detach() for p in self.vae.parameters()],
+                             1 - keep)
         return figures | {"kl": round(kl.item())}
 
     def run(self):
@@ -153,7 +160,7 @@ class Trainer:
         log, rng = state.Log(f"{self.name}.log"), np.random.default_rng(self.step)
         pixels = np.concatenate([render.load(k)[0] for k in render.shards()[:8]])
         if not self.step:
-            log.write(step=0, **evaluate(self.vae, self.net))
+            log.write(step=0, **evaluate(self.smooth, self.net))
         last_save = time.monotonic()
         while self.done() < 1:
             start = time.monotonic()
@@ -164,14 +171,14 @@ class Trainer:
                 log.write(step=self.step, samples=samples, minutes=round(self.seconds / 60, 2),
                           rate=round(samples / self.seconds, 1), **figures)
             if self.step % EVALUATE_STEPS == 0 or self.done() >= 1:
-                log.write(**evaluate(self.vae, self.net))
+                log.write(**evaluate(self.smooth, self.net))
             if time.monotonic() - last_save > 150 or self.done() >= 1:
                 last_save = time.monotonic()
                 self.save()
         if not self.options.decoder:
-            self.vae.register_to_config(scaling_factor=measure_scale(self.vae, pixels[:512]))
-        self.vae.save_pretrained(state.path(self.options.out))
-        log.write(scaling_factor=self.vae.config.scaling_factor)
+            self.smooth.register_to_config(scaling_factor=measure_scale(self.smooth, pixels[:512]))
+        self.smooth.save_pretrained(state.path(self.options.out))
+        log.write(scaling_factor=self.smooth.config.scaling_factor)
 
 
 if __name__ == "__main__":

@@ -392,6 +392,7 @@ static void test_clients_die(void **state)
 	struct daemon daemon;
 	sdc_error error = {0};
 	sdc_client *client;
+	int64_t cancelled;
 	int fds, worker_fds;
 	pid_t worker;
 
@@ -410,7 +411,11 @@ static void test_clients_die(void **state)
 	/* whatever they had running stops by itself, and nothing of theirs is left */
 	daemon_await_status(&daemon, "jobs.running", 0);
 	daemon_await_status(&daemon, "jobs.queued", 0);
-	assert_int_equal(daemon_status_int(&daemon, "jobs.cancelled"), 3 * counts.clients);
+	/* on a busy machine some die before their result has come; each job ended once, the first one too */
+	cancelled = daemon_status_int(&daemon, "jobs.cancelled");
+	assert_in_range(cancelled, 3 * counts.clients, 4 * counts.clients);
+	assert_int_equal(cancelled + daemon_status_int(&daemon, "jobs.done"),
+			 4 * counts.clients + 1);
 	await_fds(daemon.pid, fds);
 	await_fds(worker, worker_fds);
 	assert_int_equal(daemon_status_int(&daemon, "worker.pid"), worker);

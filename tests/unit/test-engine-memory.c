@@ -15,11 +15,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/model.h"
-
-struct fixture {
-	struct sde_engine *engine;
-	struct sde_image canvas;
-};
+#include "tests/unit/engine-fixture.h"
 
 static const char *model_path(const char *name)
 {
@@ -43,26 +39,8 @@ static struct sde_model *load(struct fixture *f, const char *name, enum sde_weig
 static int setup(void **state)
 {
 	const struct sde_engine_options options = {"cpu", "f32", 1};
-	struct fixture *f = calloc(1, sizeof(*f));
-	struct sde_error error = {0};
 
-	assert_non_null(f);
-	assert_int_equal(sde_engine_new(&options, &f->engine, &error), 0);
-	assert_int_equal(sde_image_new(61, 47, 3, SDE_PIXEL_U8, &f->canvas, &error), 0);
-	for (uint32_t y = 0; y < 47; y++)
-		for (uint32_t x = 0; x < 61 * 3; x++)
-			((uint8_t *)sde_image_row(&f->canvas, y))[x] = (uint8_t)(x * 5 + y * 3);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sde_image_clear(&f->canvas);
-	sde_engine_free(f->engine);
-	free(f);
+	*state = fixture_begin(&options, 61, 47);
 	return 0;
 }
 
@@ -246,5 +224,5 @@ int main(void)
 		cmocka_unit_test(test_files_are_shared),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, fixture_free);
 }

@@ -14,13 +14,9 @@
 #include <cmocka.h>
 
 #include "daemon/engine/group.h"
+#include "tests/unit/engine-fixture.h"
 
 enum { JOBS = SDE_GROUP_MAX };
-
-struct fixture {
-	struct sde_engine *engine;
-	struct sde_image canvas;
-};
 
 struct watch {
 	int steps, previews, tried;
@@ -38,52 +34,13 @@ struct end {
 	bool ended;
 };
 
-static struct sde_engine *engine_of(const char *backend)
-{
-	const struct sde_engine_options options = {
-		.backend = backend, .dtype = "f32", .threads = 1, .cache_bytes = 1 << 20};
-	struct sde_error error = {0};
-	struct sde_engine *engine;
-
-	assert_int_equal(sde_engine_new(&options, &engine, &error), 0);
-	return engine;
-}
+static const struct sde_engine_options engine_options = {
+	.backend = "cpu", .dtype = "f32", .threads = 1, .cache_bytes = 1 << 20};
 
 static int setup(void **state)
 {
-	struct fixture *f = calloc(1, sizeof(*f));
-	struct sde_error error = {0};
-
-	assert_non_null(f);
-	f->engine = engine_of("cpu");
-	assert_int_equal(sde_image_new(64, 64, 3, SDE_PIXEL_U8, &f->canvas, &error), 0);
-	for (uint32_t y = 0; y < 64; y++)
-		for (uint32_t x = 0; x < 64 * 3; x++)
-			((uint8_t *)sde_image_row(&f->canvas, y))[x] = (uint8_t)(x * 5 + y * 3);
-	*state = f;
+	*state = fixture_begin(&engine_options, 64, 64);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sde_image_clear(&f->canvas);
-	sde_engine_free(f->engine);
-	free(f);
-	return 0;
-}
-
-static struct sde_model *load(struct sde_engine *engine, const char *name)
-{
-	struct sde_error error = {0};
-	struct sde_model *model;
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/models/%s", getenv("SDD_GOLDEN_DATA"), name);
-	if (sde_model_load(engine, path, &model, &error) < 0)
-		fail_msg("%s", error.message);
-	return model;
 }
 
 /* The i-th of four that have nothing in common but the size. */
@@ -227,7 +184,7 @@ static void same_bytes(const struct fixture *f, struct sde_engine *engine, const
 		       bool flow)
 {
 	static const int late[] = {0, 0, 1, 3};
-	struct sde_model *model = load(engine, name);
+	struct sde_model *model = fixture_load(engine, name);
 	struct sde_job jobs[JOBS];
 	struct watch right_watches[JOBS] = {0};
 	struct sde_result right[JOBS];
@@ -268,9 +225,13 @@ static void same_bytes(const struct fixture *f, struct sde_engine *engine, const
 
 static void test_same_bytes(void **state)
 {
-	struct sde_engine *ref = engine_of("ref");
+	struct sde_engine_options options = engine_options;
 	const struct fixture *f = *state;
+	struct sde_error error = {0};
+	struct sde_engine *ref;
 
+	options.backend = "ref";
+	assert_int_equal(sde_engine_new(&options, &ref, &error), 0);
 	same_bytes(f, f->engine, "sd15", false);
 	same_bytes(f, f->engine, "sdxl", false);
 	same_bytes(f, f->engine, "sd3", true);
@@ -285,7 +246,7 @@ static void test_each_its_own_end(void **state)
 {
 	static const int late[] = {0, 0, 0, 0};
 	const struct fixture *f = *state;
-	struct sde_model *model = load(f->engine, "sd15_taesd");
+	struct sde_model *model = fixture_load(f->engine, "sd15_taesd");
 	struct watch watches[JOBS] = {0};
 	struct end ends[JOBS] = {0}, rest = {0};
 	struct watch right_watches[JOBS] = {0};
@@ -327,7 +288,7 @@ static void test_each_its_own_end(void **state)
 static void test_who_goes_alone(void **state)
 {
 	const struct fixture *f = *state;
-	struct sde_model *model = load(f->engine, "sd15");
+	struct sde_model *model = fixture_load(f->engine, "sd15");
 	struct sde_job plain = job_of(f, 0), tagged = job_of(f, 0);
 	const struct sde_job *ended;
 	struct sde_result result;
@@ -369,5 +330,5 @@ int main(void)
 		cmocka_unit_test(test_who_goes_alone),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, fixture_free);
 }

@@ -14,40 +14,13 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/engine.h"
 #include "daemon/engine/geometry/enlarge.h"
 #include "daemon/engine/pipelines/apg.h"
-
-struct fixture {
-	struct sde_engine *engine;
-	struct sde_model *tiny, *small;
-};
+#include "tests/unit/engine-fixture.h"
 
 static int setup(void **state)
 {
-	const struct sde_engine_options options = {"cpu", "f32", 1};
-	struct fixture *f = calloc(1, sizeof(*f));
-	struct sde_error error = {0};
-	char path[4096];
-
-	assert_non_null(f);
-	assert_int_equal(sde_engine_new(&options, &f->engine, &error), 0);
-	snprintf(path, sizeof(path), "%s/models/sd15", getenv("SDD_GOLDEN_DATA"));
-	if (sde_model_load(f->engine, path, &f->tiny, &error) < 0 ||
-	    sde_model_load(f->engine, getenv("SDD_SMALL_MODEL"), &f->small, &error) < 0)
-		fail_msg("%s", error.message);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sde_model_unref(f->tiny);
-	sde_model_unref(f->small);
-	sde_engine_free(f->engine);
-	free(f);
+	*state = fixture_with_small();
 	return 0;
 }
 
@@ -94,9 +67,9 @@ static void test_rng(void **state)
 		struct sde_result far;
 
 		job.rng = kinds[i];
-		results[i] = run(f->tiny, &job);
+		results[i] = run(f->model, &job);
 		job.seed += UINT64_C(1) << 32;
-		far = run(f->tiny, &job);
+		far = run(f->model, &job);
 		assert_int_equal(same(&results[i], &far), kinds[i] == SDE_RNG_TORCH_CPU);
 		sde_result_clear(&far);
 	}
@@ -156,31 +129,31 @@ static bool warns_of(const struct sde_result *result, const char *what)
 static void test_tiles_of_a_text(void **state)
 {
 	const struct fixture *f = *state;
-	const int native = sde_model_info(f->tiny)->native_size;
+	const int native = sde_model_info(f->model)->native_size;
 	struct sde_job job = text_job();
 	struct sde_result whole, tiled, off;
 
 	job.width = 2 * native;
 	job.height = 2 * native;
-	whole = run(f->tiny, &job);
+	whole = run(f->model, &job);
 	assert_true(warns_of(&whole, "give hires_scale"));
 	assert_false(warns_of(&whole, "in tiles"));
 	job.tiles = SDE_TILES_ON;
-	tiled = run(f->tiny, &job);
+	tiled = run(f->model, &job);
 	assert_true(warns_of(&tiled, "in tiles"));
 	assert_false(warns_of(&tiled, "give hires_scale"));
 	assert_false(same(&tiled, &whole));
 	job.tiles = SDE_TILES_OFF;
-	off = run(f->tiny, &job);
+	off = run(f->model, &job);
 	assert_true(same(&off, &whole));
 	sde_result_clear(&whole);
 	sde_result_clear(&tiled);
 	sde_result_clear(&off);
 	/* at the native size there is nothing to cut */
 	job.width = job.height = native;
-	off = run(f->tiny, &job);
+	off = run(f->model, &job);
 	job.tiles = SDE_TILES_ON;
-	tiled = run(f->tiny, &job);
+	tiled = run(f->model, &job);
 	assert_true(same(&off, &tiled));
 	sde_result_clear(&tiled);
 	sde_result_clear(&off);
@@ -190,7 +163,7 @@ static void test_tiles_of_a_text(void **state)
 static void test_tiles_of_a_picture(void **state)
 {
 	const struct fixture *f = *state;
-	const int native = sde_model_info(f->tiny)->native_size;
+	const int native = sde_model_info(f->model)->native_size;
 	struct sde_job job = text_job();
 	struct sde_error error = {0};
 	struct sde_result result;
@@ -202,16 +175,16 @@ static void test_tiles_of_a_picture(void **state)
 	job.kind = SDE_IMG2IMG;
 	job.image = &image;
 	job.strength = 0.5;
-	result = run(f->tiny, &job);
+	result = run(f->model, &job);
 	assert_true(result.first_width < native * 2);
 	assert_true(warns_of(&result, "in tiles")); /* the refining pass */
 	sde_result_clear(&result);
 	job.tiles = SDE_TILES_OFF;
-	result = run(f->tiny, &job);
+	result = run(f->model, &job);
 	assert_false(warns_of(&result, "in tiles"));
 	sde_result_clear(&result);
 	job.tiles = SDE_TILES_ON;
-	result = run(f->tiny, &job);
+	result = run(f->model, &job);
 	assert_int_equal(result.first_width, native * 3);
 	assert_int_equal(result.first_height, native * 2);
 	assert_true(warns_of(&result, "in tiles"));
@@ -223,22 +196,22 @@ static void test_tiles_of_a_picture(void **state)
 static void test_hires(void **state)
 {
 	const struct fixture *f = *state;
-	const uint32_t native = (uint32_t)sde_model_info(f->tiny)->native_size;
+	const uint32_t native = (uint32_t)sde_model_info(f->model)->native_size;
 	const uint32_t side = (uint32_t)lrint(native * 1.7);
 	struct sde_result first, plain, painted;
 	struct sde_job job = text_job();
 	struct sde_error error = {0};
 	struct sde_image wanted;
 
-	first = run(f->tiny, &job);
+	first = run(f->model, &job);
 	assert_int_equal(sde_enlarge(&first.layers[0].image, side, side, 1, &wanted, &error), 0);
 	job.hires_scale = 1.7;
-	plain = run(f->tiny, &job);
+	plain = run(f->model, &job);
 	assert_int_equal(plain.layers[0].image.width, side);
 	assert_memory_equal(plain.layers[0].image.data, wanted.data, wanted.stride * side);
 	assert_int_equal(plain.steps_run, 2);
 	job.hires_strength = 0.6;
-	painted = run(f->tiny, &job);
+	painted = run(f->model, &job);
 	assert_int_equal(painted.layers[0].image.width, side);
 	assert_false(same(&painted, &plain));
 	assert_int_equal(painted.steps_run, 3);
@@ -276,7 +249,7 @@ static void test_bad_values(void **state)
 		job.hires_scale = cases[i].scale;
 		job.hires_strength = cases[i].strength;
 		job.rng = (enum sde_rng_kind)cases[i].rng;
-		assert_int_equal(sde_job_run(f->tiny, &job, NULL, &result, &error), -EINVAL);
+		assert_int_equal(sde_job_run(f->model, &job, NULL, &result, &error), -EINVAL);
 		assert_non_null(strstr(error.message, cases[i].message));
 	}
 }
@@ -294,7 +267,7 @@ static void test_prompts_that_change(void **state)
 	job.steps = 4;
 	for (size_t i = 0; i < 5; i++) {
 		job.prompt = prompts[i];
-		results[i] = run(f->tiny, &job);
+		results[i] = run(f->model, &job);
 	}
 	for (size_t i = 0; i < 4; i++)
 		for (size_t k = 0; k < i; k++)
@@ -308,9 +281,9 @@ static void test_prompts_that_change(void **state)
 	job.negative_prompt =
 		"[red:x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, "
 		"x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x:0.5]";
-	results[0] = run(f->tiny, &job);
+	results[0] = run(f->model, &job);
 	job.negative_prompt = "red";
-	results[1] = run(f->tiny, &job);
+	results[1] = run(f->model, &job);
 	assert_int_equal(results[0].chunks, 2);
 	assert_false(same(&results[0], &results[1]));
 	sde_result_clear(&results[0]);
@@ -359,7 +332,7 @@ static void test_all_of_it_resumes(void **state)
 	job.n_regions = 1;
 	job.hires_scale = 1.3;
 	job.hires_strength = 0.5;
-	whole = run(f->tiny, &job);
+	whole = run(f->model, &job);
 	assert_int_equal(whole.steps_run, 6);
 	for (int stop = 1; stop <= 5; stop++) {
 		struct kept kept = {.stop = stop};
@@ -367,10 +340,10 @@ static void test_all_of_it_resumes(void **state)
 			.checkpoint = keep, .yield = &kept.yield, .userdata = &kept};
 
 		job.resume = NULL;
-		assert_int_equal(sde_job_run(f->tiny, &job, &hooks, &rest, &error), -EINTR);
+		assert_int_equal(sde_job_run(f->model, &job, &hooks, &rest, &error), -EINTR);
 		job.resume = kept.data;
 		job.resume_size = kept.size;
-		rest = run(f->tiny, &job);
+		rest = run(f->model, &job);
 		assert_int_equal(rest.steps_run, 6 - stop);
 		assert_true(same(&rest, &whole));
 		sde_result_clear(&rest);
@@ -512,20 +485,20 @@ static void test_tiling_that_cannot_be(void **state)
 	struct sde_job job = text_job();
 	struct sde_result tiled, plain;
 
-	job.width = job.height = 2 * sde_model_info(f->tiny)->native_size;
+	job.width = job.height = 2 * sde_model_info(f->model)->native_size;
 	job.tiles = SDE_TILES_ON;
-	plain = run(f->tiny, &job);
+	plain = run(f->model, &job);
 	job.tiling = SDE_TILING_BOTH;
-	tiled = run(f->tiny, &job);
+	tiled = run(f->model, &job);
 	assert_true(warns_of(&tiled, "tiling was left off"));
 	assert_true(same(&tiled, &plain));
 	sde_result_clear(&tiled);
 	sde_result_clear(&plain);
 	job.tiles = SDE_TILES_OFF;
-	tiled = run(f->tiny, &job);
+	tiled = run(f->model, &job);
 	assert_false(warns_of(&tiled, "tiling was left off"));
 	job.tiling = SDE_TILING_NONE;
-	plain = run(f->tiny, &job);
+	plain = run(f->model, &job);
 	assert_false(same(&tiled, &plain));
 	sde_result_clear(&tiled);
 	sde_result_clear(&plain);
@@ -609,5 +582,5 @@ int main(void)
 		cmocka_unit_test(test_bad_values),
 	};
 
-	return cmocka_run_group_tests_name("guidance", tests, setup, teardown);
+	return cmocka_run_group_tests_name("guidance", tests, setup, fixture_free);
 }

@@ -15,45 +15,18 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/engine.h"
 #include "daemon/engine/geometry/enlarge.h"
 #include "daemon/engine/pipelines/tiles.h"
 #include "daemon/engine/pixels/convert.h"
+#include "tests/unit/engine-fixture.h"
 
 #define FACTOR 8
 #define SIDE                                                                                       \
 	140 /* of the picture whose seams are judged: tiles then begin off the grid of the U-Net */
 
-struct fixture {
-	struct sde_engine *engine;
-	struct sde_model *tiny, *small;
-};
-
 static int setup(void **state)
 {
-	const struct sde_engine_options options = {"cpu", "f32", 1};
-	struct fixture *f = calloc(1, sizeof(*f));
-	struct sde_error error = {0};
-	char path[4096];
-
-	assert_non_null(f);
-	assert_int_equal(sde_engine_new(&options, &f->engine, &error), 0);
-	snprintf(path, sizeof(path), "%s/models/sd15", getenv("SDD_GOLDEN_DATA"));
-	if (sde_model_load(f->engine, path, &f->tiny, &error) < 0 ||
-	    sde_model_load(f->engine, getenv("SDD_SMALL_MODEL"), &f->small, &error) < 0)
-		fail_msg("%s", error.message);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sde_model_unref(f->tiny);
-	sde_model_unref(f->small);
-	sde_engine_free(f->engine);
-	free(f);
+	*state = fixture_with_small();
 	return 0;
 }
 
@@ -167,7 +140,7 @@ static void test_scale_1_and_strength_0_are_the_source(void **state)
 
 			job.scale = 1;
 			job.strength = 0;
-			layer = run(f->tiny, &job);
+			layer = run(f->model, &job);
 			assert_int_equal(layer.image.width, 37);
 			assert_int_equal(layer.image.height, 22);
 			assert_int_equal(layer.image.type, types[t]);
@@ -210,9 +183,9 @@ static void test_size_and_alpha(void **state)
 		size_t changed = 0;
 
 		job.scale = scales[i];
-		painted = run(f->tiny, &job);
+		painted = run(f->model, &job);
 		job.strength = 0;
-		plain = run(f->tiny, &job);
+		plain = run(f->model, &job);
 		assert_int_equal(painted.image.width, lrint(37 * scales[i]));
 		assert_int_equal(painted.image.height, lrint(22 * scales[i]));
 		assert_int_equal(painted.x, 0);
@@ -356,11 +329,11 @@ static void test_bad_requests(void **state)
 
 	for (size_t i = 0; i < 3; i++) {
 		job.scale = scales[i];
-		assert_int_equal(sde_job_run(f->tiny, &job, NULL, &result, &error), -EINVAL);
+		assert_int_equal(sde_job_run(f->model, &job, NULL, &result, &error), -EINVAL);
 		assert_non_null(strstr(error.message, "scale must be 1 to 4"));
 	}
 	job = job_of(NULL);
-	assert_int_equal(sde_job_run(f->tiny, &job, NULL, &result, &error), -EINVAL);
+	assert_int_equal(sde_job_run(f->model, &job, NULL, &result, &error), -EINVAL);
 	assert_non_null(strstr(error.message, "needs an image"));
 	/* too large a result is refused before anything is made; the rows of this view are one */
 	assert_int_equal(sde_image_view(image.data, image.stride * 16, 16, 16, 3, SDE_PIXEL_U8, 0,
@@ -370,7 +343,7 @@ static void test_bad_requests(void **state)
 	huge.height = 5000;
 	job = job_of(&huge);
 	job.scale = 4;
-	assert_int_equal(sde_job_run(f->tiny, &job, NULL, &result, &error), -EINVAL);
+	assert_int_equal(sde_job_run(f->model, &job, NULL, &result, &error), -EINVAL);
 	assert_non_null(strstr(error.message, "12 x 20000"));
 	sde_image_clear(&image);
 }
@@ -387,5 +360,5 @@ int main(void)
 		cmocka_unit_test(test_bad_requests),
 	};
 
-	return cmocka_run_group_tests_name("upscale", tests, setup, teardown);
+	return cmocka_run_group_tests_name("upscale", tests, setup, fixture_free);
 }

@@ -171,6 +171,7 @@ int sdh_counter_dispatch(struct sdh_counter *counter)
 		counter->next = NULL;
 		send_request(counter, next);
 		sdh_settings_free(next);
+		return sdh_counter_dispatch(counter); /* so that it leaves at once */
 	}
 	if (counter->under_way)
 		return 0;

@@ -315,13 +315,11 @@ static void on_shown(void *watcher, const char *prompt, const char *negative)
 
 static void await_shown(struct sdh_counter *counter)
 {
-	const int64_t end = now_ms() + 30000;
-
 	do {
-		struct pollfd fd = {sdh_counter_fd(counter), (short)sdh_counter_events(counter), 0};
+		/* for reading alone, as Krita waits: what there is to write leaves at once */
+		struct pollfd fd = {sdh_counter_fd(counter), POLLIN, 0};
 
-		assert_true(now_ms() < end);
-		poll(&fd, 1, 1000);
+		assert_int_equal(poll(&fd, 1, 20000), 1);
 	} while (sdh_counter_dispatch(counter) == 0);
 	assert_int_equal(sdh_counter_fd(counter), -1);
 }

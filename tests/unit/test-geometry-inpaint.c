@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/engine/geometry/color-match.h"
+#include "daemon/engine/geometry/seam.h"
 #include "daemon/engine/geometry/masks.h"
 #include "daemon/engine/geometry/plan.h"
 #include "daemon/engine/geometry/prefill.h"
@@ -422,6 +423,44 @@ static void test_lab(void **state)
 }
 
 /* A cast over the whole answer is taken off; what was repainted, however dark, does not disturb the measurement. */
+/* A shift of colour that differs from place to place, which one mean for the picture cannot mend. */
+static void test_seam_match(void **state)
+{
+	enum { SIDE = 48, FROM = 12, TO = 36 };
+	static float original[SIDE * SIDE * 3], answer[SIDE * SIDE * 3], hole[SIDE * SIDE];
+	uint32_t random = 5;
+
+	for (uint32_t i = 0; i < SIDE * SIDE; i++) {
+		const uint32_t x = i % SIDE, y = i / SIDE;
+		const bool middle = x > 20 && x < 28 && y > 20 && y < 28;
+
+		hole[i] = x >= FROM && x < TO && y >= FROM && y < TO;
+		for (uint32_t c = 0; c < 3; c++) {
+			original[i * 3 + c] = 0.4f + (float)random_below(&random, 100) * 1e-3f;
+			answer[i * 3 + c] = original[i * 3 + c] + 0.2f * (float)x / SIDE - 0.1f +
+					    (middle ? 0.3f : 0);
+		}
+	}
+	assert_int_equal(sde_seam_match(answer, original, hole, SIDE, SIDE, NULL), 0);
+	for (uint32_t i = 0; i < SIDE * SIDE * 3; i++) {
+		const uint32_t x = i / 3 % SIDE, y = i / 3 / SIDE;
+		const bool middle = x > 20 && x < 28 && y > 20 && y < 28;
+
+		assert_float_equal(answer[i] - original[i], middle ? 0.3f : 0.0f, 0.01f);
+	}
+	/* other content beside the hole is no shift of colour: it is kept out, but for SDE_SEAM_MOST */
+	for (uint32_t i = 0; i < SIDE * SIDE * 3; i++)
+		answer[i] = original[i] + 0.4f;
+	assert_int_equal(sde_seam_match(answer, original, hole, SIDE, SIDE, NULL), 0);
+	for (uint32_t i = 0; i < SIDE * SIDE * 3; i++)
+		assert_float_equal(answer[i] - original[i], 0.4f - SDE_SEAM_MOST, 1e-4f);
+	/* with nothing known nothing is changed */
+	for (uint32_t i = 0; i < SIDE * SIDE; i++)
+		hole[i] = 1;
+	assert_int_equal(sde_seam_match(answer, original, hole, SIDE, SIDE, NULL), 0);
+	assert_float_equal(answer[0] - original[0], 0.4f - SDE_SEAM_MOST, 1e-4f);
+}
+
 static void test_color_match(void **state)
 {
 	enum { N = 4000 };
@@ -576,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_prefill_without_surroundings),
 		cmocka_unit_test(test_lab),
 		cmocka_unit_test(test_color_match),
+		cmocka_unit_test(test_seam_match),
 		cmocka_unit_test(test_second_pass),
 		cmocka_unit_test(test_wrong_canvas_is_refused),
 		cmocka_unit_test(test_huge_canvas_is_hardly_touched),

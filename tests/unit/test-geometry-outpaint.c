@@ -66,6 +66,18 @@ static void test_steps_cover_in_order(void **state)
 }
 
 /* All steps with a model that paints one colour. */
+/* Where a step reaches into finished picture, its layer begins with next to nothing: no line is seen there. */
+static void assert_starts_soft(const struct sde_outpaint_step *step, const struct sde_image *part)
+{
+	const uint32_t x = step->mask.x < step->hole.x ? 0 : part->width - 1;
+	float p[4];
+
+	if (step->mask.width == step->hole.width)
+		return;
+	sde_row_to_float(part, x, part->height / 2, 1, p);
+	assert_true(p[3] < 0.1f);
+}
+
 static void test_growth_end_to_end(void **state)
 {
 	for (uint32_t channels = 1; channels <= 4; channels++)
@@ -110,6 +122,7 @@ static void test_growth_end_to_end(void **state)
 				assert_int_equal(sde_inpaint_finish(&plan, &work, work.image,
 								    &extended, &part, NULL),
 						 0);
+				assert_starts_soft(&o.steps[i], &part.image);
 				assert_int_equal(sde_layer_over_canvas(&part, &extended, NULL), 0);
 				sde_image_clear(&part.image);
 				sde_inpaint_work_clear(&work);

@@ -12,6 +12,7 @@
 #include "daemon/engine/geometry/color-match.h"
 #include "daemon/engine/geometry/masks.h"
 #include "daemon/engine/geometry/prefill.h"
+#include "daemon/engine/geometry/seam.h"
 #include "daemon/engine/pixels/convert.h"
 #include "daemon/engine/pixels/resample.h"
 
@@ -324,8 +325,13 @@ int sde_inpaint_finish(const struct sde_inpaint_plan *plan, const struct sde_inp
 			colors[i] = clamp01(generated[i] * 0.5f + 0.5f);
 			original[i] = work->original[i] * 0.5f + 0.5f;
 		}
-		if (plan->color_match)
+		if (plan->color_match) {
 			sde_color_match(colors, original, work->denoise, pixels);
+			r = sde_seam_match(colors, original, work->denoise, work->width,
+					   work->height, ret_error);
+		}
+	}
+	if (r == 0) {
 		r = write_layer(plan, work, colors, mask, canvas, &layer.image, ret_error);
 	}
 	free(colors);

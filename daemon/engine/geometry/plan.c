@@ -229,10 +229,14 @@ static uint32_t room(const struct sde_inpaint_plan *plan, struct sde_rect limit)
 	return least;
 }
 
-/* Shrink the transition until G + F/2 fits; the masks' invariants need F/2 <= G and B <= G + F/2. */
+/*
+ * Shrink the transition until G + F/2 fits and leaves a pixel, for the erosion must find the end of what was dilated;
+ * the masks' invariants need F/2 <= G and B <= G + F/2.
+ */
 static void fit_transition(struct sde_inpaint_plan *plan, struct sde_rect limit)
 {
-	const uint32_t available = room(plan, limit);
+	const uint32_t beside = room(plan, limit);
+	const uint32_t available = beside > 0 ? beside - 1 : 0;
 
 	if (plan->grow + plan->feather / 2 <= available)
 		return;

@@ -6,12 +6,14 @@ the world has got new words their merges are appended: old tokens keep their ids
 move to the end, and denoiser.grow_rows moves a trained model's rows likewise."""
 
 import json
+import re
 
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 import state
-from world.captions import every_word
+from world.captions import MARKS, every_word
 
 WORD_END = "</w>"
 CONTEXT = 77
@@ -98,3 +100,30 @@ def encode(tokenizer, captions):
     """Token ids [n, 77], padded as Stable Diffusion pads."""
     return tokenizer(captions, padding="max_length", max_length=CONTEXT, truncation=True,
                      return_tensors="pt").input_ids
+
+
+def encode_marked(tokenizer, captions):
+    """Token ids [n, 77] of marked captions, and owners [n, len(MARKS), 77]: 1 where a token belongs to
+    the words of that object (articles do not: they are read before the object is known)."""
+    pieces = [re.split(f"([{MARKS}])", text) for text in captions]
+    known = iter(tokenizer([p for group in pieces for p in group], add_special_tokens=False).input_ids)
+    articles = set(tokenizer("a an the", add_special_tokens=False).input_ids)
+    ids = torch.full((len(captions), CONTEXT), tokenizer.eos_token_id)
+    owners = torch.zeros(len(captions), len(MARKS), CONTEXT)
+    for row, group in enumerate(pieces):
+        tokens, owner, owned = [tokenizer.bos_token_id], None, []
+        for piece in group:
+            if piece and piece in MARKS:
+                next(known)
+                owner = None if owner is not None else MARKS.index(piece)
+                continue
+            new = next(known)
+            if owner is not None:
+                owned += [(owner, len(tokens) + k) for k, t in enumerate(new) if t not in articles]
+            tokens += new
+        tokens = tokens[:CONTEXT - 1]
+        ids[row, :len(tokens)] = torch.tensor(tokens)
+        for k, at in owned:
+            if at < CONTEXT - 1:
+                owners[row, k, at] = 1
+    return ids, owners

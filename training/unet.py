@@ -16,11 +16,13 @@ import time
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 import denoiser
 import export
+import grounding
 import latents
 import state
 import tokens
@@ -49,10 +51,11 @@ class Batches:
         self.loaded = time.monotonic()
 
     def draw(self, count):
-        """Clean latents [n, 4, h, w], conditioning channels [n, 5 or 0, h, w], token ids."""
+        """Clean latents [n, 4, h, w], conditioning channels [n, 5 or 0, h, w], token ids, whose words
+        are which object's [n, objects, 77], and the objects' boxes [n, objects, h, w]."""
         if time.monotonic() - self.loaded > RELOAD_SECONDS:
             self.reload()
-        rng, z, extra, words = self.rng, [], [], []
+        rng, z, extra, words, boxes = self.rng, [], [], [], []
         for _ in range(count):
             k, hole = rng.randrange(len(self.notes)), rng.randrange(latents.MASKS)
             note = self.notes[k]
@@ -64,12 +67,12 @@ class Batches:
                 mask = torch.from_numpy(self.arrays["mask"][k, hole]).float()[None]
                 masked = torch.from_numpy(self.arrays["z_masked"][k, hole]).float()
             extra.append(torch.cat([mask, masked])[:self.channels - 4])
-            if rng.random() < DROP_CAPTION:
-                words.append("")
-            else:
-                shown = None if full else note["hidden"][hole]
-                words.append(caption(rng, note["record"], shown, 0.85 if full else 0.5))
-        return torch.stack(z), torch.stack(extra), tokens.encode(self.tokenizer, words)
+            shown = note["record"]["objects"] if full else note["hidden"][hole]
+            boxes.append(grounding.boxes(note["record"], shown, z[-1].shape[-1]))
+            words.append("" if rng.random() < DROP_CAPTION else
+                         caption(rng, note["record"], shown, 0.85 if full else 0.5, marked=True))
+        return (torch.stack(z), torch.stack(extra), *tokens.encode_marked(self.tokenizer, words),
+                torch.stack(boxes))
 
 
 class Trainer:
@@ -112,6 +115,7 @@ class Trainer:
             for p, moments in self.optimizer.state.items():
                 for name in ("exp_avg", "exp_avg_sq"):
                     moments[name] = denoiser.grow_rows(moments[name], torch.zeros_like(p))
+        self.watched = grounding.watch(self.unet)
         self.alphas = denoiser.build_scheduler().alphas_cumprod
 
     def checkpoint(self):
@@ -146,8 +150,8 @@ class Trainer:
              "optimizer": self.optimizer.state_dict(), "step": self.step,
              "seconds": self.seconds}, p))
 
-    def learn(self, z, extra, ids):
-        """One step; returns the plain mean squared error."""
+    def learn(self, z, extra, ids, owners, boxes):
+        """One step; returns the plain mean squared error and the attention's."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.rate * min(1, 0.02 + self.done() / WARM_UP) * (
                 0.02 + 0.49 * (1 + math.cos(math.pi * min(1, self.done()))))
@@ -158,9 +162,14 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16):
             words = self.text(ids)[0]
             guess = self.unet(torch.cat([noisy, extra], dim=1), t, words).sample
-        error = (guess.float() - noise).square().mean(dim=(1, 2, 3))
+        error = (guess.float() - noise).square()
+        weight = 1 + (grounding.OBJECT_WEIGHT - 1) * boxes.amax(dim=1, keepdim=True)
+        weighted = (error * weight).mean(dim=(1, 2, 3)) / weight.mean(dim=(1, 2, 3))
         snr = self.alphas[t] / (1 - self.alphas[t])
-        loss = (error * (snr.clamp(max=MIN_SNR) + FLOOR) / snr).mean()
+        loss = (weighted * (snr.clamp(max=MIN_SNR) + FLOOR) / snr).mean()
+        aside = grounding.attention_loss(self.watched, owners,
+                                         F.max_pool2d(boxes, 2)) * self.alphas[t].sqrt()
+        loss = loss + aside.mean()
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -168,7 +177,7 @@ class Trainer:
         keep = min(EMA, (self.step + 1) / (self.step + 10))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - keep)
         self.step += 1
-        return float(error.detach().mean())
+        return float(error.detach().mean()), float(aside.detach().mean())
 
     def run(self):
         log = state.Log(f"{self.name}.log")
@@ -186,7 +195,8 @@ class Trainer:
                 log.write(step=self.step, samples=self.step * self.options.batch,
                           minutes=round(self.seconds / 60, 2), scenes=len(batches.notes),
                           side=state.SIDE, rate=round(len(errors) * self.options.batch / spent, 1),
-                          error=round(float(np.mean(errors)), 4))
+                          error=round(float(np.mean(errors, axis=0)[0]), 4),
+                          attention=round(float(np.mean(errors, axis=0)[1]), 4))
                 errors, spent = [], 0.0
             if time.monotonic() - saved > 180:
                 self.save()

@@ -59,6 +59,7 @@ POSITIONS = {"left": ["on the left", "left"], "right": ["on the right", "right"]
              "middle": ["in the middle"]}
 JOINTS = [" and ", " and ", " and ", ", ", " with ", " next to ", " beside "]
 OF = " of "
+MARKS = "\x01\x02"
 
 
 def middle(item, record):
@@ -88,9 +89,8 @@ def _described(rng, item, record):
     return name_object(rng, item, size=size if rng.random() < 0.5 else None)
 
 
-def _one(rng, item, record):
-    """An object, sometimes with its position."""
-    phrase = _described(rng, item, record)
+def _one(rng, phrase, item, record):
+    """An object's noun phrase, sometimes with its position."""
     if rng.random() < 0.3:
         at = middle(item, record)
         where = "left" if at < 0.42 else "right" if at > 0.58 else "middle"
@@ -110,17 +110,25 @@ def _pair(rng, left, right):
     return f"{right} {rng.choice(['on', 'to'])} the right{OF}{left}"
 
 
-def caption(rng, record, objects=None, context=0.85):
+def in_order(objects, record):
+    """Objects from left to right, as captions number them."""
+    return sorted(objects, key=lambda o: middle(o, record))
+
+
+def caption(rng, record, objects=None, context=0.85, marked=False):
     """A caption that names `objects` (default: all of the record's) and, each with the chance
-    `context`, the place and the time of day or the rain; a style other than flat nearly always."""
-    objects = record["objects"] if objects is None else objects
-    objects = sorted(objects, key=lambda o: middle(o, record))
+    `context`, the place and the time of day or the rain; a style other than flat nearly always.
+    Marked, the words of the kth object from the left stand between two MARKS[k]."""
+    objects = in_order(record["objects"] if objects is None else objects, record)
+    phrases = [_described(rng, o, record) for o in objects]
+    if marked:
+        phrases = [f"{mark}{phrase}{mark}" for mark, phrase in zip(MARKS, phrases)]
     if len(objects) == 1:
-        named = _one(rng, objects[0], record)
+        named = _one(rng, phrases[0], objects[0], record)
     elif len(objects) == 2:
-        named = _pair(rng, *(_described(rng, o, record) for o in objects))
+        named = _pair(rng, *phrases)
     else:
-        named = rng.choice([" and ", ", "]).join(_described(rng, o, record) for o in objects)
+        named = rng.choice([" and ", ", "]).join(phrases)
     parts = [named]
     if rng.random() < context:
         parts.append(rng.choice(PLACE_PHRASES[record["place"]]))

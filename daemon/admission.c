@@ -116,28 +116,27 @@ static int side_that_fits(const struct sdd_footprint *footprint, struct sdd_type
 }
 
 static int refuse(const struct sdd_server *server, const struct sdd_model *model,
-		  const struct sdd_work *work, uint64_t needed, uint64_t pinned,
-		  struct sdp_error *ret_error)
+		  const struct sdd_footprint *footprint, const struct sdd_work *work,
+		  uint64_t needed, uint64_t pinned, struct sdp_error *ret_error)
 {
 	const uint64_t budget = server->memory_budget_bytes;
 	const uint64_t free_bytes = budget > pinned ? budget - pinned : 0;
-	struct sdd_footprint small = model->footprint;
+	struct sdd_footprint small = *footprint;
 	struct sdd_work tiled = *work;
 	char remedy[160];
 	const char *name;
 	int side;
 
 	tiled.tiled = true;
-	small.form = SDD_FORM_Q8_0;
-	side = side_that_fits(&model->footprint, server->types, *work, free_bytes);
-	if (!work->tiled &&
-	    sdd_footprint_staged(&model->footprint, server->types, &tiled) <= free_bytes) {
+	small.form = SDP_WEIGHTS_FORM_Q8_0;
+	side = side_that_fits(footprint, server->types, *work, free_bytes);
+	if (!work->tiled && sdd_footprint_staged(footprint, server->types, &tiled) <= free_bytes) {
 		name = "vae_tiling";
 		snprintf(remedy, sizeof(remedy), "tiled VAE fits (vae_tiling)");
 	} else if (sdd_footprint_staged(&small, server->types, &tiled) <= free_bytes) {
 		name = "weights";
 		snprintf(remedy, sizeof(remedy),
-			 "\"weights\": \"q8_0\" in the model's sdd.json%s fits",
+			 "weights in q8_0 (models.load, sdd.conf or the model's sdd.json)%s fit",
 			 sdd_footprint_staged(&small, server->types, work) <= free_bytes
 				 ? ""
 				 : " with vae_tiling");
@@ -164,12 +163,13 @@ static int refuse(const struct sdd_server *server, const struct sdd_model *model
 }
 
 int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
-			const struct sdp_record *job, struct sdd_admission *ret_admission,
-			struct sdp_error *ret_error)
+			const struct sdp_record *job, const enum sdp_weights_form *form,
+			struct sdd_admission *ret_admission, struct sdp_error *ret_error)
 {
 	const uint64_t stamp = sdd_model_stamp(model->path), pinned = pinned_bytes(server, model);
 	const uint64_t budget = server->memory_budget_bytes;
 	struct sdd_admission admission = {0};
+	struct sdd_footprint footprint;
 	struct sdd_work work;
 	uint64_t whole;
 
@@ -182,14 +182,22 @@ int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
 		ret_admission->needed_bytes = model->weight_bytes;
 		return sdd_budget_check(budget, model, ret_error);
 	}
+	footprint = model->footprint;
+	if (form)
+		footprint.form = *form;
+	else if (model->has_chosen_weights)
+		footprint.form = model->chosen_weights;
+	else if (!footprint.says_form)
+		footprint.form = (enum sdp_weights_form)server->config->weights;
 	work = work_of(model, job);
-	whole = sdd_footprint_whole(&model->footprint, server->types, &work);
-	admission.needed_bytes = sdd_footprint_staged(&model->footprint, server->types, &work);
+	whole = sdd_footprint_whole(&footprint, server->types, &work);
+	admission.needed_bytes = sdd_footprint_staged(&footprint, server->types, &work);
 	admission.staged = pinned > budget || whole > budget - pinned;
 	if (!admission.staged)
 		admission.needed_bytes = whole;
 	else if (pinned > budget || admission.needed_bytes > budget - pinned)
-		return refuse(server, model, &work, admission.needed_bytes, pinned, ret_error);
+		return refuse(server, model, &footprint, &work, admission.needed_bytes, pinned,
+			      ret_error);
 	*ret_admission = admission;
 	return 0;
 }

@@ -12,12 +12,13 @@ struct sdd_admission {
 };
 
 /*
- * job: the record of job_parameters (or job_submit, worker_run), NULL for loading alone. 0, or -ENOMEM with *ret_error: no_memory with
+ * job: the record of job_parameters (or job_submit, worker_run), NULL for loading alone. form: of the weights, NULL = what was chosen for the model, else what it
+ * or sdd.conf says. 0, or -ENOMEM with *ret_error: no_memory with
  * needed_bytes, free_bytes and the remedy. Looks into the model's files when they have changed since they were last read.
  */
 int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
-			const struct sdp_record *job, struct sdd_admission *ret_admission,
-			struct sdp_error *ret_error);
+			const struct sdp_record *job, const enum sdp_weights_form *form,
+			struct sdd_admission *ret_admission, struct sdp_error *ret_error);
 
 /* A number that changes when a file of the model does (device, inode, size, times): 0 when nothing is there. */
 uint64_t sdd_model_stamp(const char *path);

@@ -17,6 +17,7 @@ enum sdd_config_type {
 	SDD_CONFIG_TIME,
 	SDD_CONFIG_BYTES,
 	SDD_CONFIG_LEVEL,
+	SDD_CONFIG_FORM,
 };
 
 struct sdd_config_key {

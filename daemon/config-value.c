@@ -2,6 +2,7 @@
  * The value syntax of sdd.conf(5); see config-value.h.
  */
 #include "daemon/config-value.h"
+#include "protocol/schema.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -149,4 +150,14 @@ int sdd_value_parse_level(const char *text, uint64_t *ret_level)
 		}
 	}
 	return sdd_value_parse_count(text, 0, 7, ret_level);
+}
+
+int sdd_value_parse_form(const char *text, uint64_t *ret_form)
+{
+	for (size_t i = 0; i < sdp_enum_weights_form.n_values; i++)
+		if (strcmp(text, sdp_enum_weights_form.values[i]) == 0) {
+			*ret_form = i;
+			return 0;
+		}
+	return -EINVAL;
 }

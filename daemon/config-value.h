@@ -14,5 +14,7 @@ int sdd_value_parse_time(const char *text, uint64_t *ret_us);
 int sdd_value_parse_bytes(const char *text, uint64_t *ret_bytes);
 int sdd_value_parse_uid(const char *text, uid_t *ret_uid);
 int sdd_value_parse_gid(const char *text, gid_t *ret_gid);
+/* The name of an enum sdp_weights_form. */
+int sdd_value_parse_form(const char *text, uint64_t *ret_form);
 /* "debug", "info", "notice", "warning", "err" or 0..7. */
 int sdd_value_parse_level(const char *text, uint64_t *ret_level);

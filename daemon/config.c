@@ -5,6 +5,7 @@
 #include "daemon/config-private.h"
 #include "daemon/config-value.h"
 #include "daemon/util/cleanup.h"
+#include "protocol/schema.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -34,6 +35,8 @@ const struct sdd_config_key sdd_config_keys[] = {
 	 "memory left to the desktop; 0 = a quarter, at least 1G"},
 	{"cache-bytes", SDD_CONFIG_BYTES, FIELD(cache_bytes), 0, 0, "SIZE",
 	 "memory for what jobs have in common; 0 = nothing is kept"},
+	{"weights", SDD_CONFIG_FORM, FIELD(weights), 0, 0, "FORM",
+	 "of models whose sdd.json names none: auto, stored, f16, bf16 or q8_0"},
 	{"allow-user", SDD_CONFIG_UID, 0, 0, 0, "USER",
 	 "another user who may connect (repeatable)"},
 	{"allow-group", SDD_CONFIG_GID, 0, 0, 0, "GROUP", "whose members may connect (repeatable)"},
@@ -247,6 +250,13 @@ static int set_number(struct sdd_config *config, const struct sdd_config_key *ke
 				"%s: '%s' is no log level; use err, warning, notice, info or debug",
 				origin, value);
 		break;
+	case SDD_CONFIG_FORM:
+		if (sdd_value_parse_form(value, &number) < 0)
+			return sdd_config_fail(ret_error, -EINVAL,
+					       "%s: '%s' is no form of weights; use auto, stored, "
+					       "f16, bf16 or q8_0",
+					       origin, value);
+		break;
 	default:
 		if (sdd_value_parse_count(value, key->minimum, key->maximum, &number) < 0)
 			return sdd_config_fail(
@@ -309,6 +319,10 @@ void sdd_config_dump(const struct sdd_config *config, FILE *to)
 		case SDD_CONFIG_WORD:
 			if (*(char *const *)place)
 				fprintf(to, "%s = %s\n", key->name, *(char *const *)place);
+			break;
+		case SDD_CONFIG_FORM:
+			fprintf(to, "%s = %s\n", key->name,
+				sdp_enum_weights_form.values[*(const uint64_t *)place]);
 			break;
 		default:
 			fprintf(to, "%s = %" PRIu64 "%s\n", key->name, *(const uint64_t *)place,

@@ -35,6 +35,7 @@ struct sdd_config {
 	uint64_t memory_budget; /* bytes; 0 = sdd_budget_read() */
 	uint64_t memory_reserve; /* bytes that sdd_budget_read() leaves; 0 = its own choice */
 	uint64_t cache_bytes;	 /* of the engine's caches together */
+	uint64_t weights;	 /* enum sdp_weights_form, of models whose sdd.json names none */
 	uint64_t log_level;	 /* 0..7 as syslog(3) */
 	uint64_t max_connections, max_connections_per_user;
 	uint64_t max_jobs, max_jobs_per_user, max_waiting_per_connection;

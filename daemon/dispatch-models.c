@@ -48,7 +48,9 @@ static int request_model(struct sdd_request *request, enum sdd_model_wish wish,
 	struct sdd_server *server = request->session->server;
 	const char *name = sdp_record_string(request->record, SDP_MODEL_REFERENCE_MODEL);
 	struct sdd_model *model = sdd_registry_find(&server->registry, name);
+	const enum sdp_weights_form *form = NULL;
 	struct sdd_admission admission;
+	enum sdp_weights_form chosen;
 	int r;
 
 	if (server->stopping)
@@ -56,8 +58,14 @@ static int request_model(struct sdd_request *request, enum sdd_model_wish wish,
 	if (!model)
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
 				       "no model '%s'; models.list names what there is", name);
+	if (wish == SDD_MODEL_LOAD &&
+	    sdp_record_given(request->record, SDP_MODEL_REFERENCE_WEIGHTS)) {
+		chosen = (enum sdp_weights_form)sdp_record_int(request->record,
+							       SDP_MODEL_REFERENCE_WEIGHTS);
+		form = &chosen;
+	}
 	if (wish != SDD_MODEL_UNLOAD &&
-	    sdd_admission_check(server, model, NULL, &admission, ret_error) < 0)
+	    sdd_admission_check(server, model, NULL, form, &admission, ret_error) < 0)
 		return -EINVAL;
 	if (wish == SDD_MODEL_LOAD)
 		sdd_residency_use(
@@ -66,7 +74,7 @@ static int request_model(struct sdd_request *request, enum sdd_model_wish wish,
 			sdp_record_bool(request->record, SDP_MODEL_REFERENCE_PIN));
 	if (wish == SDD_MODEL_CHECK)
 		sdd_residency_use(server, request->session, model, SDD_KEEP_ALIVE_DEFAULT, false);
-	r = sdd_runner_request_model(request->session, request->msgid, model->name, wish);
+	r = sdd_runner_request_model(request->session, request->msgid, model->name, wish, form);
 	if (r < 0)
 		return out_of_memory(ret_error);
 	if (r > 0) {

@@ -2,6 +2,7 @@
  * Reading headers, and the sums; see footprint.h.
  */
 #include "daemon/footprint.h"
+#include "daemon/config-value.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/size.h"
 
@@ -154,19 +155,14 @@ static int number(const json_t *value, int max, int otherwise)
 
 static void read_settings(struct sdd_footprint *footprint, const char *path)
 {
-	static const struct {
-		const char *name;
-		enum sdd_weights_form form;
-	} forms[] = {{"stored", SDD_FORM_STORED},
-		     {"f16", SDD_FORM_HALF},
-		     {"bf16", SDD_FORM_HALF},
-		     {"q8_0", SDD_FORM_Q8_0}};
 	SDD_CLEANUP(json_decrefp) json_t *settings = read_json(path);
-	const char *form = json_string_value(json_object_get(settings, "weights"));
+	const char *name = json_string_value(json_object_get(settings, "weights"));
+	uint64_t form;
 
-	for (size_t i = 0; form && i < sizeof(forms) / sizeof(forms[0]); i++)
-		if (strcmp(form, forms[i].name) == 0)
-			footprint->form = forms[i].form;
+	if (name && sdd_value_parse_form(name, &form) == 0) {
+		footprint->form = (enum sdp_weights_form)form;
+		footprint->says_form = true;
+	}
 	footprint->native_size =
 		number(json_object_get(settings, "native_size"), SIDE_MAX, footprint->native_size);
 }
@@ -307,11 +303,12 @@ static uint64_t resting(const struct sdd_footprint *footprint, const struct sdd_
 	const uint64_t packed = part->numbers * packed_type;
 
 	switch (footprint->form) {
-	case SDD_FORM_STORED:
+	case SDP_WEIGHTS_FORM_STORED:
 		return least(part->stored_bytes, packed);
-	case SDD_FORM_HALF:
+	case SDP_WEIGHTS_FORM_F16:
+	case SDP_WEIGHTS_FORM_BF16:
 		return least(least(part->stored_bytes, part->numbers * 2), packed);
-	case SDD_FORM_Q8_0:
+	case SDP_WEIGHTS_FORM_Q8_0:
 		return small ? least(part->stored_bytes, packed)
 			     : least(part->stored_bytes, part->numbers / 32 * 34);
 	default:
@@ -324,7 +321,7 @@ static uint64_t encoder(const struct sdd_footprint *footprint, const struct sdd_
 			bool small, uint64_t *packed)
 {
 	const uint64_t full = part->numbers * 4;
-	const uint64_t bytes = footprint->form == SDD_FORM_AUTO
+	const uint64_t bytes = footprint->form == SDP_WEIGHTS_FORM_AUTO
 				       ? least(part->stored_bytes, full)
 				       : resting(footprint, part, 4, small);
 
@@ -357,7 +354,7 @@ static struct stages stages_of(const struct sdd_footprint *footprint, struct sdd
 {
 	const uint64_t pixels = (uint64_t)work->width * (uint64_t)work->height;
 	const uint64_t places = pixels / (footprint->transformer ? 256 : 64);
-	const bool rests = footprint->form != SDD_FORM_AUTO || footprint->quantised;
+	const bool rests = footprint->form != SDP_WEIGHTS_FORM_AUTO || footprint->quantised;
 	uint64_t packed_text = 0;
 	struct stages s = {
 		.text = encoder(footprint, &footprint->text, true, &packed_text) +

@@ -1,6 +1,6 @@
 /*
  * What a job takes at its highest, told before it is accepted and before its model is in memory: from the headers of the weight files and a few
- * numbers of the configurations. Weights count in the form they stay in (sdd.json's "weights"), activations by formulas that were fitted to
+ * numbers of the configurations. Weights count in the form they stay in (sdd.json's "weights", or what somebody chose), activations by formulas that were fitted to
  * the engine's own plans; tests/integration/test-memory.c holds them against what sdd-worker really took.
  */
 #pragma once
@@ -9,24 +9,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "protocol/schema.h"
+
 /* Matrices of one part of a model. */
 struct sdd_part {
 	uint64_t numbers, stored_bytes;
-};
-
-enum sdd_weights_form {
-	SDD_FORM_AUTO,
-	SDD_FORM_STORED,
-	SDD_FORM_HALF, /* f16, bf16 */
-	SDD_FORM_Q8_0
 };
 
 struct sdd_footprint {
 	bool known;
 	bool quantised; /* stored in blocks or 8 bits: auto leaves it so */
 	struct sdd_part text, t5, denoiser, vae_encoder, vae_decoder;
-	uint64_t largest; /* numbers of the denoiser's largest matrix */
-	enum sdd_weights_form form;
+	uint64_t largest;	    /* numbers of the denoiser's largest matrix */
+	enum sdp_weights_form form; /* auto unless its settings say otherwise */
+	bool says_form;
 	bool transformer;
 	int channels,
 		vae_channels[2]; /* at full resolution; of the autoencoder also one level below */

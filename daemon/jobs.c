@@ -68,7 +68,7 @@ static int complete(struct sdd_server *server, struct sdp_record *record,
 		return sdp_error_field(ret_error, SDP_CODE_NOT_FOUND, "model",
 				       "no model is installed; put a diffusers folder into one of "
 				       "the model folders of sdd.conf(5)");
-	if (sdd_admission_check(server, model, record, &admission, ret_error) < 0)
+	if (sdd_admission_check(server, model, record, NULL, &admission, ret_error) < 0)
 		return -EINVAL;
 	if (sdp_record_set_string(record, SDP_JOB_PARAMETERS_MODEL, model->name) < 0)
 		return sdp_error_set(ret_error, SDP_CODE_NO_MEMORY, "out of memory");

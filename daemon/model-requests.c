@@ -36,7 +36,9 @@ void sdd_model_requests_answer(struct sdd_server *server, const char *name,
 	struct sdd_model_request *request, *following;
 
 	sdd_list_for_each_safe (request, following, &server->runner.requests, link) {
-		if (request->wish == wish && strcmp(request->model, name) == 0)
+		if (request->wish == wish && strcmp(request->model, name) == 0 &&
+		    !(wish == SDD_MODEL_LOAD && !error && request->has_form &&
+		      request->form != model->weights))
 			sdd_model_request_answer(server, request, model, health, error);
 	}
 }
@@ -77,7 +79,7 @@ void sdd_runner_request_unload(struct sdd_server *server, const char *model)
 }
 
 int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
-			     enum sdd_model_wish wish)
+			     enum sdd_model_wish wish, const enum sdp_weights_form *form)
 {
 	struct sdd_server *server = session->server;
 	struct sdd_model_request *request;
@@ -93,6 +95,10 @@ int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const 
 		return -ENOMEM;
 	request->session = session;
 	request->msgid = msgid;
+	if (form) {
+		request->form = *form;
+		request->has_form = true;
+	}
 	return 0;
 }
 

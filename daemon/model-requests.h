@@ -13,6 +13,8 @@ struct sdd_model_request {
 	uint32_t msgid;
 	enum sdd_model_wish wish;
 	char model[129];
+	bool has_form; /* of its weights, for a load */
+	enum sdp_weights_form form;
 };
 
 /*
@@ -22,7 +24,7 @@ struct sdd_model_request {
 void sdd_model_request_answer(struct sdd_server *server, struct sdd_model_request *request,
 			      const struct sdd_model *model, const struct sdp_record *health,
 			      const struct sdp_error *error);
-/* The same for everybody who wishes this of this model. */
+/* The same for everybody who wishes this of this model; who wishes to load it in another form than it has goes on waiting. */
 void sdd_model_requests_answer(struct sdd_server *server, const char *name,
 			       enum sdd_model_wish wish, const struct sdd_model *model,
 			       const struct sdp_record *health, const struct sdp_error *error);

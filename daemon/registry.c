@@ -309,6 +309,7 @@ void sdd_model_learn(struct sdd_model *model, const struct sdp_record *info)
 	if (sdp_record_given(info, SDP_MODEL_INFO_WEIGHT_BYTES))
 		model->weight_bytes = sdp_record_uint(info, SDP_MODEL_INFO_WEIGHT_BYTES);
 	model->load_ms = sdp_record_uint(info, SDP_MODEL_INFO_LOAD_MS);
+	model->weights = (enum sdp_weights_form)sdp_record_int(info, SDP_MODEL_INFO_WEIGHTS);
 }
 
 void sdd_model_write(const struct sdd_model *model, bool is_default, struct sdp_writer *writer)
@@ -335,6 +336,8 @@ void sdd_model_write(const struct sdd_model *model, bool is_default, struct sdp_
 		sdp_writer_double(writer, "default_guidance", facts->default_guidance);
 	if (facts->inpaint[0])
 		sdp_writer_string(writer, "inpaint", facts->inpaint);
+	if (model->state == SDP_MODEL_STATE_LOADED)
+		sdp_writer_string(writer, "weights", sdp_enum_weights_form.values[model->weights]);
 	if (model->error[0])
 		sdp_writer_string(writer, "error", model->error);
 }

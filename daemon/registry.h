@@ -32,6 +32,9 @@ struct sdd_model {
 	/* what it takes, and of which state of its files (sdd_model_stamp) that is; of which one the loaded model is */
 	struct sdd_footprint footprint;
 	uint64_t footprint_stamp, loaded_stamp;
+	/* in which form its weights are while it is loaded; and shall be, where a client has chosen */
+	enum sdp_weights_form weights, chosen_weights;
+	bool has_chosen_weights;
 };
 
 struct sdd_registry {

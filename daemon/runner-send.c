@@ -40,6 +40,9 @@ void sdd_runner_send_load(struct sdd_server *server, struct sdd_model *model)
 	sdp_writer_request(&writer, server->runner.msgid, "worker.load");
 	sdp_writer_string(&writer, "model", model->name);
 	sdp_writer_string(&writer, "path", model->path);
+	if (model->has_chosen_weights)
+		sdp_writer_string(&writer, "weights",
+				  sdp_enum_weights_form.values[model->chosen_weights]);
 	begin(server, SDD_RUNNER_LOADING);
 	send_request(server, &writer);
 }

@@ -33,9 +33,42 @@ static uint64_t room_to_load(struct sdd_server *server, struct sdd_model *model)
 	struct sdd_admission admission;
 
 	if (model->weight_bytes <= server->memory_budget_bytes ||
-	    sdd_admission_check(server, model, NULL, &admission, NULL) < 0)
+	    sdd_admission_check(server, model, NULL, NULL, &admission, NULL) < 0)
 		return model->weight_bytes;
 	return admission.needed_bytes;
+}
+
+/* A model in memory whose files are others now leaves; true when it was told to. */
+static bool drop_stale(struct sdd_server *server, struct sdd_model *model)
+{
+	const struct sdd_log_about about = {.model = model->name};
+
+	if (model->state != SDP_MODEL_STATE_LOADED ||
+	    model->loaded_stamp == sdd_model_stamp(model->path))
+		return false;
+	sdd_log(LOG_INFO, &about, "model leaves: its files have changed");
+	sdd_runner_send_unload(server, model);
+	return true;
+}
+
+/* What a request chooses holds from its turn on. A model that is there in another form leaves; true when it was told to. */
+static bool choose_form(struct sdd_server *server, struct sdd_model *model,
+			const struct sdd_model_request *request)
+{
+	const struct sdd_log_about about = {.model = model->name};
+
+	if (request->wish == SDD_MODEL_UNLOAD)
+		model->has_chosen_weights &= !request->session;
+	if (!request->has_form)
+		return false;
+	model->has_chosen_weights = true;
+	model->chosen_weights = request->form;
+	if (model->state != SDP_MODEL_STATE_LOADED || model->weights == request->form)
+		return false;
+	sdd_log(LOG_INFO, &about, "model leaves: its weights are wanted in %s",
+		sdp_enum_weights_form.values[request->form]);
+	sdd_runner_send_unload(server, model);
+	return true;
 }
 
 /* Answers requests that need no work; true when one was sent to the worker. */
@@ -53,6 +86,9 @@ static bool serve_model_request(struct sdd_server *server)
 			sdp_error_field(&error, SDP_CODE_NOT_FOUND, "model",
 					"the model '%s' has vanished", request->model);
 			sdd_model_request_answer(server, request, NULL, NULL, &error);
+		} else if (choose_form(server, model, request) ||
+			   (request->wish != SDD_MODEL_UNLOAD && drop_stale(server, model))) {
+			return true;
 		} else if (request->wish == SDD_MODEL_CHECK &&
 			   model->state == SDP_MODEL_STATE_LOADED) {
 			sdd_runner_send_check(server, model);
@@ -89,19 +125,6 @@ static void note_company(struct sdd_server *server)
 			job->had_company = true;
 }
 
-/* A model in memory whose files are others now leaves; true when it was told to. */
-static bool drop_stale(struct sdd_server *server, struct sdd_model *model)
-{
-	const struct sdd_log_about about = {.model = model->name};
-
-	if (model->state != SDP_MODEL_STATE_LOADED ||
-	    model->loaded_stamp == sdd_model_stamp(model->path))
-		return false;
-	sdd_log(LOG_INFO, &about, "model leaves: its files have changed");
-	sdd_runner_send_unload(server, model);
-	return true;
-}
-
 static void start_job(struct sdd_server *server, struct sdd_job *job)
 {
 	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
@@ -115,7 +138,7 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 
 		if (drop_stale(server, model))
 			return;
-		r = sdd_admission_check(server, model, job->record, &admission, &error);
+		r = sdd_admission_check(server, model, job->record, NULL, &admission, &error);
 		if (r >= 0)
 			r = sdd_residency_make_room(server, model, admission.needed_bytes, &victim,
 						    &error);

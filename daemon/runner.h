@@ -15,9 +15,12 @@ void sdd_runner_clear(struct sdd_server *server);
 /* Look whether there is something to do and a worker to do it. Call after anything changed. */
 void sdd_runner_kick(struct sdd_server *server);
 
-/* 0, -ENOMEM, or SDD_QUOTA_E_EXCEEDED: too many wait, or another check does. Answered when it is done. */
+/*
+ * 0, -ENOMEM, or SDD_QUOTA_E_EXCEEDED: too many wait, or another check does. Answered when it is done. form: of the weights of a model to
+ * load, NULL = as it is chosen already.
+ */
 int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const char *model,
-			     enum sdd_model_wish wish);
+			     enum sdd_model_wish wish, const enum sdp_weights_form *form);
 /* Take a model out of memory when there is nothing better to do; nobody is answered. Lost when memory is short. */
 void sdd_runner_request_unload(struct sdd_server *server, const char *model);
 /* Stop a running job; it ends with this error within a step, or at once while its model loads. */

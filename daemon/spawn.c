@@ -3,6 +3,7 @@
  */
 #include "daemon/spawn.h"
 #include "daemon/util/cleanup.h"
+#include "protocol/schema.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,10 +27,20 @@ static _Noreturn void become_worker(const struct sdd_config *config, pid_t paren
 				    int error_fd)
 {
 	char threads[24], cache_bytes[24], level[24];
-	const char *const arguments[] = {"sdd-worker",	"--backend",	 config->backend,
-					 "--dtype",	config->dtype,	 "--threads",
-					 threads,	"--cache-bytes", cache_bytes,
-					 "--log-level", level,		 NULL};
+	const char *const arguments[] = {"sdd-worker",
+					 "--backend",
+					 config->backend,
+					 "--dtype",
+					 config->dtype,
+					 "--threads",
+					 threads,
+					 "--cache-bytes",
+					 cache_bytes,
+					 "--weights",
+					 sdp_enum_weights_form.values[config->weights],
+					 "--log-level",
+					 level,
+					 NULL};
 	sigset_t none;
 	int code, null_fd;
 

@@ -31,27 +31,34 @@ int print_json(const sdc_reply *reply, const char *path)
 	return EXIT_OK;
 }
 
+int ask_request(const struct context *context, const sdc_request *request, sdc_reply **ret_reply)
+{
+	sdc_client *client;
+	sdc_error error = {0};
+	int r = reach_daemon(context, &client);
+
+	if (r != EXIT_OK)
+		return r;
+	if (sdc_call(client, request, -1, ret_reply, &error) < 0)
+		r = fail(&error);
+	sdc_client_free(client);
+	return r;
+}
+
 int ask(const struct context *context, const char *method, const char *field, const char *value,
 	sdc_reply **ret_reply)
 {
 	sdc_request *request;
-	sdc_client *client;
 	sdc_error error = {0};
 	int r;
 
 	request = sdc_request_new(method, &error);
 	if (!request)
 		return fail(&error);
-	if (field && sdc_request_set_text(request, field, value, &error) < 0) {
-		sdc_request_free(request);
-		return fail(&error);
-	}
-	r = reach_daemon(context, &client);
-	if (r == EXIT_OK) {
-		if (sdc_call(client, request, -1, ret_reply, &error) < 0)
-			r = fail(&error);
-		sdc_client_free(client);
-	}
+	if (field && sdc_request_set_text(request, field, value, &error) < 0)
+		r = fail(&error);
+	else
+		r = ask_request(context, request, ret_reply);
 	sdc_request_free(request);
 	return r;
 }

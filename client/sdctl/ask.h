@@ -14,6 +14,8 @@ int plain_arguments(const struct verb *verb, int argc, char **argv, int least, i
 /* Connect, call method with at most one field, and hand the reply over, which the caller frees. An exit code. */
 int ask(const struct context *context, const char *method, const char *field, const char *value,
 	sdc_reply **ret_reply);
+/* The same with a request of the caller's. */
+int ask_request(const struct context *context, const sdc_request *request, sdc_reply **ret_reply);
 /* A part of the reply as one line. An exit code. */
 int print_json(const sdc_reply *reply, const char *path);
 

@@ -53,15 +53,11 @@ int run_count(const struct context *context, int argc, char **argv)
 {
 	sdc_error error = {0};
 	sdc_request *request = sdc_request_new("prompt.count", &error);
-	sdc_client *client = NULL;
 	sdc_reply *reply = NULL;
 	int r = request ? parse(argc, argv, request, &error) : fail(&error);
 
-	if (r < 0) {
-		r = reach_daemon(context, &client);
-		if (r == EXIT_OK && sdc_call(client, request, -1, &reply, &error) < 0)
-			r = fail(&error);
-	}
+	if (r < 0)
+		r = ask_request(context, request, &reply);
 	if (reply && context->json) {
 		r = print_json(reply, "");
 	} else if (reply) {
@@ -69,7 +65,6 @@ int run_count(const struct context *context, int argc, char **argv)
 		print_count(reply, "negative_prompt");
 	}
 	sdc_reply_free(reply);
-	sdc_client_free(client);
 	sdc_request_free(request);
 	return r;
 }

@@ -186,28 +186,69 @@ static int run_status(const struct context *context, int argc, char **argv)
 	return r >= 0 ? r : show(context, "status", print_status);
 }
 
-/* load and unload: the same call with another name. */
-static int run_model_state(const struct context *context, int argc, char **argv)
+static int show_model(const struct context *context, const sdc_reply *reply)
 {
-	const bool load = strcmp(argv[0], "load") == 0;
+	if (context->json)
+		return print_json(reply, "");
+	if (!context->quiet && strcmp(string_at(reply, "state"), "loaded") == 0)
+		printf("%s: loaded in %" PRIu64 " ms, %.1f MiB of weights (%s)\n",
+		       string_at(reply, "name"), uint_at(reply, "load_ms"),
+		       (double)uint_at(reply, "weight_bytes") / 1048576.0,
+		       string_at(reply, "weights"));
+	else if (!context->quiet)
+		printf("%s: unloaded\n", string_at(reply, "name"));
+	return EXIT_OK;
+}
+
+static int parse_load(int argc, char **argv, sdc_request *request, sdc_error *error)
+{
+	static const struct option options[] = {
+		{"weights", required_argument, NULL, 'w'}, {"help", no_argument, NULL, 'h'}, {0}};
+	int option, r = 0;
+
+	while (r >= 0 && (option = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
+		if (option == 'h')
+			return plain_arguments(find_verb(query_verbs, "load"), 2,
+					       (char *[]){argv[0], (char *)"--help"}, 0, 1);
+		if (option != 'w')
+			return EXIT_USAGE;
+		r = sdc_request_set_string(request, "weights", optarg, error);
+	}
+	if (r >= 0 && argc - optind > 1)
+		return usage(find_verb(query_verbs, "load"));
+	if (r >= 0 && argc > optind)
+		r = sdc_request_set_string(request, "model", argv[optind], error);
+	return r < 0 ? fail(error) : -1;
+}
+
+static int run_load(const struct context *context, int argc, char **argv)
+{
+	sdc_error error = {0};
+	sdc_request *request = sdc_request_new("models.load", &error);
+	int r = request ? parse_load(argc, argv, request, &error) : fail(&error);
+	sdc_reply *reply = NULL;
+
+	if (r < 0)
+		r = ask_request(context, request, &reply);
+	if (reply)
+		r = show_model(context, reply);
+	sdc_reply_free(reply);
+	sdc_request_free(request);
+	return r;
+}
+
+static int run_unload(const struct context *context, int argc, char **argv)
+{
 	sdc_reply *reply = NULL;
 	int r;
 
-	r = plain_arguments(find_verb(query_verbs, argv[0]), argc, argv, 0, 1);
+	r = plain_arguments(find_verb(query_verbs, "unload"), argc, argv, 0, 1);
 	if (r >= 0)
 		return r;
-	r = ask(context, load ? "models.load" : "models.unload", argc > 1 ? "model" : NULL, argv[1],
-		&reply);
+	r = ask(context, "models.unload", argc > 1 ? "model" : NULL, argv[1], &reply);
 	if (r != EXIT_OK)
 		return r;
-	if (context->json)
-		r = print_json(reply, "");
-	else if (!context->quiet && load)
-		printf("%s: loaded in %" PRIu64 " ms, %.1f MiB of weights\n",
-		       string_at(reply, "name"), uint_at(reply, "load_ms"),
-		       (double)uint_at(reply, "weight_bytes") / 1048576.0);
-	else if (!context->quiet)
-		printf("%s: unloaded\n", string_at(reply, "name"));
+	r = show_model(context, reply);
 	sdc_reply_free(reply);
 	return r;
 }
@@ -345,8 +386,8 @@ const struct verb query_verbs[] = {
 	{"adapters", run_adapters, "", "list LoRAs, ControlNets and embeddings"},
 	{"count", run_count, "[--model NAME] [--negative TEXT] PROMPT",
 	 "count a prompt's tokens as the model would read them"},
-	{"load", run_model_state, "[MODEL]", "load a model ahead of its first job"},
-	{"unload", run_model_state, "[MODEL]", "take a model out of memory"},
+	{"load", run_load, "[--weights FORM] [MODEL]", "load a model ahead of its first job"},
+	{"unload", run_unload, "[MODEL]", "take a model out of memory"},
 	{"jobs", run_jobs, "", "list your jobs"},
 	{"get", run_get, "JOB -o FILE", "fetch the result of a detached job"},
 	{"cancel", run_cancel, "JOB", "cancel a queued or running job"},

@@ -27,6 +27,7 @@ int sde_engine_new(const struct sde_engine_options *options, struct sde_engine *
 		return r;
 	}
 	sde_runner_set_pulse(engine->runner, options->pulse);
+	engine->weights = options->weights;
 	*ret_engine = engine;
 	return 0;
 }

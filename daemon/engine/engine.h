@@ -17,6 +17,24 @@
 struct sde_engine;
 struct sde_model;
 
+/*
+ * In which form the weights stay in memory, from "auto" to "q8_0" (sde_weights_form_names): auto packs them into the type the processor multiplies
+ * (but keeps text encoders and what is quantised as it is), stored keeps them as they lie in the file, the others convert; whatever is not packed is widened
+ * whenever it is used. q8_0 is for the denoiser and T5; CLIP and the autoencoder stay as stored.
+ */
+enum sde_weights_form {
+	SDE_WEIGHTS_DEFAULT = -1, /* what the model's sdd.json says, else the engine's own */
+	SDE_WEIGHTS_AUTO,
+	SDE_WEIGHTS_STORED,
+	SDE_WEIGHTS_F16,
+	SDE_WEIGHTS_BF16,
+	SDE_WEIGHTS_Q8_0,
+	SDE_WEIGHTS_FORMS
+};
+extern const char *const sde_weights_form_names[SDE_WEIGHTS_FORMS];
+/* By its name. 0 or -EINVAL. */
+int sde_weights_form_parse(const char *name, enum sde_weights_form *ret_form);
+
 struct sde_engine_options {
 	const char *backend; /* "cpu" (default when NULL) or "ref" */
 	const char *
@@ -24,6 +42,8 @@ struct sde_engine_options {
 	int threads; /* 0 = as many as the affinity mask and cgroup quota allow */
 	atomic_ulong *
 		pulse; /* counted up between ops: still while jobs run means the engine hangs; may be NULL */
+	/* of models whose sdd.json names none; auto when 0 */
+	enum sde_weights_form weights;
 	uint64_t
 		cache_bytes; /* kept of what jobs have in common (enum sde_cache_kind), all together; 0 = nothing */
 };
@@ -46,22 +66,6 @@ struct sde_cache_stats {
 
 void sde_engine_cache_stats(const struct sde_engine *engine, enum sde_cache_kind kind,
 			    struct sde_cache_stats *ret_stats);
-
-/*
- * In which form the weights stay in memory, from "auto" to "q8_0" (sde_weights_form_names): auto packs them into the type the processor multiplies
- * (but keeps text encoders and what is quantised as it is), stored keeps them as they lie in the file, the others convert; whatever is not packed is widened
- * whenever it is used. q8_0 is for the denoiser and T5; CLIP and the autoencoder stay as stored.
- */
-enum sde_weights_form {
-	SDE_WEIGHTS_DEFAULT = -1, /* what the model's sdd.json says, else auto */
-	SDE_WEIGHTS_AUTO,
-	SDE_WEIGHTS_STORED,
-	SDE_WEIGHTS_F16,
-	SDE_WEIGHTS_BF16,
-	SDE_WEIGHTS_Q8_0,
-	SDE_WEIGHTS_FORMS
-};
-extern const char *const sde_weights_form_names[SDE_WEIGHTS_FORMS];
 
 struct sde_model_info {
 	const char *

@@ -26,6 +26,16 @@ const char *const sde_weights_form_names[SDE_WEIGHTS_FORMS] = {
 	[SDE_WEIGHTS_BF16] = "bf16", [SDE_WEIGHTS_Q8_0] = "q8_0",
 };
 
+int sde_weights_form_parse(const char *name, enum sde_weights_form *ret_form)
+{
+	for (int i = 0; i < SDE_WEIGHTS_FORMS; i++)
+		if (strcmp(name, sde_weights_form_names[i]) == 0) {
+			*ret_form = (enum sde_weights_form)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 /*
  * The small parts are no gain in Q8_0, and their errors are in every step and every pixel. Text encoders run once a job, in float32: widening
  * them then costs less than the memory of a packed form does all the time.
@@ -301,8 +311,8 @@ static int check_scheduler(struct sde_model *model, const char *folder, struct s
 	return r;
 }
 
-/* Whoever asks goes before the model's sdd.json. */
-static int find_form(struct sde_model *model, struct sde_error *error)
+/* Whoever asks goes before the model's sdd.json, and that before what is usual. */
+static int find_form(struct sde_model *model, enum sde_weights_form usual, struct sde_error *error)
 {
 	_cleanup_json_ json_t *object = NULL;
 	struct sde_config_keys keys = {.what = "sdd.json", .error = error};
@@ -313,25 +323,23 @@ static int find_form(struct sde_model *model, struct sde_error *error)
 	if (r < 0 || model->form != SDE_WEIGHTS_DEFAULT)
 		return r;
 	keys.object = object;
-	name = sde_config_string(&keys, "weights", sde_weights_form_names[SDE_WEIGHTS_AUTO]);
-	for (int i = 0; keys.r >= 0 && i < SDE_WEIGHTS_FORMS; i++)
-		if (strcmp(name, sde_weights_form_names[i]) == 0)
-			model->form = (enum sde_weights_form)i;
-	if (keys.r >= 0 && model->form == SDE_WEIGHTS_DEFAULT)
+	name = sde_config_string(&keys, "weights", sde_weights_form_names[usual]);
+	if (keys.r >= 0 && sde_weights_form_parse(name, &model->form) < 0)
 		sde_config_fail(&keys,
 				"'weights' is '%.40s'; there are auto, stored, f16, bf16 and q8_0",
 				name);
 	return keys.r;
 }
 
-static int load(struct sde_model *model, const char *path, struct sde_error *error)
+static int load(struct sde_model *model, const char *path, enum sde_weights_form usual,
+		struct sde_error *error)
 {
 	const struct sde_component *scheduler;
 	int r;
 
 	r = sde_model_dir_open(path, &model->dir, error);
 	if (r >= 0)
-		r = find_form(model, error);
+		r = find_form(model, usual, error);
 	if (r >= 0)
 		r = load_denoiser(model, error);
 	if (r >= 0) {
@@ -377,7 +385,7 @@ int sde_model_load_as(struct sde_engine *engine, const char *path, enum sde_weig
 	model->runner = engine->runner;
 	model->cache = engine->cache;
 	model->form = form;
-	r = load(model, path, ret_error);
+	r = load(model, path, engine->weights, ret_error);
 	if (r < 0) {
 		sde_model_unref(model);
 		return r;

@@ -20,6 +20,7 @@ struct sde_controls;
 struct sde_engine {
 	struct sde_runner *runner;
 	struct sde_cache *cache;
+	enum sde_weights_form weights; /* of models that say nothing */
 };
 
 #define SDE_TOWERS_MAX 2

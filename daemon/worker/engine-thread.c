@@ -98,7 +98,17 @@ static void post_loaded(struct sdd_worker *worker, uint32_t msgid,
 	sdp_writer_double(&writer, "default_guidance", info->default_guidance);
 	sdp_writer_uint(&writer, "weight_bytes", info->weight_bytes);
 	sdp_writer_uint(&writer, "load_ms", load_us / 1000);
+	sdp_writer_string(&writer, "weights", sdp_enum_weights_form.values[info->weights]);
 	sdd_worker_post(worker, &writer, 0);
+}
+
+_Static_assert((int)SDP_WEIGHTS_FORM_Q8_0 == (int)SDE_WEIGHTS_Q8_0, "weights_form");
+
+static enum sde_weights_form form_of(const struct sdp_record *record)
+{
+	if (!sdp_record_given(record, SDP_WORKER_LOAD_WEIGHTS))
+		return SDE_WEIGHTS_DEFAULT;
+	return (enum sde_weights_form)sdp_record_int(record, SDP_WORKER_LOAD_WEIGHTS);
 }
 
 static void load(struct sdd_worker *worker, const struct sdd_worker_task *task)
@@ -122,7 +132,8 @@ static void load(struct sdd_worker *worker, const struct sdd_worker_task *task)
 		post_failure(worker, task->message->msgid, &error);
 		return;
 	}
-	r = sde_model_load(worker->engine, path, &loaded->model, &engine_error);
+	r = sde_model_load_as(worker->engine, path, form_of(task->record), &loaded->model,
+			      &engine_error);
 	if (r >= 0)
 		r = sde_group_new(loaded->model, &loaded->group);
 	if (r < 0) {
@@ -325,6 +336,7 @@ static int make_engine(struct sdd_worker *worker)
 		.dtype = strcmp(options->dtype, "auto") == 0 ? NULL : options->dtype,
 		.threads = options->threads,
 		.cache_bytes = options->cache_bytes,
+		.weights = options->weights,
 		.pulse = &worker->pulse,
 	};
 	struct sdp_writer writer = SDP_WRITER_INIT;

@@ -19,15 +19,11 @@
 enum { SOCKET_FD = 3, THREADS_MAX = 1024 };
 
 static const struct option long_options[] = {
-	{"backend", required_argument, NULL, 'b'},
-	{"dtype", required_argument, NULL, 'd'},
-	{"threads", required_argument, NULL, 't'},
-	{"log-level", required_argument, NULL, 'l'},
-	{"cache-bytes", required_argument, NULL, 'm'},
-	{"convert", no_argument, NULL, 'c'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},
-	{NULL, 0, NULL, 0},
+	{"backend", required_argument, NULL, 'b'},     {"dtype", required_argument, NULL, 'd'},
+	{"threads", required_argument, NULL, 't'},     {"log-level", required_argument, NULL, 'l'},
+	{"cache-bytes", required_argument, NULL, 'm'}, {"weights", required_argument, NULL, 'w'},
+	{"convert", no_argument, NULL, 'c'},	       {"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},	       {NULL, 0, NULL, 0},
 };
 
 static const char help[] =
@@ -37,6 +33,7 @@ static const char help[] =
 	"  --dtype TYPE       activations: auto, f32 or bf16\n"
 	"  --threads N        0 = all the cores given to us\n"
 	"  --cache-bytes N    memory for what jobs have in common; 0 = nothing is kept\n"
+	"  --weights FORM     of models that name none: auto, stored, f16, bf16 or q8_0\n"
 	"  --log-level N      0 (emerg) to 7 (debug)\n"
 	"  --convert IN OUT   rewrite a checkpoint of torch as .safetensors and exit\n"
 	"  --help, --version  print and exit\n";
@@ -105,6 +102,13 @@ int main(int argc, char **argv)
 		case 'm':
 			r = parse_large(optarg, LONG_MAX, &bytes);
 			options.cache_bytes = (uint64_t)bytes;
+			break;
+		case 'w':
+			if (sde_weights_form_parse(optarg, &options.weights) < 0) {
+				fprintf(stderr, "sdd-worker: no form of weights '%s'; see --help\n",
+					optarg);
+				return EX_USAGE;
+			}
 			break;
 		case 'l':
 			r = parse_number(optarg, LOG_DEBUG, &level);

@@ -13,9 +13,10 @@
 #include <stdatomic.h>
 
 struct sdd_worker_options {
-	const char *backend, *dtype; /* "auto" = the engine's choice */
-	int threads;		     /* 0 = what affinity and cgroup allow */
-	uint64_t cache_bytes;	     /* for what jobs have in common */
+	const char *backend, *dtype;   /* "auto" = the engine's choice */
+	int threads;		       /* 0 = what affinity and cgroup allow */
+	uint64_t cache_bytes;	       /* for what jobs have in common */
+	enum sde_weights_form weights; /* of models whose sdd.json names none */
 };
 
 /* A request for the engine thread. */

@@ -41,10 +41,12 @@ static int spawn_thread(const struct sdd_config *config, int *ret_fd, pid_t *ret
 	join();
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
-	worker.options = (struct sdd_worker_options){.backend = config->backend,
-						     .dtype = config->dtype,
-						     .threads = (int)config->threads,
-						     .cache_bytes = config->cache_bytes};
+	worker.options =
+		(struct sdd_worker_options){.backend = config->backend,
+					    .dtype = config->dtype,
+					    .threads = (int)config->threads,
+					    .cache_bytes = config->cache_bytes,
+					    .weights = (enum sde_weights_form)config->weights};
 	worker.fd = pair[1];
 	r = pthread_create(&worker.thread, NULL, serve, NULL);
 	if (r != 0) {

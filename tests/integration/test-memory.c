@@ -83,6 +83,18 @@ static bool is_staged(const sdc_reply *reply)
 	return staged;
 }
 
+static void assert_same_picture(const sdc_reply *a, const sdc_reply *b, bool same)
+{
+	sdc_error error = {0};
+	sdc_image left, right;
+
+	assert_int_equal(sdc_reply_image(a, "images.0.pixels", &left, &error), 0);
+	assert_int_equal(sdc_reply_image(b, "images.0.pixels", &right, &error), 0);
+	assert_int_equal(left.stride * (size_t)left.height, right.stride * (size_t)right.height);
+	assert_int_equal(memcmp(left.data, right.data, left.stride * (size_t)left.height) == 0,
+			 same);
+}
+
 static void load(const struct daemon *daemon)
 {
 	sdc_client *client = daemon_connect(daemon);
@@ -132,8 +144,6 @@ static void test_staged_when_the_budget_asks_for_it(void **state)
 	const struct sdd_work work = work_of(128);
 	struct sdd_footprint footprint;
 	sdc_reply *whole, *staged;
-	sdc_image want, got;
-	sdc_error error = {0};
 	struct daemon daemon;
 	uint64_t most, least;
 
@@ -149,9 +159,7 @@ static void test_staged_when_the_budget_asks_for_it(void **state)
 	start(&daemon, (least + most) / 2);
 	staged = painted(&daemon, 128);
 	assert_true(is_staged(staged));
-	assert_int_equal(sdc_reply_image(whole, "images.0.pixels", &want, &error), 0);
-	assert_int_equal(sdc_reply_image(staged, "images.0.pixels", &got, &error), 0);
-	assert_memory_equal(want.data, got.data, want.stride * (size_t)want.height);
+	assert_same_picture(whole, staged, true);
 	sdc_reply_free(whole);
 	sdc_reply_free(staged);
 	stop(&daemon);
@@ -195,31 +203,128 @@ static void test_refusals_say_what_fits(void **state)
 	stop(&daemon);
 }
 
+/* The model as links to its files, for tests that change it. */
+static void own_model(const struct daemon *daemon)
+{
+	char command[1024];
+
+	snprintf(command, sizeof(command),
+		 "rm -rf %s/models/" HARNESS_MODEL " && cp -rs %s %s/models/" HARNESS_MODEL,
+		 daemon->folder, MODEL, daemon->folder);
+	assert_int_equal(system(command), 0);
+}
+
+static void write_settings(const struct daemon *daemon, const char *text)
+{
+	char path[160];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/models/" HARNESS_MODEL "/sdd.json", daemon->folder);
+	unlink(path);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
 /* A folder of links may be turned to another file at any time. */
 static void test_changed_files_are_loaded_anew(void **state)
 {
-	char command[1024], config[160];
 	struct daemon daemon;
-	FILE *file;
 
 	SKIP_WITHOUT_WORKER();
 	start(&daemon, 1 << 30);
-	snprintf(command, sizeof(command),
-		 "rm -rf %s/models/" HARNESS_MODEL " && cp -rs %s %s/models/" HARNESS_MODEL,
-		 daemon.folder, MODEL, daemon.folder);
-	assert_int_equal(system(command), 0);
+	own_model(&daemon);
 	sdc_reply_free(painted(&daemon, 128));
 	sdc_reply_free(painted(&daemon, 128));
 	assert_int_equal(daemon_count_log(&daemon, "its files have changed"), 0);
-	snprintf(config, sizeof(config), "%s/models/" HARNESS_MODEL "/sdd.json", daemon.folder);
-	unlink(config);
-	file = fopen(config, "we");
-	assert_non_null(file);
-	fputs("{\"weights\": \"q8_0\"}", file);
-	fclose(file);
+	write_settings(&daemon, "{\"weights\": \"q8_0\"}");
 	sdc_reply_free(painted(&daemon, 128));
 	assert_int_equal(daemon_count_log(&daemon, "its files have changed"), 1);
 	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 2);
+	stop(&daemon);
+}
+
+static const char *weights_of(const sdc_reply *reply, const char *path)
+{
+	const char *weights = "";
+
+	sdc_reply_string(reply, path, &weights);
+	return weights;
+}
+
+/* NULL = the request does not say. The form in effect is in the answer and in status. */
+static void assert_loads(const struct daemon *daemon, const char *asked, const char *expected)
+{
+	sdc_client *client = daemon_connect(daemon);
+	sdc_error error = {0};
+	sdc_request *request = sdc_request_new("models.load", &error);
+	sdc_reply *reply = NULL;
+	char weights[16];
+
+	if (asked)
+		assert_int_equal(sdc_request_set_string(request, "weights", asked, &error), 0);
+	if (sdc_call(client, request, 60000, &reply, &error) < 0)
+		fail_msg("%s", error.message);
+	assert_string_equal(weights_of(reply, "weights"), expected);
+	daemon_status_text(daemon, "models.0.weights", weights, sizeof(weights));
+	assert_string_equal(weights, expected);
+	sdc_reply_free(reply);
+	sdc_request_free(request);
+	sdc_client_free(client);
+}
+
+static void call_unload(const struct daemon *daemon)
+{
+	sdc_client *client = daemon_connect(daemon);
+	sdc_error error = {0};
+	sdc_request *request = sdc_request_new("models.unload", &error);
+
+	assert_int_equal(sdc_call(client, request, 60000, NULL, &error), 0);
+	sdc_request_free(request);
+	sdc_client_free(client);
+}
+
+/* sdd.conf, before it the model's sdd.json, before it models.load. */
+static void test_form_of_weights_is_chosen(void **state)
+{
+	sdc_error error = {0};
+	sdc_request *request = sdc_request_new("models.load", &error);
+	sdc_reply *reply[3] = {0};
+	struct daemon daemon;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--weights=f16", NULL);
+	assert_loads(&daemon, NULL, "f16");
+	assert_loads(&daemon, "f16", "f16");
+	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 1);
+	assert_loads(&daemon, "q8_0", "q8_0");
+	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 2);
+	/* jobs, and who does not say, take it as it is */
+	reply[0] = painted(&daemon, 128);
+	assert_loads(&daemon, NULL, "q8_0");
+	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 2);
+	/* what the answer says is what the pictures are made of */
+	assert_loads(&daemon, "stored", "stored");
+	reply[1] = painted(&daemon, 128);
+	assert_loads(&daemon, "q8_0", "q8_0");
+	reply[2] = painted(&daemon, 128);
+	assert_same_picture(reply[0], reply[2], true);
+	assert_same_picture(reply[0], reply[1], false);
+	for (int i = 0; i < 3; i++)
+		sdc_reply_free(reply[i]);
+	/* it is forgotten with models.unload */
+	call_unload(&daemon);
+	assert_loads(&daemon, NULL, "f16");
+	call_unload(&daemon);
+	own_model(&daemon);
+	write_settings(&daemon, "{\"weights\": \"stored\"}");
+	assert_loads(&daemon, NULL, "stored");
+	assert_loads(&daemon, "bf16", "bf16");
+	assert_int_equal(sdc_request_set_string(request, "weights", "q4_0", &error),
+			 SDC_E_BAD_VALUE);
+	assert_non_null(strstr(error.message, "q8_0"));
+	sdc_request_free(request);
 	stop(&daemon);
 }
 
@@ -229,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_estimate_is_near_the_peak),
 		cmocka_unit_test(test_staged_when_the_budget_asks_for_it),
 		cmocka_unit_test(test_refusals_say_what_fits),
+		cmocka_unit_test(test_form_of_weights_is_chosen),
 		cmocka_unit_test(test_changed_files_are_loaded_anew),
 	};
 

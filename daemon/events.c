@@ -93,7 +93,8 @@ void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job,
 		struct sdp_writer writer = SDP_WRITER_INIT;
 
 		if (!wants(session, job) ||
-		    (job->session != session && !session->subscribed_previews))
+		    (job->session != session && !session->subscribed_previews) ||
+		    sdd_session_is_behind(session))
 			continue;
 		writer.inline_pixels = !session->receives_fds;
 		sdp_writer_event(&writer, "job.preview");

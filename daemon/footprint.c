@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,6 +270,8 @@ void sdd_footprint_read(const char *path, struct sdd_footprint *ret_footprint)
 		read_folder(ret_footprint, path);
 	else
 		read_file(ret_footprint, path);
+	/* a parsed header is thousands of small pieces, some MB for SDXL, and free() would keep their pages for good */
+	malloc_trim(0);
 }
 
 struct sdd_types sdd_types_expected(const char *backend, const char *dtype)

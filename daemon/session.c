@@ -22,6 +22,7 @@ enum {
 		256 *
 		1024, /* bytes of answers and events, results aside, before we call it too slow */
 	QUEUE_THROTTLE = 64 * 1024, /* bytes from which on no further request is read */
+	BEHIND = 16 * 1024,	    /* bytes unread, from which on it is sent no previews */
 	RETRY_MS = 1000,
 };
 static const uint64_t refused_timeout_us = 2 * 1000 * 1000;
@@ -388,6 +389,12 @@ void sdd_session_event(struct sdd_session *session, struct sdp_writer *writer, u
 		return;
 	}
 	update(session);
+}
+
+bool sdd_session_is_behind(const struct sdd_session *session)
+{
+	return session->state != SDD_SESSION_CLOSED &&
+	       sdp_connection_unread(session->connection) >= BEHIND;
 }
 
 bool sdd_session_has_read_all(const struct sdd_session *session)

@@ -48,6 +48,11 @@ void sdd_session_reply_result(struct sdd_session *session, uint32_t msgid,
 void sdd_session_fail(struct sdd_session *session, uint32_t msgid, const struct sdp_error *error);
 /* coalesce as in sdp_connection_queue. A client that lets events pile up is cut off. */
 void sdd_session_event(struct sdd_session *session, struct sdp_writer *writer, uint64_t coalesce);
+/*
+ * Whether it has so much to read that a sketch more is none it asked for: each keeps its pixels alive until it is read, in the kernel
+ * too, where nothing replaces it. Some twenty short messages.
+ */
+bool sdd_session_is_behind(const struct sdd_session *session);
 /* Whether the client has read all that was said to it; for a closed one, whether it had. */
 bool sdd_session_has_read_all(const struct sdd_session *session);
 /* Whether everything said has been taken. */

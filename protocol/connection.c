@@ -396,15 +396,30 @@ int sdp_connection_write(struct sdp_connection *c)
 	return 0;
 }
 
+/* What the kernel holds unread; negative when it does not say. */
+static int held_by_kernel(const struct sdp_connection *c)
+{
+	int unread = 0;
+
+	return ioctl(c->fd, SIOCOUTQ, &unread) == 0 ? unread : -1;
+}
+
+size_t sdp_connection_unread(const struct sdp_connection *c)
+{
+	const int held = held_by_kernel(c);
+
+	return c->queued_bytes + (held > 0 ? (size_t)held : 0);
+}
+
 bool sdp_connection_is_read(struct sdp_connection *c)
 {
 	socklen_t size = sizeof(int);
-	int unread = 0, code = 0;
+	int code = 0;
 
 	/* a local peer that closes with bytes unread resets the connection, and the kernel's count of them is gone */
 	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &code, &size) < 0 || code != 0)
 		c->reset = true;
-	return !c->first && !c->reset && ioctl(c->fd, SIOCOUTQ, &unread) == 0 && unread == 0;
+	return !c->first && !c->reset && held_by_kernel(c) == 0;
 }
 
 void sdp_connection_figures(const struct sdp_connection *c, struct sdp_connection_figures *ret)

@@ -59,6 +59,11 @@ int sdp_connection_queue(struct sdp_connection *connection, struct sdp_writer *w
 /* Send what the socket takes. 1 = frames still wait, 0 = all sent, -EPIPE/-ECONNRESET = the peer is gone. */
 int sdp_connection_write(struct sdp_connection *connection);
 
+/*
+ * What the peer has not read yet: frames that wait, and what the kernel holds for it, which counts the memory of its messages, some
+ * hundred bytes for the shortest. 0 when the kernel does not say.
+ */
+size_t sdp_connection_unread(const struct sdp_connection *connection);
 /* Whether the peer has read everything that was queued; false also when the kernel does not say. */
 bool sdp_connection_is_read(struct sdp_connection *connection);
 

@@ -374,7 +374,7 @@ struct sdp_message *raw_read(struct sdp_connection *connection, int timeout_ms)
 	}
 }
 
-void raw_hello(struct sdp_connection *connection)
+static void say_hello(struct sdp_connection *connection, bool fds)
 {
 	struct sdp_writer writer = SDP_WRITER_INIT;
 	struct sdp_message *message;
@@ -386,7 +386,8 @@ void raw_hello(struct sdp_connection *connection)
 	sdp_writer_int(&writer, NULL, 1);
 	sdp_writer_end(&writer);
 	sdp_writer_list_begin(&writer, "features");
-	sdp_writer_string(&writer, NULL, "fd");
+	if (fds)
+		sdp_writer_string(&writer, NULL, "fd");
 	sdp_writer_end(&writer);
 	raw_send(connection, &writer);
 	message = raw_read(connection, 10000);
@@ -394,6 +395,16 @@ void raw_hello(struct sdp_connection *connection)
 	assert_int_equal(message->msgid, 7);
 	assert_false(message->failed);
 	sdp_message_free(message);
+}
+
+void raw_hello(struct sdp_connection *connection)
+{
+	say_hello(connection, true);
+}
+
+void raw_hello_inline(struct sdp_connection *connection)
+{
+	say_hello(connection, false);
 }
 
 bool raw_closes(int fd, int timeout_ms)

@@ -76,6 +76,8 @@ struct sdp_connection *raw_open(const struct daemon *daemon);
 /* Send one request written by the caller. */
 void raw_send(struct sdp_connection *connection, struct sdp_writer *writer);
 void raw_hello(struct sdp_connection *connection);
+/* As one that receives no descriptors: pictures come inline. */
+void raw_hello_inline(struct sdp_connection *connection);
 /* True when the peer closes within timeout_ms. */
 bool raw_closes(int fd, int timeout_ms);
 

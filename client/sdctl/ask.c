@@ -3,6 +3,7 @@
  */
 #include "client/sdctl/ask.h"
 
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,29 @@ int plain_arguments(const struct verb *verb, int argc, char **argv, int least, i
 	}
 	if (argc - 1 < least || argc - 1 > most)
 		return usage(verb);
+	return -1;
+}
+
+int job_and_file(const struct verb *verb, int argc, char **argv, const char **ret_job,
+		 const char **ret_file)
+{
+	static const struct option options[] = {
+		{"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
+	const char *file = NULL;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) >= 0) {
+		if (option == 'h')
+			return plain_arguments(verb, 2, (char *[]){argv[0], (char *)"--help"}, 0,
+					       1);
+		if (option != 'o')
+			return EXIT_USAGE;
+		file = optarg;
+	}
+	if (optind + 1 != argc || !file)
+		return usage(verb);
+	*ret_job = argv[optind];
+	*ret_file = file;
 	return -1;
 }
 

@@ -11,6 +11,9 @@
 
 /* Parse `sdctl VERB [ARGUMENT]` with no options but --help; -1 = go on, else an exit code. */
 int plain_arguments(const struct verb *verb, int argc, char **argv, int least, int most);
+/* Parse `sdctl VERB JOB -o FILE`; -1 = go on with both, which point into argv, else an exit code. */
+int job_and_file(const struct verb *verb, int argc, char **argv, const char **ret_job,
+		 const char **ret_file);
 /* Connect, call method with at most one field, and hand the reply over, which the caller frees. An exit code. */
 int ask(const struct context *context, const char *method, const char *field, const char *value,
 	sdc_reply **ret_reply);

@@ -1,5 +1,5 @@
 /*
- * The verbs that look or steer: models, load, unload, jobs, get, cancel, status, watch, api.
+ * The verbs that look or steer: models, load, unload, jobs, get, cancel, status, watch, api; count and preview are in files of their own.
  */
 #include "client/sdctl/ask.h"
 
@@ -274,28 +274,19 @@ static int run_cancel(const struct context *context, int argc, char **argv)
 
 static int run_get(const struct context *context, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
-	const char *output = NULL, *state;
+	const char *job, *output, *state;
 	sdc_reply *reply = NULL;
-	int option, r;
+	int r;
 
-	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) >= 0) {
-		if (option == 'h')
-			return plain_arguments(find_verb(query_verbs, "get"), 2,
-					       (char *[]){argv[0], (char *)"--help"}, 0, 1);
-		if (option != 'o')
-			return EXIT_USAGE;
-		output = optarg;
-	}
-	if (optind + 1 != argc || !output)
-		return usage(find_verb(query_verbs, "get"));
-	r = ask(context, "job.get", "job", argv[optind], &reply);
+	r = job_and_file(find_verb(query_verbs, "get"), argc, argv, &job, &output);
+	if (r >= 0)
+		return r;
+	r = ask(context, "job.get", "job", job, &reply);
 	if (r != EXIT_OK)
 		return r;
 	state = string_at(reply, "state");
 	if (strcmp(state, "done") != 0) {
-		complain("job %s is %s; `sdctl jobs` shows how far it is", argv[optind], state);
+		complain("job %s is %s; `sdctl jobs` shows how far it is", job, state);
 		r = EXIT_FAILED;
 	} else {
 		r = layers_save(context, reply,
@@ -390,6 +381,7 @@ const struct verb query_verbs[] = {
 	{"unload", run_unload, "[MODEL]", "take a model out of memory"},
 	{"jobs", run_jobs, "", "list your jobs"},
 	{"get", run_get, "JOB -o FILE", "fetch the result of a detached job"},
+	{"preview", run_preview, "JOB -o FILE", "a sketch of a job behind its next step, as a PNG"},
 	{"cancel", run_cancel, "JOB", "cancel a queued or running job"},
 	{"status", run_status, "", "how the daemon and its engine are"},
 	{"watch", run_watch, "", "print events as lines of JSON until ^C"},

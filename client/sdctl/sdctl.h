@@ -42,6 +42,7 @@ extern const struct verb operate_verbs[];
 /* Verbs of query_verbs and operate_verbs in files of their own. */
 int run_count(const struct context *context, int argc, char **argv);
 int run_convert(const struct context *context, int argc, char **argv);
+int run_preview(const struct context *context, int argc, char **argv);
 int run_doctor(const struct context *context, int argc, char **argv);
 
 /* The verb of this name in a table, or NULL. */

@@ -267,6 +267,37 @@ static void test_preview_file_is_rewritten(void **state)
 	assert_int_equal(sdctl("--help >/dev/null; grep -q no/such/folder message"), 0);
 }
 
+/* Of a job that asked for none: one file, while it goes on; none when it is over, or its model cannot sketch. */
+static void test_preview_on_demand(void **state)
+{
+	struct picture sketch;
+
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(sdctl("txt2img --model " HARNESS_SKETCHED " --steps 1000 --detach x >job"),
+			 0);
+	assert_int_equal(sdctl("preview $(cat job) -o sketch.png 2>message"), 0);
+	load("sketch.png", &sketch);
+	assert_int_equal(sketch.channels, 3);
+	picture_clear(&sketch);
+	assert_int_equal(sdctl("jobs | grep -q \"^ *$(cat job) running\" && "
+			       "grep -Eqx \"wrote sketch.png \\(job $(cat job), behind step "
+			       "[0-9]+\\)\" message"),
+			 0);
+	assert_int_equal(sdctl("--json preview $(cat job) -o - >sketch.png 2>told && "
+			       "grep -Eqx '\\{\"job\":[0-9]+,\"step\":[0-9]+\\}' told"),
+			 0);
+	load("sketch.png", &sketch);
+	picture_clear(&sketch);
+	assert_int_equal(sdctl("preview $(cat job) -o no/such/folder/x.png 2>message"), 1);
+	assert_int_equal(sdctl("preview $(cat job) 2>/dev/null"), 2);
+	assert_int_equal(sdctl("cancel $(cat job) >/dev/null"), 0);
+	assert_int_equal(sdctl("preview 123456 -o x.png 2>message"), 1);
+	/* the tiny model has no decoder of that kind */
+	assert_int_equal(sdctl("txt2img --model " HARNESS_MODEL " --steps 100 --detach x >job"), 0);
+	assert_int_equal(sdctl("preview $(cat job) -o x.png 2>message"), 1);
+	assert_int_equal(sdctl("jobs >/dev/null && grep -q 'no preview decoder' message"), 0);
+}
+
 static void test_exit_codes(void **state)
 {
 	write_source(5);
@@ -368,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_upscale),
 		cmocka_unit_test(test_guidance_replays),
 		cmocka_unit_test(test_preview_file_is_rewritten),
+		cmocka_unit_test(test_preview_on_demand),
 		cmocka_unit_test(test_exit_codes),
 		cmocka_unit_test(test_operations),
 		cmocka_unit_test(test_spawn),

@@ -65,8 +65,8 @@ static void fill_tables(const double *sigmas, size_t n, bool ancestral, struct t
 	for (size_t i = 0; i < n; i++) {
 		float from = t->sigma[i], to = t->sigma[i + 1];
 
-		t->up[i] = sqrtf(to * to * (from * from - to * to) / (from * from));
-		t->down[i] = sqrtf(to * to - t->up[i] * t->up[i]);
+		t->up[i] = sde_sched_sqrt(to * to * (from * from - to * to) / (from * from));
+		t->down[i] = sde_sched_sqrt(to * to - t->up[i] * t->up[i]);
 	}
 	/*
 	 * the plain sampler keeps the middle at the end of its interval, the ancestral one at its

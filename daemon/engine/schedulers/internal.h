@@ -162,6 +162,9 @@ int sde_sched_set_sigmas(struct sde_scheduler *s, const double *sigmas, size_t n
 /* Check an int64 timestep list against the table 0..T-1. */
 int sde_sched_check_table_range(const struct sde_scheduler *s, struct sde_error *error);
 
+/* sqrt(x) with the last bit of torch's: root.c. */
+float sde_sched_sqrt(float x);
+
 /* sqrt((1 - a) / a) of the training table at index i, in float32. */
 float sde_sched_train_sigma(const struct sde_scheduler *s, size_t i);
 

@@ -97,7 +97,7 @@ static void rescale_zero_terminal_snr(float *betas, size_t n, float *scratch)
 
 	cumulate_alphas(betas, n, scratch);
 	for (size_t i = 0; i < n; i++)
-		scratch[i] = sqrtf(scratch[i]);
+		scratch[i] = sde_sched_sqrt(scratch[i]);
 	first = scratch[0];
 	last = scratch[n - 1];
 	scale = first / (first - last);
@@ -249,7 +249,7 @@ int sde_sched_check_table_range(const struct sde_scheduler *s, struct sde_error 
 
 float sde_sched_train_sigma(const struct sde_scheduler *s, size_t i)
 {
-	return sqrtf((1 - s->alphas_cumprod[i]) / s->alphas_cumprod[i]);
+	return sde_sched_sqrt((1 - s->alphas_cumprod[i]) / s->alphas_cumprod[i]);
 }
 
 double sde_sched_interp_sigma(const struct sde_scheduler *s, double t)

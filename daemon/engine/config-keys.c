@@ -119,6 +119,33 @@ void sde_config_ints(struct sde_config_keys *keys, const char *key, int fallback
 	}
 }
 
+bool sde_config_int_rows(struct sde_config_keys *keys, const char *key, int fallback, int *values,
+			 size_t stride, const int *counts, size_t n, int min, int max)
+{
+	const json_t *value = lookup(keys, key), *row, *item;
+	bool lists = false;
+
+	if (json_is_array(value) && json_array_size(value) != n)
+		sde_config_fail(keys, "'%s' has %zu entries, there are %zu blocks", key,
+				json_array_size(value), n);
+	for (size_t i = 0; i < n; i++, values += stride) {
+		row = json_is_array(value) ? json_array_get(value, i) : value;
+		if (json_is_array(row) && json_array_size(row) < (size_t)counts[i])
+			sde_config_fail(keys, "'%s' has %zu entries for block %zu, which has %d",
+					key, json_array_size(row), i, counts[i]);
+		lists = lists || json_is_array(row);
+		for (size_t k = 0; k < stride; k++) {
+			item = json_is_array(row) ? json_array_get(row, k) : row;
+			if (k > 0 && (!json_is_array(row) || k >= (size_t)counts[i]))
+				values[k] = values[k - 1];
+			else
+				values[k] = value ? to_int(keys, key, item, fallback, min, max)
+						  : fallback;
+		}
+	}
+	return lists;
+}
+
 void sde_config_int_list(struct sde_config_keys *keys, const char *key, int *values, size_t *n,
 			 size_t max_n, int min, int max)
 {

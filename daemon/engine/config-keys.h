@@ -32,6 +32,13 @@ void sde_config_ints(struct sde_config_keys *keys, const char *key, int fallback
 		     size_t n, int min, int max);
 
 /*
+ * n rows of `stride` values: an integer for all rows, or a list of n entries, each an integer or a list of at least counts[i] integers for
+ * the first values of its row (whose rest repeats the last of them). True when a row was a list.
+ */
+bool sde_config_int_rows(struct sde_config_keys *keys, const char *key, int fallback, int *values,
+			 size_t stride, const int *counts, size_t n, int min, int max);
+
+/*
  * A list of 1..max_n integers; absent leaves values and *n as the caller set them (the default list).
  */
 void sde_config_int_list(struct sde_config_keys *keys, const char *key, int *values, size_t *n,

@@ -34,9 +34,12 @@ int sde_clip_pool(struct sde_runner *runner, const struct sde_clip *clip, const 
 		  int batch, int tokens, const float *last_hidden_state, float *ret_pooled,
 		  struct sde_error *error);
 
-/* ids (batch, tokens) -> last_hidden_state (batch, tokens, d_model). Padding is attended to, as SD3 and FLUX do. */
+/*
+ * ids (batch, tokens) -> last_hidden_state (batch, tokens, d_model). Every token looks at the first `keys`, 1..tokens: what stands behind
+ * is padding under an attention mask. SD3 and FLUX mask nothing (keys = tokens).
+ */
 int sde_t5_forward(struct sde_runner *runner, const struct sde_t5 *t5, const int32_t *ids,
-		   int batch, int tokens, float *ret_state, struct sde_error *error);
+		   int batch, int tokens, int keys, float *ret_state, struct sde_error *error);
 
 /* What adapters feed into a U-Net beside its inputs: host arrays (n, h, w, c), channels last. Borrowed. */
 struct sde_unet_control {

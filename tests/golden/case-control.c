@@ -1,6 +1,6 @@
 /*
- * Adapters that look at a picture: kinds controlnet_sd15, controlnet_sdxl, t2i_adapter_sd15 and ip_adapter_sd15 (one
- * forward pass) and controlnet_e2e_sd15 (a run).
+ * Adapters that look at a picture: kinds controlnet_sd15, controlnet_sdxl, fullsize_controlnet, t2i_adapter_sd15 and
+ * ip_adapter_sd15 (one forward pass) and controlnet_e2e_sd15 (a run).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,8 @@
 #include "daemon/engine/adapters/controlnet.h"
 #include "daemon/engine/adapters/ip-adapter.h"
 #include "tests/golden/adapters.h"
+#include "tests/golden/networks.h"
+#include "tests/golden/synthetic.h"
 
 #define CONTROLS_MAX 4
 
@@ -54,12 +56,13 @@ static void expect_nhwc(struct golden_case *c, const char *name, const float *va
 	float *planes = golden_floats(n);
 
 	sdk_nhwc_to_nchw(values, planes, shape.n, shape.h, shape.w, shape.c);
-	golden_expect_f32(c, name, planes, GOLDEN_SHAPE(shape.n, shape.c, shape.h, shape.w));
+	golden_expect_or_sampled(c, name, planes, GOLDEN_SHAPE(shape.n, shape.c, shape.h, shape.w));
 	free(planes);
 }
 
-static int run_controls(struct golden_case *c, const struct sde_model *model,
-			const struct sde_unet_call *call, const struct control *controls, size_t n,
+static int run_controls(struct golden_case *c, struct sde_runner *runner,
+			const struct sde_unet_config *config, const struct sde_unet_call *call,
+			const struct control *controls, size_t n,
 			struct sde_unet_control *residuals)
 {
 	struct sdk_shape shapes[SDE_UNET_SKIPS_MAX + 1];
@@ -67,8 +70,8 @@ static int run_controls(struct golden_case *c, const struct sde_model *model,
 	struct sde_error error = {0};
 	char name[40];
 
-	residuals->n_residuals = sde_unet_skip_shapes(&model->denoiser.unet.config, call->batch,
-						      call->height, call->width, shapes);
+	residuals->n_residuals =
+		sde_unet_skip_shapes(config, call->batch, call->height, call->width, shapes);
 	for (int i = 0; i < residuals->n_residuals; i++)
 		residuals->residuals[i] = golden_floats((size_t)shapes[i].n * (size_t)shapes[i].h *
 							(size_t)shapes[i].w * (size_t)shapes[i].c);
@@ -76,7 +79,7 @@ static int run_controls(struct golden_case *c, const struct sde_model *model,
 		float *hint = golden_floats((size_t)call->height * (size_t)call->width *
 					    (size_t)shapes[0].c);
 
-		if (sde_controlnet_encode(model->runner, controls[i].net, controls[i].picture,
+		if (sde_controlnet_encode(runner, controls[i].net, controls[i].picture,
 					  call->height, call->width, hint, &error) < 0)
 			return golden_fail_error(c, "encode", &error);
 		if (i == 0)
@@ -84,7 +87,7 @@ static int run_controls(struct golden_case *c, const struct sde_model *model,
 				    (struct sdk_shape){1, shapes[0].h, shapes[0].w, shapes[0].c});
 		sde_controlnet_scales(controls[i].net, controls[i].scale, controls[i].guess,
 				      scales);
-		if (sde_controlnet_forward(model->runner, controls[i].net, call, hint, scales,
+		if (sde_controlnet_forward(runner, controls[i].net, call, hint, scales,
 					   residuals->residuals, &error) < 0)
 			return golden_fail_error(c, "forward", &error);
 	}
@@ -135,7 +138,8 @@ int golden_controlnet(struct golden_case *c)
 			if (r != GOLDEN_PASS)
 				return r;
 		}
-		r = run_controls(c, model, &call, controls, n, &residuals);
+		r = run_controls(c, model->runner, &model->denoiser.unet.config, &call, controls, n,
+				 &residuals);
 		call.control = &residuals;
 		if (r == GOLDEN_PASS)
 			r = golden_unet_expect(c, model, &call, "unet_out");
@@ -143,6 +147,38 @@ int golden_controlnet(struct golden_case *c)
 		if (r != GOLDEN_PASS)
 			return r;
 	}
+}
+
+/* A ControlNet and a U-Net of real size, both synthetic. */
+int golden_fullsize_controlnet(struct golden_case *c)
+{
+	struct control control = {.picture = picture_of(c, 0),
+				  .scale = golden_param_double(c, "scale", 1)};
+	struct sde_unet_control residuals = {0};
+	struct golden_component component;
+	struct sde_unet_config config;
+	struct sde_error error = {0};
+	struct sde_unet_call call;
+	char *manifest;
+	const char *path;
+	int r;
+
+	r = golden_open_synthetic(c, "model.diffusion_model.", (const char *const[]){"unet", NULL},
+				  &component);
+	if (r == GOLDEN_PASS)
+		r = golden_unet_call(c, &call);
+	manifest = golden_find_model(c, golden_param_string(c, "controlnet", ""));
+	if (r != GOLDEN_PASS || !control.picture)
+		return GOLDEN_FAIL;
+	if (!manifest)
+		return golden_fail(c, "params.controlnet names no manifest");
+	if (sde_unet_config_parse(component.config, "config.json", &config, &error) < 0 ||
+	    golden_synthetic_open(manifest, "", true, &path, &error) < 0 ||
+	    sde_controlnet_load(path, "ControlNet", &config, "sd1", &control.net, &error) < 0)
+		return golden_fail_error(c, "ControlNet", &error);
+	r = run_controls(c, component.runner, &config, &call, &control, 1, &residuals);
+	control.net = sde_controlnet_free(control.net, component.runner);
+	return r == GOLDEN_PASS ? golden_run_unet(c, &component, &residuals, "out") : r;
 }
 
 int golden_controlnet_e2e(struct golden_case *c)

@@ -82,7 +82,7 @@ static int run_component(struct golden_case *c, const struct sde_checkpoint *che
 	if (kind->ids)
 		return run_text_encoder(c, kind, prefix, &component);
 	if (!strcmp(kind->component, "unet"))
-		return golden_run_unet(c, &component, "unet_out");
+		return golden_run_unet(c, &component, NULL, "unet_out");
 	if (!strcmp(kind->component, "transformer"))
 		return golden_run_transformer(c, &component, "transformer_out");
 	return golden_run_vae(c, &component, "vae_decode",

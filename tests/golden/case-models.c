@@ -37,7 +37,7 @@ static int text_encoder_t5(struct golden_case *c)
 			continue;
 		state = golden_floats(ids->count * (size_t)config.d_model);
 		if (sde_t5_forward(component.runner, &t5, ids->i32, (int)ids->shape[0], tokens,
-				   state, &error) < 0)
+				   tokens, state, &error) < 0)
 			return golden_fail_error(c, "forward", &error);
 		snprintf(name, sizeof(name), "last_hidden_state_%d", tokens);
 		golden_expect_f32(c, name, state,
@@ -85,5 +85,5 @@ int golden_unet(struct golden_case *c)
 	int r;
 
 	r = golden_open_component(c, "UNet2DConditionModel", &component);
-	return r == GOLDEN_PASS ? golden_run_unet(c, &component, "out") : r;
+	return r == GOLDEN_PASS ? golden_run_unet(c, &component, NULL, "out") : r;
 }

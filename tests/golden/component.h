@@ -19,6 +19,13 @@ struct golden_component {
 int golden_open_component(struct golden_case *c, const char *class_prefix,
 			  struct golden_component *ret);
 
+/*
+ * GOLDEN_PASS with the first component of names (up to NULL) that the tensors behind prefix make, of the case's synthetic checkpoint
+ * (case-fullsize.c).
+ */
+int golden_open_synthetic(struct golden_case *c, const char *prefix, const char *const *names,
+			  struct golden_component *ret);
+
 /* GOLDEN_PASS with the case's whole model; one that the engine does not support is a SKIP that says why. */
 struct sde_model;
 int golden_load_model(struct golden_case *c, struct sde_model **ret_model);

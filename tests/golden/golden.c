@@ -360,13 +360,9 @@ static int check_all_outputs_given(struct golden_case *c)
 	return c->failed ? GOLDEN_FAIL : GOLDEN_PASS;
 }
 
-/*
- * `model` is relative to a folder above the case: the nearest one that makes the path exist, as a folder or file of a model or as the
- * manifest of a synthetic one.
- */
-static char *find_model(const char *case_path, const char *model)
+char *golden_find_model(const struct golden_case *c, const char *model)
 {
-	_cleanup_free_ char *base = realpath(case_path, NULL);
+	_cleanup_free_ char *base = realpath(c->path, NULL);
 	char *slash, path[PATH_MAX];
 	struct stat st;
 
@@ -407,7 +403,7 @@ static int prepare(struct golden_case *c, struct sde_error *error)
 	if (r < 0)
 		return r;
 	if (json_is_string(model)) {
-		c->model = find_model(c->path, json_string_value(model));
+		c->model = golden_find_model(c, json_string_value(model));
 		if (!c->model)
 			return sde_error_set(error, -ENOENT,
 					     "model '%s' is in no folder above the case",

@@ -93,6 +93,12 @@ const struct golden_tensor *golden_input_f32(struct golden_case *c, const char *
 const struct golden_tensor *golden_input_i32(struct golden_case *c, const char *name);
 const struct golden_tensor *golden_input_u8(struct golden_case *c, const char *name);
 
+/*
+ * A model named in a case is relative to a folder above it: the nearest one that makes the path exist, as a folder or file of a model or
+ * as the manifest of a synthetic one. NULL when there is none; freed by the caller.
+ */
+char *golden_find_model(const struct golden_case *c, const char *model);
+
 /* True if the case lists this output: compute it only then. */
 bool golden_wants(struct golden_case *c, const char *name);
 

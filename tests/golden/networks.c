@@ -13,11 +13,24 @@
 #include "daemon/engine/denoisers/denoiser.h"
 #include "daemon/engine/forward.h"
 
+/* params.stride is a number, or an object of numbers by the beginning of the output's name. */
+static size_t stride_of(struct golden_case *c, const char *name)
+{
+	json_t *strides = golden_param(c, "stride");
+	const char *beginning;
+	json_t *value;
+
+	if (json_is_object(strides))
+		json_object_foreach (strides, beginning, value)
+			if (!strncmp(name, beginning, strlen(beginning)))
+				return (size_t)json_integer_value(value);
+	return json_is_integer(strides) ? (size_t)json_integer_value(strides) : 1;
+}
+
 static void expect_sampled(struct golden_case *c, const char *name, const float *values,
 			   size_t count)
 {
-	const json_t *strides = golden_param(c, "stride");
-	const size_t stride = json_is_integer(strides) ? (size_t)json_integer_value(strides) : 1;
+	const size_t stride = stride_of(c, name);
 	const size_t n = (count + stride - 1) / stride;
 	float *sampled;
 
@@ -141,6 +154,24 @@ int golden_run_clip(struct golden_case *c, const struct golden_component *compon
 	return GOLDEN_PASS;
 }
 
+/* The ones that row b of attention_mask begins with; all tokens when there is none; 0 when it is no mask of padding. */
+static int unmasked(struct golden_case *c, int b, int tokens)
+{
+	const struct golden_tensor *mask = golden_find(c, "attention_mask");
+	int keys = 0;
+
+	if (!mask)
+		return tokens;
+	if (!mask->i32 || mask->rank != 2 || mask->shape[1] != tokens || b >= mask->shape[0])
+		return 0;
+	while (keys < tokens && mask->i32[b * tokens + keys])
+		keys++;
+	for (int i = keys; i < tokens; i++)
+		if (mask->i32[b * tokens + i])
+			return 0;
+	return keys;
+}
+
 int golden_run_t5(struct golden_case *c, const struct golden_component *component,
 		  const char *ids_name, const char *output)
 {
@@ -156,9 +187,17 @@ int golden_run_t5(struct golden_case *c, const struct golden_component *componen
 	    sde_t5_bind(&t5, &config, component->weights, &error) < 0)
 		return golden_fail_error(c, "text encoder", &error);
 	state = golden_floats(ids->count * (size_t)config.d_model);
-	if (sde_t5_forward(component->runner, &t5, ids->i32, (int)ids->shape[0], (int)ids->shape[1],
-			   state, &error) < 0)
-		return golden_fail_error(c, "forward", &error);
+	for (int b = 0; b < (int)ids->shape[0]; b++) {
+		const int tokens = (int)ids->shape[1], keys = unmasked(c, b, tokens);
+
+		if (keys < 1)
+			return golden_fail(c, "attention_mask must be ones, then zeros, in row %d",
+					   b);
+		if (sde_t5_forward(component->runner, &t5, ids->i32 + b * tokens, 1, tokens, keys,
+				   state + (size_t)b * (size_t)tokens * (size_t)config.d_model,
+				   &error) < 0)
+			return golden_fail_error(c, "forward", &error);
+	}
 	golden_expect_or_sampled(c, output, state,
 				 GOLDEN_SHAPE(ids->shape[0], ids->shape[1], config.d_model));
 	free(state);
@@ -186,10 +225,10 @@ static float *timesteps(struct golden_case *c, int batch)
 }
 
 int golden_run_unet(struct golden_case *c, const struct golden_component *component,
-		    const char *output)
+		    const struct sde_unet_control *control, const char *output)
 {
 	const struct golden_tensor *sample, *context, *tensor;
-	struct sde_unet_call call = {0};
+	struct sde_unet_call call = {.control = control};
 	struct sde_unet_config config;
 	struct sde_error error;
 	struct sde_unet unet;

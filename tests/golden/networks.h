@@ -18,12 +18,13 @@ void golden_expect_or_sampled(struct golden_case *c, const char *name, const flo
 /* ids -> last_hidden_state, penultimate, penultimate_normed, hidden_minusK..., pooled (or pooler_output), text_embeds */
 int golden_run_clip(struct golden_case *c, const struct golden_component *component,
 		    const char *ids, const char *prefix);
-/* ids -> output */
+/* ids, attention_mask (of padding behind) -> output */
 int golden_run_t5(struct golden_case *c, const struct golden_component *component, const char *ids,
 		  const char *output);
-/* sample, timestep, encoder_hidden_states, ... -> output, time_embedding */
+/* sample, timestep, encoder_hidden_states, ... and what control adds (NULL: nothing) -> output, time_embedding */
+struct sde_unet_control;
 int golden_run_unet(struct golden_case *c, const struct golden_component *component,
-		    const char *output);
+		    const struct sde_unet_control *control, const char *output);
 /* hidden_states (FLUX: packed, params.packed_hw), timestep, encoder_hidden_states, pooled_projections, guidance -> output */
 int golden_run_transformer(struct golden_case *c, const struct golden_component *component,
 			   const char *output);

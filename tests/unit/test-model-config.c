@@ -133,7 +133,15 @@ static const struct {
 	{UNET, "{\"layers_per_block\": [2, 2, 2, 1000000]}",
 	 "'layers_per_block' must be a whole number from 1 to 8"},
 	{UNET, "{\"transformer_layers_per_block\": -1}",
-	 "'transformer_layers_per_block' must be a whole number from 1 to 32"},
+	 "'transformer_layers_per_block' must be a whole number from 0 to 32"},
+	{UNET, "{\"transformer_layers_per_block\": [1, 1, [2], 1]}",
+	 "'transformer_layers_per_block' has 1 entries for block 2, which has 2"},
+	{UNET, "{\"transformer_layers_per_block\": [1, 1, [2, 1], 1]}",
+	 "'transformer_layers_per_block' has lists, so 'reverse_transformer_layers_per_block' is "
+	 "needed"},
+	{UNET, "{\"mid_block_type\": \"UNetMidBlock2DSimpleCrossAttn\"}",
+	 "'mid_block_type' is 'UNetMidBlock2DSimpleCrossAttn'; only UNetMidBlock2DCrossAttn, "
+	 "UNetMidBlock2D and null are supported"},
 	{KL, "{\"scaling_factor\": 0}", "'scaling_factor' must be a number from 1e-06 to 1e+06"},
 	{KL, "{\"block_out_channels\": [32, 32, 32, 32, 32, 32, 32, 32, 32, 32]}",
 	 "'block_out_channels' must be a list of 1 to 8 numbers"},

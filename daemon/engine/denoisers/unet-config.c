@@ -29,7 +29,6 @@ static const struct {
 	{"encoder_hid_dim_type", NULL},
 	{"mid_block_only_cross_attention", "false"},
 	{"mid_block_scale_factor", "1"},
-	{"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
 	{"num_attention_heads", NULL},
 	{"num_class_embeds", NULL},
 	{"only_cross_attention", "false"},
@@ -56,20 +55,50 @@ static bool parse_block_type(struct sde_config_keys *keys, const char *key, size
 	return false;
 }
 
-/* reverse_transformer_layers_per_block, else transformer_layers_per_block backwards. */
-static void parse_up_transformer_layers(struct sde_config_keys *keys,
-					struct sde_unet_config *config)
+/*
+ * An integer, one a level, or lists of one an attention, for which the way up needs its own:
+ * reverse_transformer_layers_per_block, else transformer_layers_per_block backwards.
+ */
+static void parse_transformer_layers(struct sde_config_keys *keys, struct sde_unet_config *config)
 {
-	const size_t n = config->n_levels;
+	static const char *const up = "reverse_transformer_layers_per_block";
+	const size_t n = config->n_levels, stride = SDE_UNET_LAYERS_MAX + 1;
+	int up_counts[SDE_UNET_LEVELS_MAX];
+	bool lists;
 
-	if (sde_config_has(keys, "reverse_transformer_layers_per_block")) {
-		sde_config_ints(keys, "reverse_transformer_layers_per_block", 1,
-				config->up_transformer_layers, n, 1,
-				SDE_UNET_TRANSFORMER_LAYERS_MAX);
+	for (size_t i = 0; i < n; i++)
+		up_counts[i] = config->layers_per_block[n - 1 - i] + 1;
+	lists = sde_config_int_rows(keys, "transformer_layers_per_block", 1,
+				    config->transformer_layers[0], stride, config->layers_per_block,
+				    n, 0, SDE_UNET_TRANSFORMER_LAYERS_MAX);
+	if (sde_config_has(keys, up)) {
+		sde_config_int_rows(keys, up, 1, config->up_transformer_layers[0], stride,
+				    up_counts, n, 0, SDE_UNET_TRANSFORMER_LAYERS_MAX);
 		return;
 	}
+	if (lists)
+		sde_config_fail(keys, "'transformer_layers_per_block' has lists, so '%s' is needed",
+				up);
 	for (size_t i = 0; i < n; i++)
-		config->up_transformer_layers[i] = config->transformer_layers[n - 1 - i];
+		for (size_t k = 0; k < stride; k++)
+			config->up_transformer_layers[i][k] =
+				config->transformer_layers[n - 1 - i][0];
+}
+
+/* Here null is not the default: it means that there is no such block. */
+static void parse_mid(struct sde_config_keys *keys, struct sde_unet_config *config)
+{
+	const char *name = sde_config_string(keys, "mid_block_type", "UNetMidBlock2DCrossAttn");
+
+	if (json_is_null(json_object_get(keys->object, "mid_block_type")))
+		config->mid = SDE_UNET_MID_NONE;
+	else if (strcmp(name, "UNetMidBlock2D") == 0)
+		config->mid = SDE_UNET_MID_RESNET;
+	else if (strcmp(name, "UNetMidBlock2DCrossAttn") != 0)
+		sde_config_fail(keys,
+				"'mid_block_type' is '%.40s'; only UNetMidBlock2DCrossAttn, "
+				"UNetMidBlock2D and null are supported",
+				name);
 }
 
 static void parse_added_conditions(struct sde_config_keys *keys, struct sde_unet_config *config)
@@ -95,6 +124,14 @@ static void parse_added_conditions(struct sde_config_keys *keys, struct sde_unet
 				      "text_time conditioning needs it");
 }
 
+static bool has_attention(const struct sde_unet_config *config, size_t level)
+{
+	const size_t last = config->n_levels - 1;
+
+	return config->down_attention[level] || config->up_attention[last - level] ||
+	       (level == last && config->mid == SDE_UNET_MID_CROSS_ATTENTION);
+}
+
 static void check_divisibility(struct sde_config_keys *keys, const struct sde_unet_config *config)
 {
 	for (size_t i = 0; i < config->n_levels; i++) {
@@ -105,7 +142,7 @@ static void check_divisibility(struct sde_config_keys *keys, const struct sde_un
 				keys,
 				"'block_out_channels' has %d, not a multiple of the %d groups",
 				channels, config->norm_num_groups);
-		if (channels % config->heads[i] != 0)
+		if (has_attention(config, i) && channels % config->heads[i] != 0)
 			sde_config_fail(
 				keys, "'block_out_channels' has %d, not a multiple of the %d heads",
 				channels, config->heads[i]);
@@ -140,9 +177,8 @@ int sde_unet_config_parse(const json_t *object, const char *what,
 	}
 	sde_config_ints(&keys, "layers_per_block", 2, config.layers_per_block, n, 1,
 			SDE_UNET_LAYERS_MAX);
-	sde_config_ints(&keys, "transformer_layers_per_block", 1, config.transformer_layers, n, 1,
-			SDE_UNET_TRANSFORMER_LAYERS_MAX);
-	parse_up_transformer_layers(&keys, &config);
+	parse_transformer_layers(&keys, &config);
+	parse_mid(&keys, &config);
 	sde_config_ints(&keys, "attention_head_dim", 8, config.heads, n, 1, 1024);
 	config.cross_attention_dim =
 		sde_config_int(&keys, "cross_attention_dim", 1280, 1, CHANNELS_MAX);

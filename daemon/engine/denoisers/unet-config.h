@@ -15,6 +15,12 @@ struct sde_error;
 #define SDE_UNET_LAYERS_MAX		8
 #define SDE_UNET_TRANSFORMER_LAYERS_MAX 32
 
+enum sde_unet_mid {
+	SDE_UNET_MID_CROSS_ATTENTION,
+	SDE_UNET_MID_RESNET, /* UNetMidBlock2D: a single residual block (SSD-1B) */
+	SDE_UNET_MID_NONE,   /* mid_block_type null (BK-SDM-Tiny) */
+};
+
 struct sde_unet_config {
 	int in_channels, out_channels;
 	int sample_size; /* latent side the model was trained at, 0 if the file does not say */
@@ -23,8 +29,10 @@ struct sde_unet_config {
 	bool down_attention[SDE_UNET_LEVELS_MAX];    /* CrossAttnDownBlock2D, else DownBlock2D */
 	bool up_attention[SDE_UNET_LEVELS_MAX];	     /* up-block order (lowest resolution first) */
 	int layers_per_block[SDE_UNET_LEVELS_MAX];   /* down-block order; up blocks have one more */
-	int transformer_layers[SDE_UNET_LEVELS_MAX]; /* down-block order */
-	int up_transformer_layers[SDE_UNET_LEVELS_MAX]; /* up-block order */
+	/* of each attention: down-block order, up-block order */
+	int transformer_layers[SDE_UNET_LEVELS_MAX][SDE_UNET_LAYERS_MAX + 1];
+	int up_transformer_layers[SDE_UNET_LEVELS_MAX][SDE_UNET_LAYERS_MAX + 1];
+	enum sde_unet_mid mid;		/* as deep as the first attention of the last level */
 	int heads[SDE_UNET_LEVELS_MAX]; /* NUMBER of heads (attention_head_dim, a misnomer) */
 	int cross_attention_dim;	/* channels of encoder_hidden_states */
 	bool use_linear_projection;	/* proj_in/out are Linear, else 1x1 convolutions */

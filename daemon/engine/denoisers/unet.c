@@ -100,7 +100,7 @@ static void bind_transformer(struct sde_binder *binder, const struct sde_unet_co
 			    [DIM_FF] = channels * 4};
 
 	transformer->heads = heads;
-	transformer->layers = calloc((size_t)n_layers, sizeof(*transformer->layers));
+	transformer->layers = calloc((size_t)n_layers + 1, sizeof(*transformer->layers));
 	if (!transformer->layers) {
 		if (binder->r >= 0)
 			binder->r = sde_error_set(binder->error, -ENOMEM, "no memory for a U-Net");
@@ -148,7 +148,7 @@ static void bind_down_block(struct sde_binder *binder, struct sde_unet *unet, si
 			continue;
 		snprintf(prefix, sizeof(prefix), "down_blocks.%zu.attentions.%d.", level, i);
 		bind_transformer(binder, config, &block->transformers[i], out, config->heads[level],
-				 config->transformer_layers[level], prefix);
+				 config->transformer_layers[level][i], prefix);
 	}
 	if (level + 1 < config->n_levels)
 		SDE_BIND(binder, downsampler_fields, dims, block, "down_blocks.%zu.", level);
@@ -157,15 +157,19 @@ static void bind_down_block(struct sde_binder *binder, struct sde_unet *unet, si
 static void bind_mid_block(struct sde_binder *binder, struct sde_unet *unet)
 {
 	const struct sde_unet_config *config = &unet->config;
+	const bool attention = config->mid == SDE_UNET_MID_CROSS_ATTENTION;
 	const size_t last = config->n_levels - 1;
 	const int channels = config->block_out_channels[last];
 
-	if (block_new(binder, &unet->mid, 2, 1) < 0)
+	if (config->mid == SDE_UNET_MID_NONE ||
+	    block_new(binder, &unet->mid, attention ? 2 : 1, attention ? 1 : 0) < 0)
 		return;
 	bind_resnet(binder, config, &unet->mid.resnets[0], channels, channels,
 		    "mid_block.resnets.0.");
+	if (!attention)
+		return;
 	bind_transformer(binder, config, &unet->mid.transformers[0], channels, config->heads[last],
-			 config->transformer_layers[last], "mid_block.attentions.0.");
+			 config->transformer_layers[last][0], "mid_block.attentions.0.");
 	bind_resnet(binder, config, &unet->mid.resnets[1], channels, channels,
 		    "mid_block.resnets.1.");
 }
@@ -196,7 +200,7 @@ static void bind_up_block(struct sde_binder *binder, struct sde_unet *unet, size
 			continue;
 		snprintf(prefix, sizeof(prefix), "up_blocks.%zu.attentions.%d.", u, i);
 		bind_transformer(binder, config, &block->transformers[i], out, config->heads[level],
-				 config->up_transformer_layers[u], prefix);
+				 config->up_transformer_layers[u][i], prefix);
 	}
 	if (level > 0)
 		SDE_BIND(binder, upsampler_fields, dims, block, "up_blocks.%zu.", u);
@@ -361,9 +365,13 @@ int sde_unet_record_encoder(struct sdk_plan *plan, const struct sde_unet *unet,
 			ret_skips[n++] = x;
 		}
 	}
-	x = sde_unet_record_resnet(plan, config, &unet->mid.resnets[0], x, temb);
-	x = sde_unet_record_transformer(plan, config, &unet->mid.transformers[0], x, inputs);
-	ret_skips[n++] = sde_unet_record_resnet(plan, config, &unet->mid.resnets[1], x, temb);
+	for (int i = 0; i < unet->mid.n_resnets; i++) {
+		x = sde_unet_record_resnet(plan, config, &unet->mid.resnets[i], x, temb);
+		if (i < unet->mid.n_transformers)
+			x = sde_unet_record_transformer(plan, config, &unet->mid.transformers[i], x,
+							inputs);
+	}
+	ret_skips[n++] = x;
 	return n;
 }
 

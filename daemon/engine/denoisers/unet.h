@@ -49,7 +49,7 @@ struct sde_unet_transformer {
 
 /* A down, mid or up block. */
 struct sde_unet_block {
-	int n_resnets, n_transformers;	 /* the mid block has one transformer less than resnets */
+	int n_resnets, n_transformers;	 /* the mid block has one resnet more, or none of both */
 	struct sde_unet_resnet *resnets; /* owned */
 	struct sde_unet_transformer *transformers; /* owned, NULL without cross-attention */
 	struct sde_conv

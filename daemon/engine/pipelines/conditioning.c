@@ -181,8 +181,8 @@ static int embed_t5(struct sde_model *model, const struct sde_t5_prompt *prompt,
 		memset(ret_embeds, 0, rows * width * sizeof(float));
 		return 0;
 	}
-	r = sde_t5_forward(model->runner, &model->t5.t5, prompt->ids, 1, prompt->length, ret_embeds,
-			   error);
+	r = sde_t5_forward(model->runner, &model->t5.t5, prompt->ids, 1, prompt->length,
+			   prompt->length, ret_embeds, error);
 	if (r >= 0)
 		sde_prompt_weigh(ret_embeds, prompt->weights, rows, width);
 	return r;

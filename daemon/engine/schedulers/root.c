@@ -1,9 +1,9 @@
 /*
- * The square root of torch's vector library (MKL's, where processors are not told apart by it): an
- * estimate of 12 bits of 1 / sqrt(x), one coupled Newton step for both roots and a last correction,
- * all in float32 without fused operations. It is up to 0.75 units in the last place off, one of five
- * not correctly rounded; this form was found by comparing results and gives 96 % of them to the bit
- * (the estimate proper is a processor's table, here it is 12 correctly rounded bits). Samplers that
+ * The square root of torch's vector library (MKL's, on the reference's AMD processor): an estimate
+ * of 12 bits of 1 / sqrt(x), one coupled Newton step for both roots and a last correction, all in
+ * float32 without fused operations. It is up to 0.75 units in the last place off, one of five not
+ * correctly rounded; this form was found by comparing results and gives 96 % of them to the bit (the
+ * estimate proper is a processor's table, here it is 12 correctly rounded bits). Samplers that
  * subtract nearly equal squares of sigmas turn such a unit into a percent: DPM2 a in 2 steps.
  */
 #include "daemon/engine/schedulers/internal.h"

@@ -335,6 +335,7 @@ int sde_sched_sigma_timesteps(struct sde_scheduler *s, const struct sde_timestep
 			      struct sde_error *error)
 {
 	enum sigma_spacing spacing = sde_sched_sigma_spacing(&s->config);
+	const size_t train_last = (size_t)s->config.num_train_timesteps - 1;
 	double *sigmas, first, last;
 	size_t n;
 	int r;
@@ -367,6 +368,12 @@ int sde_sched_sigma_timesteps(struct sde_scheduler *s, const struct sde_timestep
 		for (size_t i = 0; i < n; i++)
 			sigmas[i] = sde_sched_interp_sigma(s, s->timesteps[i]);
 	} else {
+		if (s->config.class_id == SDE_SCHEDULER_EULER &&
+		    s->config.log_linear_interpolation) {
+			/* that interpolation spans the training range, and so does a ramp over it */
+			first = expf(logf(sde_sched_train_sigma(s, train_last)));
+			last = expf(logf(sde_sched_train_sigma(s, 0)));
+		}
 		ramp_between(s, first, last, n, sigmas);
 		for (size_t i = 0; i < n; i++)
 			s->timesteps[i] = sde_sched_sigma_to_t(s, sigmas[i]);

@@ -16,10 +16,10 @@ static int build(struct sdk_plan *plan, const void *userdata, const sdk_value *i
 }
 
 int sde_t5_forward(struct sde_runner *runner, const struct sde_t5 *t5, const int32_t *ids,
-		   int batch, int tokens, float *ret_state, struct sde_error *error)
+		   int batch, int tokens, int keys, float *ret_state, struct sde_error *error)
 {
 	const struct sde_t5_config *config = &t5->config;
-	const int distances = 2 * tokens - 1;
+	const int distances = tokens + keys - 1;
 	const struct sde_program_spec spec = {
 		.name = "T5 text encoder",
 		.module = t5,

@@ -127,14 +127,28 @@ int sde_t5_bucket(int relative_position, int num_buckets, int max_distance)
 	return side + (bucket < half ? bucket : half - 1);
 }
 
+/* Tokens are cut off as channels of one long token. */
+static sdk_value first_tokens(struct sdk_plan *plan, sdk_value x, int count)
+{
+	const struct sdk_shape shape = sdk_plan_shape(plan, x);
+
+	if (count == shape.w)
+		return x;
+	x = sdk_reshape(plan, x, shape.n, 1, 1, shape.w * shape.c);
+	x = sdk_slice(plan, x, 0, count * shape.c);
+	return sdk_reshape(plan, x, shape.n, 1, count, shape.c);
+}
+
 static sdk_value record_layer(struct sdk_plan *plan, const struct sde_t5_config *config,
-			      const struct sde_t5_layer *layer, sdk_value x, sdk_value bias)
+			      const struct sde_t5_layer *layer, sdk_value x, sdk_value bias,
+			      int keys)
 {
 	const double eps = config->layer_norm_epsilon;
 	sdk_value h, q, k, v;
 
 	h = sde_record_rms_norm(plan, x, &layer->attention_norm, eps);
 	q = sde_record_linear(plan, h, &layer->q);
+	h = first_tokens(plan, h, keys);
 	k = sde_record_linear(plan, h, &layer->k);
 	v = sde_record_linear(plan, h, &layer->v);
 	h = sdk_attention_relative(plan, q, k, v, config->num_heads, 1.0f, bias);
@@ -151,9 +165,10 @@ sdk_value sde_t5_record(struct sdk_plan *plan, const struct sde_t5 *t5, sdk_valu
 {
 	const sdk_value bias = sdk_embedding(plan, buckets, &t5->relative_attention_bias.weight);
 	sdk_value x = sdk_embedding(plan, ids, &t5->shared.weight);
+	const int keys = sdk_plan_shape(plan, bias).w - sdk_plan_shape(plan, x).w + 1;
 
 	for (int i = 0; i < t5->config.num_layers; i++)
-		x = record_layer(plan, &t5->config, &t5->layers[i], x, bias);
+		x = record_layer(plan, &t5->config, &t5->layers[i], x, bias, keys);
 	return sde_record_rms_norm(plan, x, &t5->final_layer_norm, t5->config.layer_norm_epsilon);
 }
 

@@ -1,7 +1,7 @@
 /*
  * T5EncoderModel (Raffel et al. 2020; v1.1: Shazeer 2020; transformers' modeling_t5.py): the long text encoder of SD3 and
  * FLUX. Pre-norm blocks without biases, RMS norm, gated GELU; positions come in as a bias by distance, learnt once and shared
- * by all blocks; scores are not scaled; nothing is masked.
+ * by all blocks; scores are not scaled; padding is looked at or not, as the caller says.
  */
 #pragma once
 
@@ -50,8 +50,8 @@ void sde_t5_clear(struct sde_t5 *t5);
 int sde_t5_bucket(int relative_position, int num_buckets, int max_distance);
 
 /*
- * ids (batch, tokens); buckets: ids (1, 2 * tokens - 1), of the distances 1 - tokens to tokens - 1. Returns last_hidden_state
- * (batch, 1, tokens, d_model).
+ * ids (batch, tokens); buckets: ids (1, tokens + keys - 1), of the distances 1 - tokens to keys - 1, which also say that every token
+ * looks at the first `keys` ones. Returns last_hidden_state (batch, 1, tokens, d_model).
  */
 sdk_value sde_t5_record(struct sdk_plan *plan, const struct sde_t5 *t5, sdk_value ids,
 			sdk_value buckets);

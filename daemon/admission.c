@@ -3,54 +3,14 @@
  */
 #include "daemon/admission.h"
 #include "daemon/budget.h"
+#include "daemon/model-stamp.h"
 #include "daemon/residency.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
-enum { ENTRIES_MAX = 64, SIDE_GRAIN = 64 };
-
-static uint64_t mix(uint64_t hash, uint64_t value)
-{
-	return (hash ^ value) * UINT64_C(0x100000001b3);
-}
-
-static uint64_t stamp_of(const char *path, int depth)
-{
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-	struct dirent **entries = NULL;
-	char below[PATH_MAX];
-	struct stat st;
-	int n;
-
-	if (stat(path, &st) < 0)
-		return 0;
-	hash = mix(mix(hash, st.st_dev), st.st_ino);
-	if (!S_ISDIR(st.st_mode)) {
-		hash = mix(mix(hash, (uint64_t)st.st_size), (uint64_t)st.st_mtim.tv_sec);
-		hash = mix(mix(hash, (uint64_t)st.st_mtim.tv_nsec), (uint64_t)st.st_ctim.tv_sec);
-		return mix(hash, (uint64_t)st.st_ctim.tv_nsec);
-	}
-	n = depth > 0 ? scandir(path, &entries, NULL, alphasort) : 0;
-	for (int i = 0; i < n; i++) {
-		if (i < ENTRIES_MAX && entries[i]->d_name[0] != '.' &&
-		    (size_t)snprintf(below, sizeof(below), "%s/%s", path, entries[i]->d_name) <
-			    sizeof(below))
-			hash = mix(hash, stamp_of(below, depth - 1));
-		free(entries[i]);
-	}
-	free(entries);
-	return hash;
-}
-
-uint64_t sdd_model_stamp(const char *path)
-{
-	return stamp_of(path, 2);
-}
+enum { SIDE_GRAIN = 64 };
 
 static int within(int value, int low, int high)
 {

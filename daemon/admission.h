@@ -19,6 +19,3 @@ struct sdd_admission {
 int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
 			const struct sdp_record *job, const enum sdp_weights_form *form,
 			struct sdd_admission *ret_admission, struct sdp_error *ret_error);
-
-/* A number that changes when a file of the model does (device, inode, size, times): 0 when nothing is there. */
-uint64_t sdd_model_stamp(const char *path);

@@ -25,8 +25,9 @@ int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_er
 	struct sdp_writer writer = SDP_WRITER_INIT;
 	const struct sdd_model *model;
 
-	if (sdd_registry_scan(registry) < 0)
+	if (sdd_watch_scan(request->session->server) < 0)
 		return out_of_memory(ret_error);
+	sdd_hasher_want(request->session->server);
 	sdp_writer_response(&writer, request->msgid);
 	sdp_writer_list_begin(&writer, "models");
 	sdd_list_for_each (model, &registry->models, link) {

@@ -91,6 +91,8 @@ static int handle_events_subscribe(struct sdd_request *request, struct sdp_error
 
 	session->subscribed_jobs = sdp_record_bool(request->record, SDP_EVENTS_SUBSCRIBE_JOBS);
 	session->subscribed_models = sdp_record_bool(request->record, SDP_EVENTS_SUBSCRIBE_MODELS);
+	if (session->subscribed_models)
+		sdd_hasher_want(session->server);
 	session->subscribed_previews =
 		sdp_record_bool(request->record, SDP_EVENTS_SUBSCRIBE_PREVIEWS);
 	sdp_writer_response(&writer, request->msgid);

@@ -5,6 +5,7 @@
 #include "daemon/jobs.h"
 
 /* Frames that may replace each other: one number a job and kind. 0 would mean "never replace". */
+#define COALESCE_MODELS UINT64_MAX
 enum { COALESCE_QUEUED = 1, COALESCE_PROGRESS = 2, COALESCE_PREVIEW = 3 };
 
 static uint64_t coalesce(const struct sdd_job *job, unsigned int kind)
@@ -135,6 +136,21 @@ void sdd_events_model(struct sdd_server *server, const struct sdd_model *model, 
 		sdp_writer_event(&writer, loaded ? "model.loaded" : "model.unloaded");
 		sdd_model_write(model, sdd_registry_is_default(&server->registry, model), &writer);
 		sdd_session_event(session, &writer, 0);
+		sdp_writer_clear(&writer);
+	}
+}
+
+void sdd_events_models_changed(struct sdd_server *server)
+{
+	struct sdd_session *session;
+
+	sdd_list_for_each (session, &server->sessions, link) {
+		struct sdp_writer writer = SDP_WRITER_INIT;
+
+		if (session->state != SDD_SESSION_READY || !session->subscribed_models)
+			continue;
+		sdp_writer_event(&writer, "models.changed");
+		sdd_session_event(session, &writer, COALESCE_MODELS);
 		sdp_writer_clear(&writer);
 	}
 }

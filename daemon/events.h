@@ -16,4 +16,6 @@ void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job,
 void sdd_events_job_done(struct sdd_server *server, struct sdd_job *job);
 /* loaded false: it left memory. */
 void sdd_events_model(struct sdd_server *server, const struct sdd_model *model, bool loaded);
+/* models.list has another answer than before. */
+void sdd_events_models_changed(struct sdd_server *server);
 void sdd_events_stopping(struct sdd_server *server, const char *reason);

@@ -3,6 +3,7 @@
  */
 #include "daemon/footprint.h"
 #include "daemon/config-value.h"
+#include "daemon/model-file.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/size.h"
 
@@ -244,7 +245,6 @@ static void read_folder(struct sdd_footprint *footprint, const char *path)
 
 static void read_file(struct sdd_footprint *footprint, const char *path)
 {
-	const char *dot = strrchr(path, '.');
 	char settings[PATH_MAX];
 
 	footprint->known = read_weights(footprint, NULL, path);
@@ -253,9 +253,7 @@ static void read_file(struct sdd_footprint *footprint, const char *path)
 	footprint->vae_channels[1] = 2 * VAE_CHANNELS;
 	/* two text encoders are SDXL's */
 	footprint->native_size = footprint->text.numbers > 400000000 ? NATIVE_SIZE_XL : NATIVE_SIZE;
-	if ((size_t)snprintf(settings, sizeof(settings), "%.*s.sdd.json",
-			     (int)(dot ? dot - path : (ptrdiff_t)strlen(path)),
-			     path) < sizeof(settings))
+	if (sdd_model_file_settings(path, settings, sizeof(settings)))
 		read_settings(footprint, settings);
 }
 

@@ -5,11 +5,14 @@
  */
 #pragma once
 
+#include "protocol/schema.h"
+
 #include <stdbool.h>
 
 enum { SDD_MODEL_NAME_SIZE = 128 };
 
 struct sdd_model_facts {
+	enum sdp_model_kind kind; /* of files it consists of */
 	/* sdd.json */
 	int native_size, default_steps;	   /* 0 = not known */
 	double default_guidance;	   /* negative = not known */

@@ -24,7 +24,7 @@ static bool has(const char *header, size_t size, const char *needle)
 }
 
 /* The part of the file that names tensors, NUL-terminated; NULL when it is no weight file. */
-static char *read_header(int fd, size_t *ret_size)
+static char *read_header(int fd, enum sdp_model_kind *ret_kind, size_t *ret_size)
 {
 	unsigned char head[9];
 	uint64_t size = 0;
@@ -35,10 +35,13 @@ static char *read_header(int fd, size_t *ret_size)
 		return NULL;
 	for (int i = 7; i >= 0; i--)
 		size = size << 8 | head[i];
-	if (memcmp(head, "GGUF", 4) == 0)
+	*ret_kind = SDP_MODEL_KIND_SAFETENSORS;
+	if (memcmp(head, "GGUF", 4) == 0) {
+		*ret_kind = SDP_MODEL_KIND_GGUF;
 		size = HEADER_BYTES_MAX;
-	else if (head[8] != '{' || size > HEADER_BYTES_MAX)
+	} else if (head[8] != '{' || size > HEADER_BYTES_MAX) {
 		return NULL;
+	}
 	header = malloc(size + 1);
 	if (!header)
 		return NULL;
@@ -89,29 +92,39 @@ size_t sdd_model_file_name_length(const char *name)
 	return length;
 }
 
+bool sdd_model_file_settings(const char *path, char *ret_path, size_t size)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	const char *dot = strrchr(name, '.');
+
+	return (size_t)snprintf(ret_path, size, "%.*s.sdd.json",
+				(int)((dot && dot > name ? dot : path + strlen(path)) - path),
+				path) < size;
+}
+
 bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, uint64_t *ret_bytes)
 {
 	SDD_CLEANUP(sdd_closep)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	SDD_CLEANUP(sdd_freep) char *header = NULL;
-	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-	const char *dot = strrchr(name, '.');
 	char settings[PATH_MAX];
+	enum sdp_model_kind kind;
 	struct stat st;
 	size_t size;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return false;
-	header = read_header(fd, &size);
+	header = read_header(fd, &kind, &size);
 	if (!header || !has(header, size, first_layer) ||
 	    !has(header, size, "first_stage_model.") ||
 	    !(has(header, size, "cond_stage_model.") ||
 	      has(header, size, "conditioner.embedders.")))
 		return false;
-	snprintf(settings, sizeof(settings), "%.*s.sdd.json",
-		 (int)((dot && dot > name ? dot : path + strlen(path)) - path), path);
+	if (!sdd_model_file_settings(path, settings, sizeof(settings)))
+		return false;
 	sdd_model_facts_read_settings(AT_FDCWD, settings, ret_facts);
 	ret_facts->in_channels = read_channels(header, size);
+	ret_facts->kind = kind;
 	*ret_bytes = (uint64_t)st.st_size;
 	return true;
 }

@@ -15,5 +15,8 @@
  */
 bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, uint64_t *ret_bytes);
 
+/* Where a model file's settings stand, FILE.sdd.json of FILE.safetensors; false when that is too long. */
+bool sdd_model_file_settings(const char *path, char *ret_path, size_t size);
+
 /* A model's name is its file's without the ending that weight files have; length in bytes. */
 size_t sdd_model_file_name_length(const char *name);

@@ -3,6 +3,7 @@
  */
 #include "daemon/registry.h"
 #include "daemon/model-file.h"
+#include "daemon/model-stamp.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/size.h"
 
@@ -45,6 +46,7 @@ static void model_free(struct sdd_registry *registry, struct sdd_model *model)
 {
 	sdd_list_remove(&model->link);
 	registry->n_models--;
+	registry->changes++;
 	free(model->name);
 	free(model->path);
 	free(model);
@@ -132,21 +134,46 @@ static void insert_by_name(struct sdd_registry *registry, struct sdd_model *mode
 	registry->n_models++;
 }
 
+/* A model of the last scan, which may lie elsewhere now, or be another. */
+static int see_again(struct sdd_registry *registry, struct sdd_model *model, const char *path,
+		     const struct sdd_model_facts *facts, uint64_t weight_bytes)
+{
+	const uint64_t stamp = sdd_model_stamp(path);
+	char *copy;
+
+	model->seen = true;
+	model->leaving = false;
+	if (model->stamp != stamp) {
+		registry->changes++;
+		if (model->state == SDP_MODEL_STATE_FAILED) {
+			model->state = SDP_MODEL_STATE_UNLOADED;
+			model->error[0] = '\0';
+		}
+	}
+	model->stamp = stamp;
+	/* what the worker said about a loaded model is truer than its files, which may have changed since */
+	if (model->state != SDP_MODEL_STATE_LOADED && model->state != SDP_MODEL_STATE_LOADING) {
+		model->weight_bytes = weight_bytes;
+		model->facts = *facts;
+	}
+	if (strcmp(model->path, path) == 0)
+		return 0;
+	copy = strdup(path);
+	if (!copy)
+		return -ENOMEM;
+	free(model->path);
+	model->path = copy;
+	return 0;
+}
+
 /* The first folder or file with a name wins, as with PATH. */
 static int add_model(struct sdd_registry *registry, const char *path, const char *name,
 		     const struct sdd_model_facts *facts, uint64_t weight_bytes)
 {
 	struct sdd_model *model = find(registry, name);
 
-	if (model) {
-		/* what the worker said about a loaded model is truer than its files, which may have changed since */
-		if (!model->seen && model->state != SDP_MODEL_STATE_LOADED) {
-			model->weight_bytes = weight_bytes;
-			model->facts = *facts;
-		}
-		model->seen = true;
-		return 0;
-	}
+	if (model)
+		return model->seen ? 0 : see_again(registry, model, path, facts, weight_bytes);
 	if (registry->n_models == SDD_REGISTRY_MODELS_MAX)
 		return 0;
 	model = calloc(1, sizeof(*model));
@@ -164,7 +191,9 @@ static int add_model(struct sdd_registry *registry, const char *path, const char
 	model->state = SDP_MODEL_STATE_UNLOADED;
 	model->weight_bytes = weight_bytes;
 	model->facts = *facts;
+	model->stamp = sdd_model_stamp(path);
 	model->seen = true;
+	registry->changes++;
 	sdd_estimate_init(&model->estimate);
 	insert_by_name(registry, model);
 	return 0;
@@ -320,6 +349,9 @@ void sdd_model_write(const struct sdd_model *model, bool is_default, struct sdp_
 	sdp_writer_string(writer, "state", sdp_enum_model_state.values[model->state]);
 	sdp_writer_bool(writer, "default", is_default);
 	sdp_writer_uint(writer, "weight_bytes", model->weight_bytes);
+	sdp_writer_string(writer, "kind", sdp_enum_model_kind.values[facts->kind]);
+	if (model->hash[0] && model->hash_stamp == model->stamp)
+		sdp_writer_string(writer, "hash", model->hash);
 	if (model->family[0]) {
 		sdp_writer_string(writer, "family", model->family);
 		sdp_writer_uint(writer, "load_ms", model->load_ms);

@@ -9,6 +9,7 @@
 #include "daemon/estimate.h"
 #include "daemon/footprint.h"
 #include "daemon/model-facts.h"
+#include "daemon/model-hash.h"
 #include "daemon/util/list.h"
 #include "protocol/codec.h"
 
@@ -26,10 +27,15 @@ struct sdd_model {
 	struct sdd_estimate estimate;
 	uint64_t used_us,
 		keep_alive_us; /* last use; how long it stays without a client, UINT64_MAX = no limit */
-	bool seen;	       /* by the scan in work */
-	char family[32];       /* known once loaded */
+	bool seen;	       /* by the last scan */
+	bool leaving;	       /* its files are gone, and it was told to leave memory */
+	uint64_t stamp;	       /* of its files (model-stamp.h) at the last scan */
+	/* SHA-256 in hexadecimal, "" = not known, and of which state of the files; hasher.h */
+	char hash[SDD_DIGEST_TEXT_SIZE];
+	uint64_t hash_stamp;
+	char family[32]; /* known once loaded */
 	struct sdd_model_facts facts;
-	/* what it takes, and of which state of its files (sdd_model_stamp) that is; of which one the loaded model is */
+	/* what it takes, and of which state of its files (model-stamp.h) that is; of which one the loaded model is */
 	struct sdd_footprint footprint;
 	uint64_t footprint_stamp, loaded_stamp;
 	/* in which form its weights are while it is loaded; and shall be, where a client has chosen */
@@ -43,6 +49,7 @@ struct sdd_registry {
 	const char *default_name; /* borrowed; NULL = the first by name that makes whole pictures */
 	struct sdd_list models;	  /* by name */
 	size_t n_models;
+	uint64_t changes; /* counted up when the list is another */
 };
 
 void sdd_registry_init(struct sdd_registry *registry, char *const *roots, size_t n_roots,

@@ -2,7 +2,7 @@
  * What the runner writes to the worker, a request a function; see runner-send.h.
  */
 #include "daemon/runner-send.h"
-#include "daemon/admission.h"
+#include "daemon/model-stamp.h"
 #include "daemon/util/clock.h"
 
 static void begin(struct sdd_server *server, int doing)

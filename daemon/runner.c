@@ -3,6 +3,7 @@
  */
 #include "daemon/runner.h"
 #include "daemon/admission.h"
+#include "daemon/model-stamp.h"
 #include "daemon/batch.h"
 #include "daemon/caches.h"
 #include "daemon/events.h"
@@ -354,6 +355,8 @@ static void take_unloaded(struct sdd_server *server, const struct sdp_message *m
 		sdd_residency_update(server);
 		sdd_log(LOG_INFO, &about, "model unloaded");
 		sdd_events_model(server, model, false);
+		if (!model->seen)
+			sdd_watch_look(server);
 	}
 	sdd_model_requests_answer(server, server->runner.model, SDD_MODEL_UNLOAD, model, NULL,
 				  message->failed ? &message->error : NULL);

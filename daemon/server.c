@@ -116,6 +116,9 @@ static int set_up(struct sdd_server *server, sdd_spawn_fn spawn)
 	if (server->registry.n_models == 0)
 		sdd_log(LOG_NOTICE, NULL, "no models found; looked into %s%s",
 			server->config->roots[0], server->config->n_roots > 1 ? " and more" : "");
+	r = sdd_watch_start(server);
+	if (r < 0)
+		return r;
 	r = sdd_listen_open(server);
 	return r < 0 ? r : sdd_idle_start(server);
 }
@@ -147,6 +150,8 @@ int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
 	sdd_runner_init(server);
 	sdd_questions_init(server);
 	sdd_users_init(&server->users, config->max_connections_per_user, config->max_jobs_per_user);
+	sdd_watch_init(&server->watch);
+	sdd_hasher_init(&server->hasher);
 	sdd_registry_init(&server->registry, config->roots, config->n_roots, config->default_model);
 	raise_descriptor_limit();
 	r = set_up(server, spawn);
@@ -173,6 +178,8 @@ struct sdd_server *sdd_server_free(struct sdd_server *server)
 	}
 	if (server->event)
 		sdd_supervisor_clear(&server->supervisor);
+	sdd_watch_clear(server);
+	sdd_hasher_clear(server);
 	sdd_runner_clear(server);
 	sdd_questions_clear(server);
 	sdd_list_for_each_safe (job, following, &server->queue.jobs, link)

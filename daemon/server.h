@@ -5,10 +5,12 @@
 #pragma once
 
 #include "daemon/config.h"
+#include "daemon/hasher.h"
 #include "daemon/queue.h"
 #include "daemon/quota.h"
 #include "daemon/registry.h"
 #include "daemon/supervisor.h"
+#include "daemon/watch.h"
 
 #include <stdbool.h>
 
@@ -97,6 +99,8 @@ struct sdd_server {
 	uint64_t next_session_id, next_job_id;
 
 	struct sdd_registry registry;
+	struct sdd_watch watch;
+	struct sdd_hasher hasher;
 	struct sdd_queue queue;
 	struct sdd_supervisor supervisor;
 	struct sdd_runner runner;

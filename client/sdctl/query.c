@@ -22,6 +22,7 @@ static void print_model(const sdc_reply *reply, size_t i)
 
 	printf("%-24s", string_at(reply, path_of(path, sizeof(path), "models", i, "name")));
 	printf(" %-9s", string_at(reply, path_of(path, sizeof(path), "models", i, "state")));
+	printf(" %-11s", string_at(reply, path_of(path, sizeof(path), "models", i, "kind")));
 	printf(" %8" PRIi64,
 	       int_at(reply, path_of(path, sizeof(path), "models", i, "in_channels")));
 	printf(" %6" PRIi64,
@@ -39,6 +40,8 @@ static void print_model(const sdc_reply *reply, size_t i)
 	printf(" %7.1f",
 	       (double)uint_at(reply, path_of(path, sizeof(path), "models", i, "weight_bytes")) /
 		       1048576.0);
+	/* as many digits as model sites show; --json has all */
+	printf(" %-10.10s", string_at(reply, path_of(path, sizeof(path), "models", i, "hash")));
 	sdc_reply_bool(reply, path_of(path, sizeof(path), "models", i, "default"), &is_default);
 	inpaint = string_at(reply, path_of(path, sizeof(path), "models", i, "inpaint"));
 	printf("%s%s%s\n", is_default ? "  (default)" : "", *inpaint ? "  repaints with " : "",
@@ -53,8 +56,8 @@ static void print_models(const sdc_reply *reply)
 		complain("no model is installed; sdd(8) says where model folders go");
 		return;
 	}
-	printf("%-24s %-9s %8s %6s %5s %8s %-16s %7s\n", "NAME", "STATE", "CHANNELS", "NATIVE",
-	       "STEPS", "GUIDANCE", "SAMPLER", "MIB");
+	printf("%-24s %-9s %-11s %8s %6s %5s %8s %-16s %7s %-10s\n", "NAME", "STATE", "KIND",
+	       "CHANNELS", "NATIVE", "STEPS", "GUIDANCE", "SAMPLER", "MIB", "SHA256");
 	for (size_t i = 0; i < count; i++)
 		print_model(reply, i);
 }

@@ -242,6 +242,10 @@ static void test_changed_files_are_loaded_anew(void **state)
 	sdc_reply_free(painted(&daemon, 128));
 	assert_int_equal(daemon_count_log(&daemon, "its files have changed"), 1);
 	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 2);
+	write_settings(&daemon, "{}");
+	load(&daemon);
+	assert_int_equal(daemon_count_log(&daemon, "its files have changed"), 2);
+	assert_int_equal(daemon_count_log(&daemon, "model loaded in"), 3);
 	stop(&daemon);
 }
 

@@ -24,7 +24,7 @@ MAY_INCLUDE = {
     "client/sdctl/": ("client/sdclient.h", "client/sdctl/"),
     "client/example.c": ("client/sdclient.h", "sdclient.h"),
     "kernels/": ("kernels/",),
-    "daemon/engine/": ("daemon/engine/", "kernels/"),
+    "daemon/engine/": ("daemon/engine/", "daemon/util/hash.h", "kernels/"),
     "daemon/": ("daemon/", "protocol/"),
     "plugins/": ("plugins/", "client/sdclient.h"),
 }
@@ -33,6 +33,7 @@ MAY_USE = {  # library header -> rooms
     r"dnnl": ("kernels/cpu/",),
     r"msgpack": ("protocol/", "client/"),
     r"systemd/": ("daemon/",),
+    r"nettle/": ("daemon/model-hash.c",),
     r"jansson": ("daemon/", "client/sdctl/", "plugins/common/"),
     r"pcre2|utf8proc": ("daemon/engine/",),
     r"png|jpeglib|webp/|tiffio|lcms2": ("client/sdctl/",),

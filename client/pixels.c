@@ -254,6 +254,18 @@ SDC_API int sdc_request_add_region(sdc_request *request, const char *prompt, con
 		    : sdc_record_put_rect(region, SDP_REGION_RECT, sides, ret_error);
 }
 
+SDC_API int sdc_request_add_word_weight(sdc_request *request, const char *word, double weight,
+					sdc_error *ret_error)
+{
+	struct sdp_record *item;
+	int r;
+
+	r = sdc_request_append(request, "word_weights", &item, ret_error);
+	if (r == 0)
+		r = sdc_record_put_string(item, SDP_WORD_WEIGHT_WORD, word, ret_error);
+	return r < 0 ? r : sdc_record_put_double(item, SDP_WORD_WEIGHT_WEIGHT, weight, ret_error);
+}
+
 SDC_API int sdc_request_set_image_fd(sdc_request *request, const char *field,
 				     const sdc_image *image, int fd, uint64_t offset,
 				     sdc_error *ret_error)

@@ -208,6 +208,13 @@ SDC_API int sdc_request_add_region(sdc_request *request, const char *prompt, con
 				   int x, int y, int width, int height, double weight,
 				   sdc_error *ret_error);
 
+/*
+ * How much attention a word of the prompt gets (API level 4), an edit as source_prompt is one: 0 takes it away, 1 changes nothing. May be
+ * called several times.
+ */
+SDC_API int sdc_request_add_word_weight(sdc_request *request, const char *word, double weight,
+					sdc_error *ret_error);
+
 /* ------------------------------------------------------------------ calls */
 
 /* reply NULL: it failed and error says why. Both are valid inside; sdc_reply_ref keeps a reply. Called exactly once. */

@@ -67,6 +67,9 @@ static bool can_have_company(const struct sdd_server *server, const struct sdd_j
 	       !sdp_record_given(record, SDP_JOB_SUBMIT_MASK) &&
 	       sdp_record_count(record, SDP_JOB_PARAMETERS_LORAS) == 0 &&
 	       sdp_record_count(record, SDP_JOB_PARAMETERS_CONTROLS) == 0 &&
+	       !sdp_record_bool(record, SDP_JOB_PARAMETERS_EXPLAIN) &&
+	       !sdp_record_given(record, SDP_JOB_PARAMETERS_SOURCE_PROMPT) &&
+	       sdp_record_count(record, SDP_JOB_PARAMETERS_WORD_WEIGHTS) == 0 &&
 	       !strchr(sdp_record_string(record, SDP_JOB_PARAMETERS_PROMPT), '<');
 }
 

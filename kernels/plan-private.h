@@ -39,6 +39,8 @@ struct sdk_op {
 	int groups, heads, first;			      /* group_norm; attention; slice */
 	float eps, scale, shift;
 	bool silu, causal;
+	bool watched; /* attention: and what it is called */
+	int site;
 	bool activated; /* conv2d, linear: activation follows; a second input is a residual to add instead */
 	enum sdk_activation activation;
 };
@@ -61,6 +63,7 @@ struct sdk_plan {
 	int n_values, values_capacity;
 	struct sdk_tensor **tables; /* owned, with their data */
 	int n_tables, tables_capacity;
+	const struct sdk_attention_watch *watch;
 	bool laid_out; /* compiled: values have their places in the backend's arena */
 	size_t arena_bytes;
 	enum sdk_wrap wrap;

@@ -2,6 +2,7 @@
  * Compiling and running plans: liveness, one arena, and the host's side of inputs and outputs. Recording is in record.c.
  */
 #include "kernels/plan-private.h"
+#include "kernels/watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -224,6 +225,37 @@ int sdk_plan_set_ids(struct sdk_plan *plan, sdk_value input, const int32_t *ids)
 	return 0;
 }
 
+void sdk_plan_watch(struct sdk_plan *plan, const struct sdk_attention_watch *watch)
+{
+	plan->watch = watch;
+}
+
+/* The op with its watcher before and behind it. */
+static int run_watched(const struct sdk_plan *plan, const struct sdk_op *op, void *state,
+		       void *const *in, void *out)
+{
+	const struct sdk_attention_watch *watch = plan->watch;
+	const struct sdk_attention_site site = {
+		.site = op->site,
+		.type = plan->backend->activation,
+		.rows = op->in_shape[0].n,
+		.queries = op->in_shape[0].w,
+		.keys = op->in_shape[1].w,
+		.heads = op->heads,
+		.channels = op->in_shape[0].c,
+		.scale = op->scale,
+		.q = in[0],
+		.k = in[1],
+		.v = in[2],
+		.out = out,
+	};
+	int r = watch->before ? watch->before(watch->userdata, &site) : 0;
+
+	if (r >= 0)
+		r = plan->backend->ops->run(plan->backend, op, state, in, out);
+	return r >= 0 && watch->after ? watch->after(watch->userdata, &site) : r;
+}
+
 int sdk_plan_run(struct sdk_plan *plan, const atomic_int *cancel)
 {
 	void *in[SDK_MAX_INPUTS];
@@ -240,8 +272,11 @@ int sdk_plan_run(struct sdk_plan *plan, const atomic_int *cancel)
 		beat(plan->backend);
 		for (int k = 0; k < op->n_in; k++)
 			in[k] = memory_of(plan, op->in[k]);
-		r = plan->backend->ops->run(plan->backend, op, plan->states[i], in,
-					    memory_of(plan, op->out));
+		if (op->watched && plan->watch)
+			r = run_watched(plan, op, plan->states[i], in, memory_of(plan, op->out));
+		else
+			r = plan->backend->ops->run(plan->backend, op, plan->states[i], in,
+						    memory_of(plan, op->out));
 		if (r < 0)
 			return r;
 	}

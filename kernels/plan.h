@@ -105,6 +105,12 @@ sdk_value sdk_attention(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_val
  */
 sdk_value sdk_attention_relative(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v,
 				 int heads, float scale, sdk_value bias);
+/*
+ * sdk_attention without a mask that can be watched while the plan runs (watch.h); site is its name there. What it computes without
+ * a watcher, and what others see of the plan, is the same.
+ */
+sdk_value sdk_attention_watched(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v,
+				int heads, float scale, int site);
 /* Nearest neighbour to (h, w): source index = floor(i * in / out). */
 sdk_value sdk_resize_nearest(struct sdk_plan *plan, sdk_value x, int h, int w);
 /* Channels of a, then channels of b. */
@@ -132,6 +138,9 @@ int sdk_plan_compile(struct sdk_plan *plan);
 /* Bytes of the arena that the plan needs (after compile). */
 size_t sdk_plan_arena_bytes(const struct sdk_plan *plan);
 
+struct sdk_attention_watch;
+/* Who watches the plan's watched attentions from the next run on; NULL: nobody, as at first. Borrowed. */
+void sdk_plan_watch(struct sdk_plan *plan, const struct sdk_attention_watch *watch);
 int sdk_plan_set(struct sdk_plan *plan, sdk_value input, const float *data);
 int sdk_plan_set_ids(struct sdk_plan *plan, sdk_value input, const int32_t *ids);
 /*

@@ -481,6 +481,18 @@ sdk_value sdk_attention_relative(struct sdk_plan *plan, sdk_value q, sdk_value k
 	return record_attention(plan, 4, (const sdk_value[]){q, k, v, bias}, heads, scale, false);
 }
 
+sdk_value sdk_attention_watched(struct sdk_plan *plan, sdk_value q, sdk_value k, sdk_value v,
+				int heads, float scale, int site)
+{
+	const sdk_value out = sdk_attention(plan, q, k, v, heads, scale, false);
+
+	if (out >= 0) {
+		plan->ops[plan->n_ops - 1].watched = true;
+		plan->ops[plan->n_ops - 1].site = site;
+	}
+	return out;
+}
+
 sdk_value sdk_resize_nearest(struct sdk_plan *plan, sdk_value x, int h, int w)
 {
 	struct sdk_shape shape;

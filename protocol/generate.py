@@ -222,13 +222,20 @@ class Schema:
         def field(f):
             return f | {"since": f.get("since", 1)}
 
+        def struct(name):
+            """Fields of an included struct are explained there alone: the answer must fit a message."""
+            included = self.structs[name]["include"]
+            known = {f["name"] for f in self.structs[included]["fields"]} if included else ()
+            fields = [{k: v for k, v in field(f).items() if k != "doc" or f["name"] not in known}
+                      for f in self.structs[name]["fields"]]
+            return {"doc": self.structs[name]["doc"]} | ({"include": included} if included else {}) | {"fields": fields}
+
         info = {
             "name": self.raw["name"], "version": self.version, "level": self.level,
             "minimum_level": self.raw["minimum_level"],
             "methods": [method(m) for m in self.methods if not m.get("internal")],
             "events": [method(m) for m in self.events if not m.get("internal")],
-            "structs": {n: {"doc": self.structs[n]["doc"], "fields": [field(f) for f in self.structs[n]["fields"]]}
-                        for n in self.public()},
+            "structs": {n: struct(n) for n in self.public()},
             "enums": self.enums, "errors": self.errors,
         }
         text = json.dumps(info, ensure_ascii=True, separators=(",", ":"))

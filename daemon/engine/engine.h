@@ -140,6 +140,25 @@ struct sde_region {
 	double weight;
 };
 
+/*
+ * Prompt-to-Prompt (Hertz et al. 2022). auto: equal words keep the source's attention; where as many words were put in the place of others
+ * they take over theirs (replacement), all other new words have their own (refinement). replace: word by word, which needs equally
+ * many. refine: equal words keep it, new ones have their own.
+ */
+enum sde_edit_kind { SDE_EDIT_AUTO, SDE_EDIT_REPLACE, SDE_EDIT_REFINE };
+
+#define SDE_WORD_WEIGHTS_MAX 32
+#define SDE_WORD_MAPS_MAX    256
+
+/*
+ * How much attention a word of the prompt (or several in a row) gets: 1 = as it is, 0 = it is not read at all, negative = turned
+ * round.
+ */
+struct sde_word_weight {
+	const char *word;
+	double weight; /* -10..10 */
+};
+
 /* One request, already shaped by the schema; numbers are checked again by sde_job_run. Strings are borrowed, UTF-8. */
 struct sde_job {
 	enum sde_job_kind kind;
@@ -201,6 +220,17 @@ struct sde_job {
 	const struct sde_region *regions; /* all but outpaint */
 	size_t n_regions;
 	bool guess_mode; /* ControlNets see only the prompt's half of guidance and count less in fine detail */
+	/*
+	 * txt2img with a U-Net: the picture is an edit of the one that source_prompt (without LoRA tags) and the same seed make. NULL: none,
+	 * or, with word_weights, the prompt itself.
+	 */
+	const char *source_prompt;
+	enum sde_edit_kind edit;
+	double cross_replace,
+		self_replace; /* fractions of the steps whose attention is the source's, 0..1 */
+	const struct sde_word_weight *word_weights;
+	size_t n_word_weights;
+	bool explain; /* txt2img of one picture with a U-Net: result.words and result.maps */
 };
 
 /* What a job looks at and gives back, pixels of the canvas. */
@@ -267,6 +297,13 @@ struct sde_layer {
 	uint64_t seed;
 };
 
+/* A word of the prompt, as it was typed, and how much the picture looked at it. */
+struct sde_word_map {
+	char *word; /* owned */
+	int tokens;
+	double share, peak; /* of attention: mean over the picture, and at its highest */
+};
+
 #define SDE_WARNINGS_MAX 8
 #define SDE_WARNING_SIZE 200
 
@@ -283,6 +320,13 @@ struct sde_result {
 	int steps;		       /* effective */
 	double guidance_scale;	       /* effective */
 	uint64_t stage_us[SDE_STAGE_COUNT];
+	/*
+	 * Of explain: the prompt's words in their order (at most SDE_WORD_MAPS_MAX), owned, and their maps one below the other, each as large as
+	 * the latents: float32, one channel, at each pixel the share of attention that the word had (pixels/image.h; owned).
+	 */
+	struct sde_word_map *words;
+	int n_words;
+	struct sde_image maps;
 	/* What was done as asked and will hardly be what was meant: sentences. */
 	char warnings[SDE_WARNINGS_MAX][SDE_WARNING_SIZE];
 	int n_warnings;

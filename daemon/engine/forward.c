@@ -188,6 +188,7 @@ int sde_unet_host_values(const struct sde_unet_config *config, const sdk_value *
 struct unet_build {
 	const struct sde_unet *unet;
 	const struct sde_unet_control *control;
+	bool watched;
 };
 
 static int build_unet(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
@@ -195,8 +196,10 @@ static int build_unet(struct sdk_plan *plan, const void *userdata, const sdk_val
 {
 	const struct unet_build *build = userdata;
 	struct sde_unet_inputs values;
-	int next = sde_unet_host_values(&build->unet->config, inputs, &values);
+	int next = sde_unet_host_values(&build->unet->config, inputs, &values), site = 0;
 
+	if (build->watched)
+		values.next_site = &site;
 	if (build->control) {
 		values.n_residuals = build->control->n_residuals;
 		values.residuals = inputs + next;
@@ -317,23 +320,29 @@ static int put_control(struct sde_unet_host *host, const struct sde_unet_config 
 	return 0;
 }
 
+#define VARIANT_WATCHED 16
+
 /* Of the programs of a U-Net: 0 and 1 are the plain ones. */
-static uint64_t variant_of(const struct sde_unet_control *control)
+static uint64_t variant_of(const struct sde_unet_call *call)
 {
-	return control ? 2 + (control->n_residuals > 0) + 2 * (control->n_features > 0) +
+	const struct sde_unet_control *control = call->control;
+	const uint64_t watched = call->watch ? VARIANT_WATCHED : 0;
+
+	return control ? watched + 2 + (control->n_residuals > 0) + 2 * (control->n_features > 0) +
 				 4 * (control->n_image_tokens > 0)
-		       : 0;
+		       : watched;
 }
 
 int sde_unet_forward(struct sde_runner *runner, const struct sde_unet *unet,
 		     const struct sde_unet_call *call, float *ret_output, struct sde_error *error)
 {
 	const struct sde_unet_config *config = &unet->config;
-	const struct unet_build build = {unet, call->control};
+	const struct unet_build build = {unet, call->control, call->watch != NULL};
 	struct sde_program_spec spec = {
 		.name = "U-Net",
 		.module = unet,
-		.variant = variant_of(call->control),
+		.variant = variant_of(call),
+		.watch = call->watch,
 		.build = build_unet,
 		.userdata = &build,
 		.n_outputs = 1,

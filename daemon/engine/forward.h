@@ -63,6 +63,8 @@ struct sde_unet_call {
 	const float *time_ids;	    /* text_time: (batch, n_time_ids) */
 	int text_width, n_time_ids;
 	const struct sde_unet_control *control; /* NULL: none */
+	const struct sdk_attention_watch
+		*watch; /* who watches its attentions (sde_unet_site_is_cross); NULL: nobody */
 };
 
 /* The U-Net's inputs on the host, in the order in which programs take them; shared by U-Nets and ControlNets. */

@@ -109,10 +109,11 @@ struct sde_group *sde_group_free(struct sde_group *group)
 	return NULL;
 }
 
-/* Adapters change the model for everybody, and so does tiling; in a prompt adapters are tags. */
+/* Adapters change the model for everybody, and so does tiling; in a prompt adapters are tags. Watched attention is of one job. */
 static bool is_alone(const struct sde_job *job)
 {
-	return job->tiling != SDE_TILING_NONE || job->n_loras > 0 || job->n_controls > 0 ||
+	return job->explain || job->source_prompt || job->n_word_weights > 0 ||
+	       job->tiling != SDE_TILING_NONE || job->n_loras > 0 || job->n_controls > 0 ||
 	       (job->prompt && strchr(job->prompt, '<'));
 }
 

@@ -188,7 +188,7 @@ static int set_up(struct sde_job_run *run, struct lora_list *list, struct sde_ip
 {
 	const struct sde_job *job = run->job;
 	struct sde_job_adapters *adapters = run->adapters;
-	const char *texts[2 + SDE_REGIONS_MAX] = {adapters->prompt,
+	const char *texts[3 + SDE_REGIONS_MAX] = {adapters->prompt,
 						  job->negative_prompt ? job->negative_prompt : ""};
 	const struct sde_control *ip_control = NULL;
 	int r = 0;
@@ -208,9 +208,10 @@ static int set_up(struct sde_job_run *run, struct lora_list *list, struct sde_ip
 				    run->error);
 	for (size_t i = 0; i < job->n_regions; i++)
 		texts[2 + i] = job->regions[i].prompt;
+	texts[2 + job->n_regions] = job->source_prompt ? job->source_prompt : "";
 	if (r >= 0)
 		r = sde_words_find(&adapters->words, run->model, &adapters->roots, texts,
-				   2 + job->n_regions, run->error);
+				   3 + job->n_regions, run->error);
 	return r >= 0 && ip_control ? make_image_tokens(run, ip_control) : r;
 }
 

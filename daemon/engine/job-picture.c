@@ -133,6 +133,9 @@ static void on_preview(void *userdata, int step, int total, const float *clean)
 	struct sde_error ignored;
 	struct sde_image image;
 
+	if (sde_job_is_edit(run->job))
+		clean += (size_t)run->model->vae.latent_channels * (size_t)run->latent_width *
+			 (size_t)run->latent_height;
 	if (sde_preview_picture(&run->model->preview, run->model->runner, &run->model->vae, clean,
 				run->latent_height, run->latent_width, &image, &ignored) < 0)
 		return;
@@ -236,7 +239,8 @@ static int run_loop(struct sde_job_run *run, struct sde_sd_request *request,
 		return recall(run, n_latents, ret_result);
 	if (run->runs_done == run->runs_known && run->resume.step > 0)
 		request->resume = &run->resume;
-	if (run->hooks && run->hooks->checkpoint)
+	/* what was gathered of attention, and the twin of an edit, are in no checkpoint */
+	if (run->hooks && run->hooks->checkpoint && !run->attention)
 		request->on_state = on_state;
 	run->stepping = false;
 	r = sde_sd_run(run->model, request, ret_result, run->error);
@@ -249,6 +253,16 @@ static int run_loop(struct sde_job_run *run, struct sde_sd_request *request,
 		return sde_error_set(run->error, r, "the state behind a picture cannot be kept");
 	}
 	return 0;
+}
+
+/* Of a run's latents those of the picture that was asked for: of an edit and its source the edit's. */
+static const float *wanted_of(const struct sde_job_run *run, const struct sde_sd_request *request,
+			      const float *latents)
+{
+	const size_t n = (size_t)run->model->vae.latent_channels * (size_t)run->latent_width *
+			 (size_t)run->latent_height;
+
+	return latents + (size_t)(request->batch - 1) * n;
 }
 
 /* One run of the loop and the decoder: height x width x 3, interleaved. */
@@ -343,14 +357,22 @@ static int run_and_decode(struct sde_job_run *run, const struct sampling *sampli
 	request.tokens = run->tokens;
 	request.variants = run->variants;
 	request.n_variants = (size_t)run->n_variants;
-	r = run_loop(run, &request, &result);
+	if (run->attention)
+		r = sde_job_attention_begin(run, &request);
+	if (r >= 0)
+		r = run_loop(run, &request, &result);
 	if (r < 0)
 		return r;
+	if (run->attention)
+		r = sde_job_attention_end(run);
 	run->runs_done++;
 	sde_job_stage(run, SDE_STAGE_DECODE);
 	if (!image)
 		image = floats(run, values);
-	r = image ? sde_sd_decode(run->model, result.latents, 1, h, w, image, run->error) : -ENOMEM;
+	if (r >= 0)
+		r = image ? sde_sd_decode(run->model, wanted_of(run, &request, result.latents), 1,
+					  h, w, image, run->error)
+			  : -ENOMEM;
 	sde_sd_result_clear(&result);
 	if (r < 0)
 		return r;

@@ -12,6 +12,7 @@
 #include "daemon/engine/rng.h"
 #include "daemon/engine/scheduler.h"
 
+struct sde_sd_request;
 struct sde_text;
 
 #define SDE_JOB_PIXELS_MOST 2.0 /* of the native size's: more, and what is painted repeats itself */
@@ -43,8 +44,9 @@ struct sde_job_run {
 	bool whole_size; /* the picture in work is beyond the model's range: auto means tiles */
 	enum sde_stage stage;
 	uint64_t stage_begin_us;
-	struct sde_job_adapters *adapters; /* owned; job-adapters.c */
-	struct sde_result result;	   /* being filled */
+	struct sde_job_adapters *adapters;   /* owned; job-adapters.c */
+	struct sde_job_attention *attention; /* owned; job-attention.c; NULL: none is watched */
+	struct sde_result result;	     /* being filled */
 };
 
 /* It repaints pictures as a whole, none in part. */
@@ -74,6 +76,23 @@ int sde_job_schedule_prompts(struct sde_job_run *run, int calls);
 int sde_job_regions_check(const struct sde_job_run *run);
 int sde_job_regions(struct sde_job_run *run, const struct sde_rect *context, int h, int w,
 		    float *ret_weights);
+/*
+ * job-attention.c: edits and explanations. The check names the field; prompts: the words of both as they were cut (source: only of
+ * edits), before they are encoded; words that are to have no attention are taken out of the first.
+ */
+static inline bool sde_job_is_edit(const struct sde_job *job)
+{
+	return job->source_prompt || job->n_word_weights > 0;
+}
+const char *sde_job_source_text(const struct sde_job_run *run);
+int sde_job_attention_check(const struct sde_job_run *run);
+int sde_job_attention_prompts(struct sde_job_run *run, const char *text, struct sde_text *cut,
+			      const char *source_text, const struct sde_text *source);
+/* Turn a request for one picture, prompts and all, into one that is watched: with edits, of the source and its twin, in this order. */
+int sde_job_attention_begin(struct sde_job_run *run, struct sde_sd_request *request);
+/* Behind the run: the maps into the result. */
+int sde_job_attention_end(struct sde_job_run *run);
+void sde_job_attention_clear(struct sde_job_run *run);
 /* job-warnings.c: note what is off the model's range, and what of a prompt is not read. */
 void sde_job_warn(struct sde_job_run *run);
 void sde_job_warn_of_tiling(struct sde_job_run *run, const char *why);

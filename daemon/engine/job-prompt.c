@@ -17,7 +17,8 @@
 
 #define VARIANTS_MAX 32
 
-enum { NEGATIVE, POSITIVE, REGIONS }; /* and each region's prompt from there on */
+/* and from there on each region's prompt, or that which an edit begins with */
+enum { NEGATIVE, POSITIVE, REGIONS, SOURCE = REGIONS };
 enum { TEXTS_MAX = REGIONS + SDE_REGIONS_MAX };
 
 /* The prompts as they stand at some calls. */
@@ -52,7 +53,9 @@ static const char *source_of(const struct sde_job_run *run, int i)
 
 	if (i == NEGATIVE)
 		return job->negative_prompt ? job->negative_prompt : "";
-	return i == POSITIVE ? sde_job_prompt_text(run) : job->regions[i - REGIONS].prompt;
+	if (i == POSITIVE)
+		return sde_job_prompt_text(run);
+	return sde_job_is_edit(job) ? sde_job_source_text(run) : job->regions[i - REGIONS].prompt;
 }
 
 static int read_sources(struct prompts *p, bool *ret_changes)
@@ -62,11 +65,15 @@ static int read_sources(struct prompts *p, bool *ret_changes)
 	int r = 0;
 
 	p->first = sde_sd_uses_guidance(run->model, run->guidance_scale) ? NEGATIVE : POSITIVE;
-	p->n = REGIONS + (int)run->job->n_regions;
+	p->n = REGIONS + (int)run->job->n_regions + sde_job_is_edit(run->job);
 	for (int i = 0; r >= 0 && i < p->n; i++) {
 		r = sde_prompt_schedule_init(&p->schedules[i], source_of(run, i), run->error);
 		changes = changes || (r >= 0 && p->schedules[i].changes);
 	}
+	if (r >= 0 && changes && (run->job->explain || sde_job_is_edit(run->job)))
+		r = sde_error_set(run->error, -EINVAL,
+				  "prompts that change with the steps ([a:b:0.5], [a|b]) can be "
+				  "neither edited nor explained");
 	*ret_changes = changes;
 	return r;
 }
@@ -218,8 +225,23 @@ static int report(struct prompts *p)
 		sde_text_clear(&unheard);
 	}
 	for (int i = REGIONS; i < p->n; i++)
-		sde_job_warn_of_prompt(run, "a region's prompt", &p->texts[i - p->first]);
+		sde_job_warn_of_prompt(
+			run, sde_job_is_edit(run->job) ? "source_prompt" : "a region's prompt",
+			&p->texts[i - p->first]);
 	return r;
+}
+
+static int watch(struct prompts *p)
+{
+	struct sde_job_run *run = p->run;
+	const bool edits = sde_job_is_edit(run->job);
+	const struct variant *texts = &p->variants[0];
+
+	if (!run->job->explain && !edits)
+		return 0;
+	return sde_job_attention_prompts(
+		run, texts->texts[POSITIVE], &p->texts[POSITIVE - p->first],
+		edits ? texts->texts[SOURCE] : NULL, edits ? &p->texts[SOURCE - p->first] : NULL);
 }
 
 static int encode(struct sde_job_run *run, int calls, bool first)
@@ -244,6 +266,8 @@ static int encode(struct sde_job_run *run, int calls, bool first)
 		r = add_call(&p, i, calls, &run->variants[i]);
 	if (r >= 0)
 		r = cut(&p);
+	if (r >= 0 && first)
+		r = watch(&p);
 	if (r >= 0)
 		r = embed(&p);
 	release_encoders(run->model);

@@ -50,6 +50,7 @@ static int check(const struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
 	const int grain = sde_model_grain(run->model), most = side_max(run->model);
+	int r;
 
 	if (job->steps < 0 || job->steps > STEPS_MAX)
 		return sde_error_set(run->error, -EINVAL, "steps must be 1 to %d, not %d",
@@ -87,6 +88,9 @@ static int check(const struct sde_job_run *run)
 				     job->apg_eta, job->apg_momentum, job->apg_norm);
 	if (sde_job_regions_check(run) < 0)
 		return -EINVAL;
+	r = sde_job_attention_check(run);
+	if (r < 0)
+		return r;
 	if (job->kind != SDE_TXT2IMG && !job->image)
 		return sde_error_set(run->error, -EINVAL, "this job needs an image");
 	if (job->kind == SDE_UPSCALE)
@@ -271,6 +275,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 		}
 	}
 	sde_job_stage(&run, SDE_STAGE_DECODE);
+	sde_job_attention_clear(&run);
 	sde_job_adapters_clear(&run);
 	sde_runner_set_cancel(model->runner, NULL);
 	free(run.prompt_embeds);
@@ -294,5 +299,9 @@ void sde_result_clear(struct sde_result *result)
 	for (int i = 0; result->layers && i < result->count; i++)
 		sde_image_clear(&result->layers[i].image);
 	free(result->layers);
+	for (int i = 0; i < result->n_words; i++)
+		free(result->words[i].word);
+	free(result->words);
+	sde_image_clear(&result->maps);
 	*result = (struct sde_result){0};
 }

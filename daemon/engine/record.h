@@ -110,6 +110,14 @@ static inline sdk_value sde_record_attention(struct sdk_plan *plan, sdk_value q,
 	return sdk_attention(plan, q, k, v, heads, 1.0f / sqrtf(head_dim), causal);
 }
 
+static inline sdk_value sde_record_attention_watched(struct sdk_plan *plan, sdk_value q,
+						     sdk_value k, sdk_value v, int heads, int site)
+{
+	const float head_dim = (float)sdk_plan_shape(plan, q).c / (float)heads;
+
+	return sdk_attention_watched(plan, q, k, v, heads, 1.0f / sqrtf(head_dim), site);
+}
+
 /* Nearest, to the height and width of like. */
 static inline sdk_value sde_record_upsample_like(struct sdk_plan *plan, sdk_value x, sdk_value like)
 {

@@ -223,6 +223,7 @@ int sde_runner_run(struct sde_runner *runner, const struct sde_program_spec *spe
 	for (int i = 0; r >= 0 && i < spec->n_inputs; i++)
 		r = i < spec->n_ids ? sdk_plan_set_ids(program->plan, program->inputs[i], inputs[i])
 				    : sdk_plan_set(program->plan, program->inputs[i], inputs[i]);
+	sdk_plan_watch(program->plan, spec->watch);
 	if (r >= 0)
 		r = sdk_plan_run(program->plan, runner->cancel);
 	for (int i = 0; r >= 0 && i < spec->n_outputs; i++)

@@ -13,6 +13,7 @@
 
 struct sde_error;
 struct sde_runner;
+struct sdk_attention_watch;
 
 #define SDE_PROGRAM_INPUTS_MAX	96
 #define SDE_PROGRAM_OUTPUTS_MAX 64
@@ -31,6 +32,7 @@ struct sde_program_spec {
 	int n_inputs, n_outputs;
 	struct sdk_shape inputs[SDE_PROGRAM_INPUTS_MAX];
 	int n_ids; /* so many first inputs are int32 (n, w) token ids; their h and c are not used */
+	const struct sdk_attention_watch *watch; /* of this run (kernels/watch.h); NULL: none */
 	bool precise; /* in float32 even where the backend rounds: cheap, and everything after depends on it */
 };
 

@@ -33,6 +33,7 @@ struct sdd_worker_run {
 	struct sde_region regions[SDE_REGIONS_MAX];
 	struct sde_image region_masks[SDE_REGIONS_MAX];
 	struct sdp_mapping region_mappings[SDE_REGIONS_MAX];
+	struct sde_word_weight word_weights[SDE_WORD_WEIGHTS_MAX];
 };
 
 /* The enums have the same order on the wire and in the engine; a changed one must not pass silently. */
@@ -44,6 +45,7 @@ _Static_assert((int)SDP_CACHE_KIND_ADAPTERS == (int)SDE_CACHE_ADAPTERS, "cache_k
 _Static_assert((int)SDP_RNG_PHILOX == (int)SDE_RNG_PHILOX, "rng");
 _Static_assert((int)SDP_GUIDER_APG == (int)SDE_GUIDER_APG, "guider");
 _Static_assert((int)SDP_TILING_BOTH == (int)SDE_TILING_BOTH, "tiling");
+_Static_assert((int)SDP_EDIT_REFINE == (int)SDE_EDIT_REFINE, "edit");
 _Static_assert((int)SDP_TILES_OFF == (int)SDE_TILES_OFF, "tiles");
 _Static_assert((int)SDP_SAMPLE_TYPE_F32 == (int)SDE_PIXEL_F32, "sample_type");
 
@@ -156,6 +158,28 @@ static int fill_regions(struct sdd_worker_run *run, struct sdp_error *ret_error)
 	return 0;
 }
 
+static void fill_attention(struct sdd_worker_run *run)
+{
+	const struct sdp_record *record = run->task->record;
+	const size_t n = sdp_record_count(record, SDP_JOB_PARAMETERS_WORD_WEIGHTS);
+	struct sde_job *job = &run->job;
+
+	job->source_prompt = text_or_null(record, SDP_JOB_PARAMETERS_SOURCE_PROMPT);
+	job->edit = (enum sde_edit_kind)sdp_record_int(record, SDP_JOB_PARAMETERS_EDIT);
+	job->cross_replace = sdp_record_double(record, SDP_JOB_PARAMETERS_CROSS_REPLACE);
+	job->self_replace = sdp_record_double(record, SDP_JOB_PARAMETERS_SELF_REPLACE);
+	job->explain = sdp_record_bool(record, SDP_JOB_PARAMETERS_EXPLAIN);
+	for (size_t i = 0; i < n && i < SDE_WORD_WEIGHTS_MAX; i++) {
+		const struct sdp_record *weight =
+			sdp_record_item(record, SDP_JOB_PARAMETERS_WORD_WEIGHTS, i)->record;
+
+		run->word_weights[job->n_word_weights++] =
+			(struct sde_word_weight){sdp_record_string(weight, SDP_WORD_WEIGHT_WORD),
+						 sdp_record_double(weight, SDP_WORD_WEIGHT_WEIGHT)};
+	}
+	job->word_weights = run->word_weights;
+}
+
 static int map_resume(struct sdd_worker_run *run, struct sdp_error *ret_error)
 {
 	const struct sdp_pixels *state =
@@ -208,6 +232,7 @@ static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 		.partition = sdp_record_uint(record, SDP_WORKER_RUN_USER),
 	};
 	sdd_worker_fill_geometry(record, job);
+	fill_attention(run);
 	if (image) {
 		r = map_picture(image, "image", &run->image_mapping, &run->image, ret_error);
 		if (r < 0)
@@ -388,6 +413,31 @@ static void write_facts(struct sdd_worker_run *run, const struct sde_result *res
 	sdp_writer_end(writer);
 }
 
+static int write_explanation(const struct sde_result *result, struct sdp_writer *writer)
+{
+	struct sdp_buffer buffer = SDP_BUFFER_INIT;
+	struct sdp_pixels pixels;
+	int r;
+
+	if (result->n_words == 0)
+		return 0;
+	sdp_writer_list_begin(writer, "words");
+	for (int i = 0; i < result->n_words; i++) {
+		sdp_writer_map_begin(writer, NULL);
+		sdp_writer_string(writer, "word", result->words[i].word);
+		sdp_writer_int(writer, "tokens", result->words[i].tokens);
+		sdp_writer_double(writer, "share", result->words[i].share);
+		sdp_writer_double(writer, "peak", result->words[i].peak);
+		sdp_writer_end(writer);
+	}
+	sdp_writer_end(writer);
+	r = seal_picture(&result->maps, "sdd-maps", &buffer, &pixels);
+	if (r == 0)
+		sdp_writer_pixels(writer, "maps", &pixels);
+	sdp_buffer_clear(&buffer);
+	return r;
+}
+
 static int write_result(struct sdd_worker_run *run, const struct sde_result *result,
 			struct sdp_writer *writer)
 {
@@ -402,6 +452,8 @@ static int write_result(struct sdd_worker_run *run, const struct sde_result *res
 	for (int i = 0; i < result->count && r == 0; i++)
 		r = write_layer(writer, &result->layers[i], source);
 	sdp_writer_end(writer);
+	if (r == 0)
+		r = write_explanation(result, writer);
 	if (r < 0)
 		return r;
 	write_facts(run, result, writer);

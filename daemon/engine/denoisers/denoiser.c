@@ -98,7 +98,8 @@ static int unet_forward(struct sde_runner *runner, const struct sde_denoiser *de
 				     .text_embeds = call->pooled,
 				     .text_width = call->pooled_width,
 				     .time_ids = call->time_ids,
-				     .n_time_ids = call->n_time_ids};
+				     .n_time_ids = call->n_time_ids,
+				     .watch = call->watch};
 	_cleanup_free_ float *guidance = NULL;
 	int r;
 

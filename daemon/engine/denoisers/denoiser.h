@@ -37,6 +37,8 @@ struct sde_denoiser_call {
 	struct sde_guides
 		*guides;    /* U-Nets: pictures that guide it (adapters/guides.h), NULL = none */
 	size_t step, steps; /* of the run, for guides */
+	const struct sdk_attention_watch
+		*watch; /* U-Nets: who watches their attentions (kernels/watch.h), NULL = nobody */
 };
 
 struct sde_denoiser_class {

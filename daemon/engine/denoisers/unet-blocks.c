@@ -24,14 +24,17 @@ sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_co
 	return sdk_add(plan, x, h);
 }
 
+/* next_site NULL: not watched. */
 static sdk_value record_attention(struct sdk_plan *plan, sdk_value x, sdk_value context,
 				  const struct sde_linear *q, const struct sde_linear *k,
-				  const struct sde_linear *v, int heads)
+				  const struct sde_linear *v, int heads, int *next_site)
 {
 	sdk_value query = sde_record_linear(plan, x, q);
 	sdk_value key = sde_record_linear(plan, context, k);
 	sdk_value value = sde_record_linear(plan, context, v);
 
+	if (next_site)
+		return sde_record_attention_watched(plan, query, key, value, heads, (*next_site)++);
 	return sde_record_attention(plan, query, key, value, heads, false);
 }
 
@@ -44,10 +47,10 @@ static sdk_value record_cross_attention(struct sdk_plan *plan,
 	sdk_value h, image;
 
 	h = record_attention(plan, x, inputs->encoder_hidden_states, &layer->q2, &layer->k2,
-			     &layer->v2, heads);
+			     &layer->v2, heads, inputs->next_site);
 	if (ip) {
 		image = record_attention(plan, x, inputs->image_tokens, &layer->q2, &ip->to_k,
-					 &ip->to_v, heads);
+					 &ip->to_v, heads, NULL);
 		h = sdk_add(plan, h, sdk_affine(plan, image, ip->scale, 0));
 	}
 	return sde_record_linear(plan, h, &layer->out2);
@@ -60,7 +63,8 @@ static sdk_value record_transformer_layer(struct sdk_plan *plan,
 	sdk_value h;
 
 	h = sde_record_layer_norm(plan, x, &layer->norm1, LAYER_NORM_EPS);
-	h = record_attention(plan, h, h, &layer->q1, &layer->k1, &layer->v1, heads);
+	h = record_attention(plan, h, h, &layer->q1, &layer->k1, &layer->v1, heads,
+			     inputs->next_site);
 	x = sdk_add(plan, x, sde_record_linear(plan, h, &layer->out1));
 
 	h = sde_record_layer_norm(plan, x, &layer->norm2, LAYER_NORM_EPS);

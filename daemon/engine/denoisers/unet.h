@@ -94,7 +94,14 @@ struct sde_unet_inputs {
 	int n_features;
 	const sdk_value *
 		features; /* added at the end of each down block, before it shrinks (T2I-Adapter) */
+	int *next_site;	  /* NULL: attentions are not watched; else counts them (sde_unet_site) */
 };
+
+/* Names of watched attentions: those of the transformer layers in the order they run, self before cross. */
+static inline bool sde_unet_site_is_cross(int site)
+{
+	return site % 2 != 0;
+}
 
 /* conv_in, and per level its resnets and a downsampler */
 #define SDE_UNET_SKIPS_MAX (1 + SDE_UNET_LEVELS_MAX * (SDE_UNET_LAYERS_MAX + 1))

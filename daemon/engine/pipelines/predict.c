@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/engine/adapters/adapted.h"
+#include "daemon/engine/attention/watch.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/group.h"
 #include "daemon/engine/model.h"
@@ -267,6 +268,8 @@ int sde_run_predict(struct run *run, size_t i)
 	call.context +=
 		block * (size_t)request->tokens * (size_t)sde_model_context_width(run->model);
 	call.pooled += block * (size_t)call.pooled_width;
+	if (request->watch)
+		call.watch = sde_watch_call(request->watch, call.step, call.steps);
 	make_input(run);
 	r = forward(run, call, run->guides, run->pair);
 	if (r >= 0)

@@ -20,6 +20,7 @@
 struct sde_error;
 struct sde_model;
 struct sde_resume;
+struct sde_watch;
 
 enum sde_sd_kind { SDE_SD_TXT2IMG, SDE_SD_IMG2IMG, SDE_SD_INPAINT };
 
@@ -86,7 +87,8 @@ struct sde_sd_request {
 	 */
 	int tile, tile_overlap;
 	struct sde_guides_options
-		guides; /* pictures that guide the U-Net; options.guidance is filled in */
+		guides;		 /* pictures that guide the U-Net; options.guidance is filled in */
+	struct sde_watch *watch; /* U-Nets: who watches their attentions; NULL = nobody */
 	/* Before the first step (with those that were made before, mostly 0) and after each; latents (batch, C, h, w). A negative return ends the run with it. May be NULL. */
 	int (*on_step)(void *userdata, int step, int total, const float *latents);
 	/* After each step, before on_step: what to keep to go on behind it. May be NULL. */

@@ -214,6 +214,22 @@ int sde_prompt_plain(const struct sde_clip_tokenizer *tokenizer, int32_t pad, co
 	return finish(&cutter, r, ret_prompt, error);
 }
 
+int sde_prompt_ids(const struct sde_clip_tokenizer *tokenizer, const struct sde_prompt_words *words,
+		   const char *text, size_t length, struct sde_ids *ids, struct sde_error *error)
+{
+	struct cutter cutter = cutter_new(tokenizer, 0);
+	struct sde_prompt prompt = {0};
+	int r = add_text_and_words(&cutter, tokenizer, words, text, length, 1, error);
+
+	r = finish(&cutter, r, &prompt, error);
+	for (size_t c = 0; r >= 0 && c < prompt.count; c++)
+		for (int i = 1; r >= 0 && i <= prompt.chunks[c].tokens; i++)
+			if (sde_ids_append(ids, prompt.chunks[c].ids[i]) < 0)
+				r = sde_error_set(error, -ENOMEM, "no memory for tokens");
+	sde_prompt_clear(&prompt);
+	return r;
+}
+
 int sde_prompt_extend(struct sde_prompt *prompt, const struct sde_clip_tokenizer *tokenizer,
 		      int32_t pad, size_t count, struct sde_error *error)
 {

@@ -78,6 +78,13 @@ int sde_prompt_weighted(const struct sde_clip_tokenizer *tokenizer, int32_t pad,
 int sde_prompt_plain(const struct sde_clip_tokenizer *tokenizer, int32_t pad, const char *text,
 		     size_t length, struct sde_prompt *ret_prompt, struct sde_error *error);
 
+/*
+ * The ids alone of a text without syntax, learnt words (NULL: none) among it, behind those in *ids: what sde_prompt_weighted puts into
+ * chunks for such a part of a prompt. Errors as there; *ids may then hold a part.
+ */
+int sde_prompt_ids(const struct sde_clip_tokenizer *tokenizer, const struct sde_prompt_words *words,
+		   const char *text, size_t length, struct sde_ids *ids, struct sde_error *error);
+
 /* Add chunks without tokens until there are count: the two prompts of guidance must have equally many. 0 or -ENOMEM. */
 int sde_prompt_extend(struct sde_prompt *prompt, const struct sde_clip_tokenizer *tokenizer,
 		      int32_t pad, size_t count, struct sde_error *error);

@@ -41,7 +41,7 @@ enum {
 static bool is_text(const char *name)
 {
 	return strncmp(name, "cond_stage_model.", 17) == 0 ||
-	       strncmp(name, "conditioner.", 12) == 0;
+	       strncmp(name, "conditioner.", 12) == 0 || strncmp(name, "text_encoders.", 14) == 0;
 }
 
 /* The part that a tensor of a folder's component, or of a single file (component NULL), belongs to; NULL = none that is packed. */
@@ -57,10 +57,29 @@ static struct sdd_part *part_of(struct sdd_footprint *footprint, const char *com
 	if (component && strncmp(component, "text", 4) == 0)
 		return strncmp(name, "encoder.block.", 14) == 0 ? &footprint->t5 : &footprint->text;
 	if (!component && is_text(name))
-		return &footprint->text;
+		return strncmp(name, "text_encoders.t5", 16) == 0 ? &footprint->t5
+								  : &footprint->text;
 	if (!component && strncmp(name, "model.diffusion_model.", 22) != 0)
 		return NULL;
 	return &footprint->denoiser;
+}
+
+/* The component that a file of one part holds, by a tensor that only it has; NULL: none that is known. */
+static const char *component_of(const json_t *header)
+{
+	static const char *const marks[][2] = {
+		{"double_blocks.0.img_attn.qkv.weight", "transformer"},
+		{"joint_blocks.0.x_block.attn.qkv.weight", "transformer"},
+		{"input_blocks.0.0.weight", "unet"},
+		{"encoder.block.0.layer.0.SelfAttention.q.weight", "text_encoder_3"},
+		{"text_model.embeddings.token_embedding.weight", "text_encoder"},
+		{"decoder.conv_in.weight", "vae"},
+	};
+
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+		if (json_object_get(header, marks[i][0]))
+			return marks[i][1];
+	return NULL;
 }
 
 static void count_tensor(struct sdd_footprint *footprint, const char *component, const char *name,
@@ -92,14 +111,38 @@ static void count_tensor(struct sdd_footprint *footprint, const char *component,
 	footprint->quantised |= strncmp(dtype, "F8", 2) == 0;
 }
 
-/* GGUF: what it holds is not told apart; it stays as it is. */
-static void count_gguf(struct sdd_footprint *footprint, const struct stat *st)
+/* A transformer of a single file, by its first layer, and how wide it is. */
+static void read_width(struct sdd_footprint *footprint, const json_t *header)
 {
+	static const char *const layers[] = {"img_in.weight", "model.diffusion_model.img_in.weight",
+					     "x_embedder.proj.weight",
+					     "model.diffusion_model.x_embedder.proj.weight"};
+
+	for (size_t i = 0; i < sizeof(layers) / sizeof(layers[0]); i++) {
+		const json_t *shape = json_object_get(json_object_get(header, layers[i]), "shape");
+		const json_int_t width = json_integer_value(json_array_get(shape, 0));
+
+		if (width < 1 || width > CHANNELS_MAX)
+			continue;
+		footprint->transformer = true;
+		footprint->channels = (int)width;
+	}
+}
+
+/* GGUF: what it holds is not told apart; it stays as it is. */
+static void count_gguf(struct sdd_footprint *footprint, const struct stat *st, bool beside)
+{
+	if (beside) { /* they are made of T5, not of smaller encoders */
+		footprint->t5.numbers = footprint->t5.stored_bytes = (uint64_t)st->st_size;
+		return;
+	}
 	footprint->quantised = true;
 	footprint->denoiser.numbers = footprint->denoiser.stored_bytes = (uint64_t)st->st_size;
 }
 
-static bool read_weights(struct sdd_footprint *footprint, const char *component, const char *path)
+/* component: of a folder's; NULL: the file tells. beside: it is known to be no denoiser. */
+static bool read_weights(struct sdd_footprint *footprint, const char *component, const char *path,
+			 bool beside)
 {
 	SDD_CLEANUP(sdd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	SDD_CLEANUP(json_decrefp) json_t *header = NULL;
@@ -114,7 +157,7 @@ static bool read_weights(struct sdd_footprint *footprint, const char *component,
 	    pread(fd, head, sizeof(head), 0) != sizeof(head))
 		return false;
 	if (memcmp(head, "GGUF", 4) == 0) {
-		count_gguf(footprint, &st);
+		count_gguf(footprint, &st, beside);
 		return true;
 	}
 	for (int i = 7; i >= 0; i--)
@@ -125,6 +168,8 @@ static bool read_weights(struct sdd_footprint *footprint, const char *component,
 	if (!text || pread(fd, text, size, 8) != (ssize_t)size)
 		return false;
 	header = json_loadb(text, size, 0, NULL);
+	component = component ? component : component_of(header);
+	read_width(footprint, header);
 	json_object_foreach (header, name, tensor)
 		count_tensor(footprint, component, name, tensor);
 	return header;
@@ -196,7 +241,7 @@ static void read_component(struct sdd_footprint *footprint, const char *folder,
 		    !(plain && is_variant(name)) &&
 		    (size_t)snprintf(path, sizeof(path), "%s/%s/%s", folder, component, name) <
 			    sizeof(path))
-			footprint->known |= read_weights(footprint, component, path);
+			footprint->known |= read_weights(footprint, component, path, false);
 		free(entries[i]);
 	}
 	free(entries);
@@ -230,6 +275,120 @@ static void read_configs(struct sdd_footprint *footprint, const char *folder)
 				 8;
 }
 
+/* Of a file's networks; a transformer's was read with its tensors. */
+static void set_widths(struct sdd_footprint *footprint)
+{
+	if (!footprint->channels)
+		footprint->channels = UNET_CHANNELS;
+	footprint->vae_channels[0] = VAE_CHANNELS;
+	footprint->vae_channels[1] = 2 * VAE_CHANNELS;
+}
+
+static void add_part(struct sdd_part *part, const struct sdd_part *more)
+{
+	part->numbers = sdd_u64_add_saturated(part->numbers, more->numbers);
+	part->stored_bytes = sdd_u64_add_saturated(part->stored_bytes, more->stored_bytes);
+}
+
+static bool larger(const struct sdd_part *a, const struct sdd_part *b)
+{
+	return a->stored_bytes > b->stored_bytes;
+}
+
+/* Which of several files the engine takes is not known here, so the largest of each kind counts; of CLIP encoders two. */
+static void read_beside(struct sdd_footprint *footprint, const char *folder)
+{
+	static const char *const kinds[] = {"text_encoders", "clip", "vae"};
+	struct sdd_footprint most = {0};
+	struct sdd_part second = {0};
+
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		char path[PATH_MAX];
+		struct dirent **entries = NULL;
+		int n;
+
+		if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, kinds[k]) >= sizeof(path))
+			continue;
+		n = scandir(path, &entries, NULL, alphasort);
+		for (int i = 0; i < n; i++) {
+			struct sdd_footprint one = {0};
+
+			if (i < FILES_MAX &&
+			    (size_t)snprintf(path, sizeof(path), "%s/%s/%s", folder, kinds[k],
+					     entries[i]->d_name) < sizeof(path))
+				read_weights(&one, NULL, path, true);
+			if (larger(&one.t5, &most.t5))
+				most.t5 = one.t5;
+			if (larger(&one.vae_decoder, &most.vae_decoder)) {
+				most.vae_decoder = one.vae_decoder;
+				most.vae_encoder = one.vae_encoder;
+			}
+			if (larger(&one.text, &most.text)) {
+				second = most.text;
+				most.text = one.text;
+			} else if (larger(&one.text, &second)) {
+				second = one.text;
+			}
+			free(entries[i]);
+		}
+		free(entries);
+	}
+	add_part(&most.text, &second);
+	if (!footprint->text.numbers)
+		footprint->text = most.text;
+	if (!footprint->t5.numbers && footprint->transformer)
+		footprint->t5 = most.t5;
+	if (!footprint->vae_decoder.numbers) {
+		footprint->vae_decoder = most.vae_decoder;
+		footprint->vae_encoder = most.vae_encoder;
+	}
+}
+
+/* The files of a model that lie apart: those its settings name; what is missing then lies in the folders beside it, or below. */
+static void read_parts(struct sdd_footprint *footprint, const char *settings_path)
+{
+	SDD_CLEANUP(json_decrefp) json_t *settings = read_json(settings_path);
+	SDD_CLEANUP(sdd_freep) char *folder = strdup(settings_path);
+	const json_t *name;
+	char path[PATH_MAX], *slash = folder ? strrchr(folder, '/') : NULL;
+	size_t i;
+
+	if (!slash)
+		return;
+	*slash = '\0';
+	json_array_foreach (json_object_get(settings, "parts"), i, name) {
+		const char *file = json_string_value(name);
+
+		if (file && i < FILES_MAX &&
+		    (size_t)snprintf(path, sizeof(path), "%s%s%s", file[0] == '/' ? "" : folder,
+				     file[0] == '/' ? "" : "/", file) < sizeof(path))
+			footprint->known |= read_weights(footprint, NULL, path, i > 0);
+	}
+	if (footprint->text.numbers && footprint->vae_decoder.numbers)
+		return;
+	slash = strrchr(folder, '/');
+	if (slash && (strcmp(slash, "/diffusion_models") == 0 || strcmp(slash, "/unet") == 0 ||
+		      strcmp(slash, "/checkpoints") == 0))
+		*slash = '\0';
+	read_beside(footprint, folder);
+}
+
+static void read_file(struct sdd_footprint *footprint, const char *path)
+{
+	char settings[PATH_MAX];
+
+	footprint->known = read_weights(footprint, NULL, path, false);
+	set_widths(footprint);
+	if (!sdd_model_file_settings(path, settings, sizeof(settings)))
+		return;
+	read_parts(footprint, settings);
+	/* two text encoders are SDXL's */
+	footprint->native_size = footprint->text.numbers > 400000000 || footprint->transformer
+					 ? NATIVE_SIZE_XL
+					 : NATIVE_SIZE;
+	read_settings(footprint, settings);
+}
+
 static void read_folder(struct sdd_footprint *footprint, const char *path)
 {
 	static const char *const components[] = {
@@ -239,22 +398,11 @@ static void read_folder(struct sdd_footprint *footprint, const char *path)
 	read_configs(footprint, path);
 	for (size_t i = 0; i < sizeof(components) / sizeof(components[0]); i++)
 		read_component(footprint, path, components[i]);
-	if ((size_t)snprintf(settings, sizeof(settings), "%s/sdd.json", path) < sizeof(settings))
-		read_settings(footprint, settings);
-}
-
-static void read_file(struct sdd_footprint *footprint, const char *path)
-{
-	char settings[PATH_MAX];
-
-	footprint->known = read_weights(footprint, NULL, path);
-	footprint->channels = UNET_CHANNELS;
-	footprint->vae_channels[0] = VAE_CHANNELS;
-	footprint->vae_channels[1] = 2 * VAE_CHANNELS;
-	/* two text encoders are SDXL's */
-	footprint->native_size = footprint->text.numbers > 400000000 ? NATIVE_SIZE_XL : NATIVE_SIZE;
-	if (sdd_model_file_settings(path, settings, sizeof(settings)))
-		read_settings(footprint, settings);
+	if ((size_t)snprintf(settings, sizeof(settings), "%s/sdd.json", path) >= sizeof(settings))
+		return;
+	if (!footprint->known)
+		read_parts(footprint, settings);
+	read_settings(footprint, settings);
 }
 
 void sdd_footprint_read(const char *path, struct sdd_footprint *ret_footprint)

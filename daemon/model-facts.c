@@ -71,6 +71,7 @@ void sdd_model_facts_read_settings(int dir_fd, const char *name, struct sdd_mode
 	ret_facts->default_steps = int_of(defaults, "steps", STEPS_MAX);
 	if (json_is_number(guidance) && value >= 0.0 && value <= guidance_max)
 		ret_facts->default_guidance = value;
+	ret_facts->lists_parts = json_is_array(json_object_get(defaults, "parts"));
 	text_of(defaults, "sampler", ret_facts->sampler, sizeof(ret_facts->sampler));
 	text_of(defaults, "inpaint", ret_facts->inpaint, sizeof(ret_facts->inpaint));
 }

@@ -18,6 +18,9 @@ struct sdd_model_facts {
 	double default_guidance;	   /* negative = not known */
 	char sampler[48];		   /* "" = not known */
 	char inpaint[SDD_MODEL_NAME_SIZE]; /* the model for inpaint and outpaint jobs, or "" */
+	bool lists_parts;		   /* names the files of its parts */
+	/* of a file: it holds no whole model, nor does anything say where the rest is */
+	bool lacks_parts;
 	/* unet/config.json or transformer/config.json */
 	int in_channels; /* 0 = not known; 9 or 96 = trained to repaint selections */
 };

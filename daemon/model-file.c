@@ -16,7 +16,21 @@ enum {
 	HEADER_BYTES_MAX = 4 << 20, /* published models have less than 1 MB */
 };
 
-static const char first_layer[] = "input_blocks.0.0.weight";
+/* A tensor that only this denoiser has, and the one that tells what it reads: its second dimension is `packed` times the latent channels. */
+static const struct {
+	const char *mark, *first_layer;
+	int packed;
+} denoisers[] = {
+	{"input_blocks.0.0.weight", "input_blocks.0.0.weight", 1},
+	{"joint_blocks.0.x_block.attn.qkv.weight", "x_embedder.proj.weight", 1},
+	{"double_blocks.0.img_attn.qkv.weight", "img_in.weight", 4},
+};
+
+#define N_DENOISERS (sizeof(denoisers) / sizeof(denoisers[0]))
+
+/* Adapters are built of a denoiser's blocks. */
+static const char *const adapters[] = {"control_model.", "controlnet_blocks.", "input_hint_block.",
+				       ".lora_"};
 
 static bool has(const char *header, size_t size, const char *needle)
 {
@@ -55,18 +69,18 @@ static char *read_header(int fd, enum sdp_model_kind *ret_kind, size_t *ret_size
 	return header;
 }
 
-/* Input channels of the U-Net: the second number of the first layer's shape; 0 when it cannot be told. */
-static int read_channels(const char *header, size_t size)
+/* The second number of a layer's shape; 0 when it cannot be told. */
+static int read_channels(const char *header, size_t size, const char *layer)
 {
-	const char *at = memmem(header, size, first_layer, sizeof(first_layer) - 1);
-	const char *end = header + size, *shape;
+	const size_t length = strlen(layer);
+	const char *at = memmem(header, size, layer, length), *end = header + size, *shape;
 	int channels = 0;
 	uint32_t rank;
 	uint64_t dims[4];
 
 	if (!at)
 		return 0;
-	at += sizeof(first_layer) - 1;
+	at += length;
 	shape = *at == '"' ? strstr(at, "\"shape\"") : NULL;
 	if (shape && sscanf(shape, "\"shape\" : [ %*d , %d", &channels) == 1)
 		return channels > 0 && channels < 4096 ? channels : 0;
@@ -75,7 +89,9 @@ static int read_channels(const char *header, size_t size)
 	memcpy(&rank, at,
 	       sizeof(rank)); /* GGUF: rank and dimensions behind the name, the last one first */
 	memcpy(dims, at + sizeof(rank), sizeof(dims));
-	return rank == 4 && dims[2] > 0 && dims[2] < 4096 ? (int)dims[2] : 0;
+	return (rank == 2 || rank == 4) && dims[rank - 2] > 0 && dims[rank - 2] < 4096
+		       ? (int)dims[rank - 2]
+		       : 0;
 }
 
 size_t sdd_model_file_name_length(const char *name)
@@ -102,6 +118,17 @@ bool sdd_model_file_settings(const char *path, char *ret_path, size_t size)
 				path) < size;
 }
 
+static bool holds_autoencoder(const char *header, size_t size)
+{
+	return has(header, size, "first_stage_model.") || has(header, size, "vae.decoder.");
+}
+
+static bool holds_text(const char *header, size_t size)
+{
+	return has(header, size, "cond_stage_model.") ||
+	       has(header, size, "conditioner.embedders.") || has(header, size, "text_encoders.");
+}
+
 bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, uint64_t *ret_bytes)
 {
 	SDD_CLEANUP(sdd_closep)
@@ -110,21 +137,26 @@ bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, ui
 	char settings[PATH_MAX];
 	enum sdp_model_kind kind;
 	struct stat st;
-	size_t size;
+	size_t size, which = 0;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return false;
 	header = read_header(fd, &kind, &size);
-	if (!header || !has(header, size, first_layer) ||
-	    !has(header, size, "first_stage_model.") ||
-	    !(has(header, size, "cond_stage_model.") ||
-	      has(header, size, "conditioner.embedders.")))
+	for (size_t i = 0; header && i < sizeof(adapters) / sizeof(adapters[0]); i++)
+		if (has(header, size, adapters[i]))
+			return false;
+	while (header && which < N_DENOISERS && !has(header, size, denoisers[which].mark))
+		which++;
+	if (!header || which == N_DENOISERS)
 		return false;
 	if (!sdd_model_file_settings(path, settings, sizeof(settings)))
 		return false;
 	sdd_model_facts_read_settings(AT_FDCWD, settings, ret_facts);
-	ret_facts->in_channels = read_channels(header, size);
+	ret_facts->in_channels =
+		read_channels(header, size, denoisers[which].first_layer) / denoisers[which].packed;
 	ret_facts->kind = kind;
+	ret_facts->lacks_parts = !ret_facts->lists_parts &&
+				 (!holds_autoencoder(header, size) || !holds_text(header, size));
 	*ret_bytes = (uint64_t)st.st_size;
 	return true;
 }

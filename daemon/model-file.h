@@ -1,6 +1,6 @@
 /*
- * Whether a file is a whole model: told from the names of tensors in its header, as the engine does, but without the engine, which
- * sdd does not link. The worker judges the file when it loads it.
+ * Whether a file is a model, or the part of one that paints: told from the names of tensors in its header, as the engine does, but without the
+ * engine, which sdd does not link. The worker judges the file when it loads it.
  */
 #pragma once
 
@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 /*
- * True when the file holds a U-Net, an autoencoder and a text encoder in the layout of checkpoint
- * files; *ret_facts then has what the header and the .sdd.json beside it say, *ret_bytes its size.
+ * True when the file holds a U-Net or a transformer in the layout of checkpoint files; *ret_facts then has what the header and the .sdd.json beside
+ * it say (lacks_parts: no autoencoder or no text encoder is in it, and the settings name none), *ret_bytes its size.
  */
 bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, uint64_t *ret_bytes);
 

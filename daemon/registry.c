@@ -202,16 +202,18 @@ static int add_model(struct sdd_registry *registry, const char *path, const char
 static int try_folder(struct sdd_registry *registry, const char *path, const char *name)
 {
 	SDD_CLEANUP(sdd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
 	struct sdd_model_facts facts;
 
-	if (fd < 0 || !name_is_usable(name) || faccessat(fd, "model_index.json", R_OK, 0) < 0)
+	if (fd < 0 || !name_is_usable(name) ||
+	    (faccessat(fd, "model_index.json", R_OK, 0) < 0 &&
+	     faccessat(fd, "sdd.json", R_OK, 0) < 0))
 		return 0;
 	sdd_model_facts_read(fd, &facts);
 	return add_model(registry, path, name, &facts, weights_in(fd, 1));
 }
 
-static int try_file(struct sdd_registry *registry, const char *path)
+/* beside_parts: it lies where the parts that it lacks are looked for. */
+static int try_file(struct sdd_registry *registry, const char *path, bool beside_parts)
 {
 	const char *base = strrchr(path, '/') + 1;
 	const size_t length = sdd_model_file_name_length(base);
@@ -224,41 +226,64 @@ static int try_file(struct sdd_registry *registry, const char *path)
 	snprintf(name, sizeof(name), "%.*s", (int)length, base);
 	if (!name_is_usable(name) || !sdd_model_file_read(path, &facts, &bytes))
 		return 0;
+	facts.lacks_parts &= !beside_parts;
 	return add_model(registry, path, name, &facts, bytes);
+}
+
+static int try_entry(struct sdd_registry *registry, const char *path, const struct dirent *entry,
+		     bool beside_parts)
+{
+	int r = entry->d_type == DT_REG || beside_parts ? 0
+							: try_folder(registry, path, entry->d_name);
+
+	return r == 0 && entry->d_type != DT_DIR ? try_file(registry, path, beside_parts) : r;
+}
+
+static int scan_folder(struct sdd_registry *registry, const char *folder, bool beside_parts)
+{
+	SDD_CLEANUP(closedirp) DIR *dir = opendir(folder);
+	const struct dirent *entry;
+	int r = 0, seen = 0;
+
+	while (r == 0 && dir && (entry = readdir(dir)) && seen++ < ENTRIES_MAX) {
+		SDD_CLEANUP(sdd_freep) char *path = NULL;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		if (asprintf(&path, "%s/%s", folder, entry->d_name) < 0) {
+			path = NULL;
+			return -ENOMEM;
+		}
+		r = try_entry(registry, path, entry, beside_parts);
+	}
+	return r;
 }
 
 static int scan_root(struct sdd_registry *registry, const char *root)
 {
+	/* as in ComfyUI's folder of models: denoisers lie in the first two, their text encoders and autoencoders beside these */
+	static const char *const below[] = {"diffusion_models", "unet", "checkpoints"};
 	SDD_CLEANUP(sdd_freep) char *absolute = realpath(root, NULL);
-	SDD_CLEANUP(closedirp) DIR *dir = NULL;
-	const struct dirent *entry;
-	int r, seen = 0;
+	int r;
 
 	if (!absolute)
 		return errno == ENOMEM ? -ENOMEM : 0;
 	/* it may be a model itself */
 	r = try_folder(registry, absolute, strrchr(absolute, '/') + 1);
 	if (r == 0)
-		r = try_file(registry, absolute);
-	if (r < 0)
-		return r;
-	dir = opendir(absolute);
-	while (dir && (entry = readdir(dir)) && seen++ < ENTRIES_MAX) {
+		r = try_file(registry, absolute, false);
+	if (r == 0)
+		r = scan_folder(registry, absolute, false);
+	for (size_t i = 0; r == 0 && i < sizeof(below) / sizeof(below[0]); i++) {
 		SDD_CLEANUP(sdd_freep) char *path = NULL;
 
-		if (entry->d_name[0] == '.')
-			continue;
-		if (asprintf(&path, "%s/%s", absolute, entry->d_name) < 0) {
+		if (asprintf(&path, "%s/%s", absolute, below[i]) < 0) {
 			path = NULL;
 			return -ENOMEM;
 		}
-		r = entry->d_type == DT_REG ? 0 : try_folder(registry, path, entry->d_name);
-		if (r == 0 && entry->d_type != DT_DIR)
-			r = try_file(registry, path);
-		if (r < 0)
-			return r;
+		r = scan_folder(registry, path, true);
 	}
-	return 0;
+	return r;
 }
 
 int sdd_registry_scan(struct sdd_registry *registry)
@@ -286,9 +311,10 @@ static struct sdd_model *default_model(struct sdd_registry *registry)
 
 	if (registry->default_name)
 		return find(registry, registry->default_name);
-	sdd_list_for_each (model, &registry->models, link)
-		if (!fills(model))
-			return model;
+	for (int lacking = 0; lacking < 2; lacking++)
+		sdd_list_for_each (model, &registry->models, link)
+			if (!fills(model) && model->facts.lacks_parts <= lacking)
+				return model;
 	return sdd_list_first(&registry->models, struct sdd_model, link);
 }
 

@@ -1,6 +1,7 @@
 /*
- * The models of the configured folders, and which of them a job gets. A model is a folder with a model_index.json
- * (diffusers layout), or a checkpoint file that holds all of one; its name is the folder's, or the file's without ending. Beyond what small
+ * The models of the configured folders, and which of them a job gets. A model is a folder with a model_index.json (diffusers layout) or with
+ * a sdd.json (files that hold a part each), or a checkpoint file that holds all of one or what paints, the latter also in ComfyUI's
+ * sub-folders; its name is the folder's, or the file's without ending. Beyond what small
  * files of the folder (model-facts.h) or the header of a checkpoint (model-file.h) say, what a model is gets known when the
  * worker loads it.
  */

@@ -81,6 +81,35 @@ static int bind_t5(struct sde_model *model, const char *encoder, struct sde_erro
 	return r;
 }
 
+/* A checkpoint file brings no vocabulary: the file that its settings name, else the one that SD3 and FLUX share. */
+static int load_t5_tokenizer(struct sde_model *model, const struct sde_component *component,
+			     bool weights, struct sde_error *error)
+{
+	const struct sde_checkpoint *checkpoint = component->checkpoint;
+	const char *name = json_string_value(
+		json_object_get(sde_checkpoint_settings(checkpoint), "t5_tokenizer"));
+	_cleanup_free_ char *path = name ? sde_checkpoint_resolve(checkpoint, name) : NULL;
+	int r, pieces;
+
+	if (name && !path)
+		return sde_error_set(error, -ENOMEM, "%s: no memory", model->dir->path);
+	r = path ? sde_t5_tokenizer_open(path, &model->t5.tokenizer, error)
+		 : sde_t5_tokenizer_builtin(&model->t5.tokenizer, error);
+	if (r < 0 || !weights)
+		return r;
+	pieces = sde_t5_tokenizer_vocab_size(model->t5.tokenizer);
+	if (pieces > model->t5.t5.config.vocab_size)
+		return sde_error_set(error, -EINVAL,
+				     "%s: its T5 knows %d tokens, %s has %d; name its own "
+				     "spiece.model or tokenizer.json in its %s: {\"t5_tokenizer\": "
+				     "\"FILE\"}",
+				     model->dir->path, model->t5.t5.config.vocab_size,
+				     name ? name : "the built-in vocabulary", pieces,
+				     sde_checkpoint_is_folder(checkpoint) ? "sdd.json"
+									  : ".sdd.json");
+	return 0;
+}
+
 static int load_t5(struct sde_model *model, const char *encoder, bool weights,
 		   struct sde_error *error)
 {
@@ -94,7 +123,9 @@ static int load_t5(struct sde_model *model, const char *encoder, bool weights,
 	if (r >= 0)
 		r = sde_model_dir_require(model->dir, tokenizer, &component, error);
 	if (r >= 0)
-		r = sde_t5_tokenizer_load(component->path, &model->t5.tokenizer, error);
+		r = component->checkpoint
+			    ? load_t5_tokenizer(model, component, weights, error)
+			    : sde_t5_tokenizer_load(component->path, &model->t5.tokenizer, error);
 	return r;
 }
 

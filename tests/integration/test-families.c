@@ -3,8 +3,11 @@
  * what the reply says of words that were not heard, and the same bytes when worker after worker is killed on the way or another
  * job goes first; so with adapters.
  */
+#include "daemon/footprint.h"
+#include "tests/golden/synthetic.h"
 #include "tests/integration/harness.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -123,6 +126,85 @@ static void test_reply_says_what_was_not_heard(void **state)
 	assert_int_equal(sdc_reply_count(reply, "warnings"), 1);
 	assert_int_equal(sdc_reply_string(reply, "warnings.0", &text), 0);
 	assert_non_null(strstr(text, "negative_prompt"));
+	sdc_reply_free(reply);
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void put_part(const struct daemon *daemon, const char *part, const char *name)
+{
+	char path[256], manifest[4096], prefix[32];
+	struct sde_error error = {0};
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/models/%s", daemon->folder, name);
+	snprintf(manifest, sizeof(manifest), "%s/../parts/split.json.gz",
+		 getenv("SDD_TEST_MODELS"));
+	snprintf(prefix, sizeof(prefix), "%s|", part);
+	fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	if (golden_synthetic_write(manifest, prefix, true, fd, &error) < 0)
+		fail_msg("%s", error.message);
+	close(fd);
+}
+
+static void put_folder(const struct daemon *daemon, const char *name)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/models/%s", daemon->folder, name);
+	assert_int_equal(mkdir(path, 0700), 0);
+}
+
+/* ComfyUI's split files of a FLUX: what is missing is said, then it paints, and tokens are T5's own. */
+static void test_split_files(void **state)
+{
+	static const char settings[] =
+		"{\"native_size\": 64, \"components\": {\"transformer\": {\"num_attention_heads\": "
+		"2, "
+		"\"attention_head_dim\": 16, \"axes_dims_rope\": [4, 6, 6]}}}";
+	struct daemon daemon;
+	sdc_client *client;
+	sdc_request *request;
+	sdc_reply *reply = NULL;
+	sdc_error error = {0};
+	struct sdd_footprint footprint;
+	int64_t tokens = 0;
+	char path[160];
+	FILE *file;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	put_folder(&daemon, "diffusion_models");
+	put_folder(&daemon, "text_encoders");
+	put_folder(&daemon, "vae");
+	put_part(&daemon, "flux", "diffusion_models/dev.safetensors");
+	put_part(&daemon, "clip_l", "text_encoders/a.safetensors");
+	put_part(&daemon, "t5", "text_encoders/b.safetensors");
+	snprintf(path, sizeof(path), "%s/models/diffusion_models/dev.sdd.json", daemon.folder);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(settings, file);
+	fclose(file);
+	request = request_of("txt2img", "dev");
+	assert_true(sdc_call(client, request, 60000, &reply, &error) < 0);
+	sdc_request_free(request);
+	if (!strstr(error.message, "needs an autoencoder of 16 latent channels"))
+		fail_msg("%s", error.message);
+	put_part(&daemon, "ae", "vae/c.safetensors");
+	/* admission knows of the parts that lie elsewhere */
+	snprintf(path, sizeof(path), "%s/models/diffusion_models/dev.safetensors", daemon.folder);
+	sdd_footprint_read(path, &footprint);
+	assert_true(footprint.transformer && footprint.channels == 32);
+	assert_true(footprint.denoiser.numbers > 100000 && footprint.text.numbers > 10000);
+	assert_true(footprint.t5.numbers > 10000 && footprint.vae_decoder.numbers > 10000 &&
+		    footprint.vae_encoder.numbers > 10000);
+	reply = paint(client, request_of("txt2img", "dev"));
+	/* pieces of "a red boat": blank, a, red, boat */
+	assert_int_equal(sdc_reply_int(reply, "prompt_tokens", &tokens), 0);
+	assert_int_equal(tokens, 4);
 	sdc_reply_free(reply);
 	sdc_client_free(client);
 	assert_int_equal(daemon_stop(&daemon), 0);
@@ -330,6 +412,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paint_and_fill),
 		cmocka_unit_test(test_reply_says_what_was_not_heard),
+		cmocka_unit_test(test_split_files),
 		cmocka_unit_test(test_interrupted_and_killed),
 	};
 

@@ -218,11 +218,15 @@ static void test_checkpoint_files_are_models(void **state)
 	put_file(fixture, "one.safetensors", "{" UNET(4) ", " VAE ", " TEXT "}");
 	put_file(fixture, "repaints.bin", "{" UNET(9) ", " VAE ", " TEXT "}");
 	put_file(fixture, "vae.safetensors", "{" VAE "}");
+	put_file(fixture, "aside.safetensors", "{" UNET(4) ", \"control_model.zero\": {}}");
 	put_file(fixture, "part.safetensors", "{" UNET(4) ", " VAE "}");
 	put(fixture, "text.safetensors", "{" UNET(4) ", " VAE ", " TEXT "}");
 	put(fixture, "one.sdd.json", "{\"steps\": 9, \"inpaint\": \"repaints.bin\"}");
 	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
-	assert_int_equal(fixture->registry.n_models, 2);
+	assert_int_equal(fixture->registry.n_models, 3);
+	/* what lacks a part is there, so that loading it can say which, but is no default */
+	assert_string_equal(chosen(fixture, "part", SDP_JOB_KIND_TXT2IMG), "part");
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "one");
 	model = sdd_registry_find(&fixture->registry, "one");
 	assert_non_null(model);
 	assert_int_equal(model->facts.in_channels, 4);
@@ -237,6 +241,43 @@ static void test_checkpoint_files_are_models(void **state)
 	fixture->roots[0] = fixture->root;
 }
 
+#define FLUX(channels)                                                                             \
+	"\"double_blocks.0.img_attn.qkv.weight\": {}, "                                            \
+	"\"img_in.weight\": {\"dtype\": \"F16\", \"shape\": [32, " #channels "]}"
+#define SD3                                                                                        \
+	"\"joint_blocks.0.x_block.attn.qkv.weight\": {}, "                                         \
+	"\"x_embedder.proj.weight\": {\"dtype\": \"F16\", \"shape\": [32, 16, 2, 2]}"
+
+/* ComfyUI's folders; folders and files whose settings name parts. */
+static void test_split_files_are_models(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct sdd_model *model;
+
+	put(fixture, "diffusion_models/x", "");
+	put(fixture, "unet/x", "");
+	put(fixture, "vae/x", "");
+	put_file(fixture, "diffusion_models/dev.safetensors", "{" FLUX(64) "}");
+	put_file(fixture, "unet/fill.safetensors", "{" FLUX(384) "}");
+	put_file(fixture, "vae/ae.safetensors", "{" VAE "}");
+	put_file(fixture, "alone.safetensors", "{" SD3 "}");
+	put_file(fixture, "lora.safetensors",
+		 "{\"double_blocks.0.img_attn.qkv.lora_A.weight\": {}}");
+	put(fixture, "joined/sdd.json", "{\"parts\": [\"a\"]}");
+	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+	assert_int_equal(fixture->registry.n_models, 4);
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "dev");
+	model = sdd_registry_find(&fixture->registry, "dev");
+	assert_int_equal(model->facts.in_channels, 16);
+	assert_int_equal(sdd_registry_find(&fixture->registry, "fill")->facts.in_channels, 96);
+	assert_int_equal(sdd_registry_find(&fixture->registry, "alone")->facts.in_channels, 16);
+	assert_non_null(sdd_registry_find(&fixture->registry, "joined"));
+	/* with its parts named it is a model like others, the first by name */
+	put(fixture, "alone.sdd.json", "{\"parts\": [\"vae/ae.safetensors\"]}");
+	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "alone");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -249,6 +290,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_facts_come_from_small_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nonsense_is_not_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_checkpoint_files_are_models, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_split_files_are_models, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

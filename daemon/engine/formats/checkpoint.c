@@ -1,6 +1,5 @@
 /*
- * Recognising the parts of a checkpoint file: see checkpoint.h. A part is known by one tensor that only it has, under the prefixes that
- * programs give it.
+ * Components from the parts that files hold (probe.h), and their configurations from what the parts look like together; see checkpoint.h.
  */
 #include "daemon/engine/formats/checkpoint.h"
 
@@ -9,78 +8,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/infer.h"
 #include "daemon/engine/formats/json.h"
 #include "daemon/engine/formats/ldm.h"
+#include "daemon/engine/formats/probe.h"
 
 #define COMPONENTS_MAX 16
 #define FILES_MAX      16
-#define CLIP_G_WIDTH   1280
-
-/* What a component is, hence what its configuration is inferred by. */
-enum kind { KIND_UNET, KIND_KL, KIND_TINY, KIND_CLIP, KIND_T5, KIND_SD3, KIND_FLUX };
-
-/* Names that several kinds of files have; is_there tells them apart. */
-static const char CLIP_NARROW[] = "text_model.embeddings.token_embedding.weight";
-static const char CLIP_WIDE[] = "text_model.embeddings.token_embedding.weight";
-static const char TAESD_ENCODER[] = "0.weight";
-static const char TAESD_DECODER[] = "1.weight";
-
-static const struct probe {
-	const char *component, *prefix, *tensor;
-	enum kind kind;
-	sde_part_map_fn *map;
-} probes[] = {
-	{"unet", "model.diffusion_model.", "input_blocks.0.0.weight", KIND_UNET, sde_map_ldm_unet},
-	{"unet", "", "input_blocks.0.0.weight", KIND_UNET, sde_map_ldm_unet},
-	{"unet", "", "down_blocks.0.resnets.0.time_emb_proj.weight", KIND_UNET, sde_map_same},
-	{"transformer", "model.diffusion_model.", "joint_blocks.0.x_block.attn.qkv.weight",
-	 KIND_SD3, sde_map_sd3},
-	{"transformer", "model.diffusion_model.", "double_blocks.0.img_attn.qkv.weight", KIND_FLUX,
-	 sde_map_flux},
-	{"transformer", "", "joint_blocks.0.x_block.attn.qkv.weight", KIND_SD3, sde_map_sd3},
-	{"transformer", "", "double_blocks.0.img_attn.qkv.weight", KIND_FLUX, sde_map_flux},
-	{"vae", "first_stage_model.", "decoder.up.0.block.0.conv1.weight", KIND_KL,
-	 sde_map_ldm_vae},
-	{"vae", "vae.", "decoder.up.0.block.0.conv1.weight", KIND_KL, sde_map_ldm_vae},
-	{"vae", "", "decoder.up.0.block.0.conv1.weight", KIND_KL, sde_map_ldm_vae},
-	{"vae", "", "decoder.up_blocks.0.resnets.0.conv1.weight", KIND_KL, sde_map_same},
-	{"vae", "", "decoder.layers.0.weight", KIND_TINY, sde_map_same},
-	{"text_encoder", "cond_stage_model.transformer.",
-	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
-	{"text_encoder", "cond_stage_model.transformer.", "embeddings.token_embedding.weight",
-	 KIND_CLIP, sde_map_clip},
-	{"text_encoder", "cond_stage_model.model.", "token_embedding.weight", KIND_CLIP,
-	 sde_map_openclip_sd2},
-	{"text_encoder", "conditioner.embedders.0.transformer.",
-	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
-	{"text_encoder_2", "conditioner.embedders.0.model.", "token_embedding.weight", KIND_CLIP,
-	 sde_map_openclip},
-	{"text_encoder_2", "conditioner.embedders.1.model.", "token_embedding.weight", KIND_CLIP,
-	 sde_map_openclip},
-	{"text_encoder", "text_encoders.clip_l.transformer.",
-	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
-	{"text_encoder_2", "text_encoders.clip_g.transformer.",
-	 "text_model.embeddings.token_embedding.weight", KIND_CLIP, sde_map_clip},
-	{"text_encoder", "", CLIP_NARROW, KIND_CLIP, sde_map_clip},
-	{"text_encoder_2", "", CLIP_WIDE, KIND_CLIP, sde_map_clip},
-	{"text_encoder_3", "text_encoders.t5xxl.transformer.",
-	 "encoder.block.0.layer.0.SelfAttention.q.weight", KIND_T5, sde_map_t5},
-	{"text_encoder_3", "", "encoder.block.0.layer.0.SelfAttention.q.weight", KIND_T5,
-	 sde_map_t5},
-	{"text_encoder_3", "", "enc.blk.0.attn_q.weight", KIND_T5, sde_map_t5_llama},
-	/* encoder: its first layer is numbered 0; decoder: 1, and 0 is the clamp */
-	{"vae", "", TAESD_ENCODER, KIND_TINY, sde_map_taesd_encoder},
-	{"vae", "", TAESD_DECODER, KIND_TINY, sde_map_taesd_decoder},
-};
-
-#define SOURCES_MAX 2
+#define SOURCES_MAX    2
 
 /* Where a component's tensors stand. */
 struct source {
-	const struct probe *probe;
+	const struct sde_probe *probe;
 	struct sde_tensor_file *file; /* borrowed */
 };
 
@@ -93,15 +35,12 @@ struct component {
 struct sde_checkpoint {
 	struct sde_tensor_file *files[FILES_MAX];
 	size_t n_files;
+	char *path; /* of its file or folder, for messages and as the place of its settings */
+	bool is_folder;
 	json_t *settings;
 	struct component components[COMPONENTS_MAX];
 	size_t count;
 };
-
-static bool is_taesd(const struct probe *probe)
-{
-	return probe->tensor == TAESD_ENCODER || probe->tensor == TAESD_DECODER;
-}
 
 static const struct component *find(const struct sde_checkpoint *checkpoint, const char *name)
 {
@@ -111,59 +50,70 @@ static const struct component *find(const struct sde_checkpoint *checkpoint, con
 	return NULL;
 }
 
-static int add(struct sde_checkpoint *checkpoint, const char *name, const struct probe *probe,
-	       struct sde_tensor_file *file, struct sde_error *error)
+static int set_name(struct sde_checkpoint *checkpoint, const char *name,
+		    struct sde_tensor_file *file, struct component **ret_component,
+		    struct sde_error *error)
 {
-	struct component *component = (struct component *)find(checkpoint, name);
-
-	if (!component) {
-		if (checkpoint->count == COMPONENTS_MAX)
-			return sde_error_set(error, -EBADMSG, "%s: more than %d components",
-					     sde_tensor_file_path(file), COMPONENTS_MAX);
-		component = &checkpoint->components[checkpoint->count++];
-		component->name = name;
-	} else if (!probe) {
+	*ret_component = (struct component *)find(checkpoint, name);
+	if (*ret_component)
 		return 0;
-	} else if (component->n_sources == SOURCES_MAX ||
-		   component->sources[0].probe->tensor == probe->tensor ||
-		   !is_taesd(component->sources[0].probe) || !is_taesd(probe)) {
-		return sde_error_set(error, -EBADMSG, "'%s' is both in %s and in %s", name,
-				     sde_tensor_file_path(component->sources[0].file),
-				     sde_tensor_file_path(file));
-	}
-	if (probe)
-		component->sources[component->n_sources++] = (struct source){probe, file};
+	if (checkpoint->count == COMPONENTS_MAX)
+		return sde_error_set(error, -EBADMSG, "%s: more than %d components",
+				     sde_tensor_file_path(file), COMPONENTS_MAX);
+	*ret_component = &checkpoint->components[checkpoint->count++];
+	(*ret_component)->name = name;
 	return 0;
 }
 
-static bool is_there(const struct probe *probe, struct sde_tensor_file *file)
+/* Of two CLIP encoders without a prefix that tells them apart the wider is the second, as in every family that has two. */
+static const char *name_clip(struct sde_checkpoint *checkpoint, const struct sde_probe *probe,
+			     struct sde_tensor_file *file)
 {
-	const struct sde_part part = {file, probe->prefix};
-	const struct sde_tensor *tensor = sde_part_find(&part, "%s", probe->tensor);
-	const bool wide = tensor && tensor->rank == 2 && tensor->shape[1] == CLIP_G_WIDTH;
+	struct component *other = (struct component *)find(checkpoint, probe->component);
+	int width = sde_probe_width(probe, file), others;
 
-	if (probe->tensor == CLIP_NARROW || probe->tensor == CLIP_WIDE)
-		return tensor && wide == (probe->tensor == CLIP_WIDE);
-	if (probe->tensor == TAESD_ENCODER)
-		return tensor && sde_part_find(&part, "1.conv.0.weight");
-	if (probe->tensor == TAESD_DECODER)
-		return tensor && sde_part_find(&part, "3.conv.0.weight") &&
-		       !sde_part_find(&part, "%s", TAESD_ENCODER);
-	return tensor;
+	if (!other || !other->n_sources || probe->kind != SDE_PART_CLIP || probe->prefix[0] ||
+	    other->sources[0].probe->kind != SDE_PART_CLIP || find(checkpoint, "text_encoder_2"))
+		return probe->component;
+	others = sde_probe_width(other->sources[0].probe, other->sources[0].file);
+	if (width < others)
+		other->name = "text_encoder_2";
+	return width > others ? "text_encoder_2" : probe->component;
+}
+
+static int add(struct sde_checkpoint *checkpoint, const struct sde_probe *probe,
+	       struct sde_tensor_file *file, struct sde_error *error)
+{
+	const char *name = name_clip(checkpoint, probe, file);
+	struct component *component;
+	int r = set_name(checkpoint, name, file, &component, error);
+
+	if (r < 0)
+		return r;
+	if (component->n_sources > 0 &&
+	    (component->n_sources == SOURCES_MAX ||
+	     component->sources[0].probe->tensor == probe->tensor ||
+	     !sde_probe_is_half(component->sources[0].probe) || !sde_probe_is_half(probe)))
+		return sde_error_set(error, -EBADMSG, "'%s' is both in %s and in %s", name,
+				     sde_tensor_file_path(component->sources[0].file),
+				     sde_tensor_file_path(file));
+	component->sources[component->n_sources++] = (struct source){probe, file};
+	return 0;
 }
 
 static int recognise(struct sde_checkpoint *checkpoint, struct sde_tensor_file *file,
 		     struct sde_error *error)
 {
 	const struct sde_tensor *first = sde_tensor_file_at(file, 0);
+	const struct sde_probe *probe;
+	size_t position = 0;
 	bool known = false;
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < sizeof(probes) / sizeof(probes[0]); i++)
-		if (is_there(&probes[i], file)) {
-			r = add(checkpoint, probes[i].component, &probes[i], file, error);
-			known = true;
-		}
+	while (r >= 0 && (probe = sde_probe_next(file, &position))) {
+		r = add(checkpoint, probe, file, error);
+		known = true;
+	}
 	if (r >= 0 && !known)
 		return sde_error_set(
 			error, -EBADMSG,
@@ -174,19 +124,26 @@ static int recognise(struct sde_checkpoint *checkpoint, struct sde_tensor_file *
 	return r;
 }
 
-/* What no file holds and every model needs. */
-static int add_implied(struct sde_checkpoint *checkpoint, struct sde_error *error)
+/* The places of a FLUX's two encoders, and what no file holds and every model needs. */
+static int settle(struct sde_checkpoint *checkpoint, struct sde_error *error)
 {
 	static const char *const implied[][2] = {
 		{"text_encoder", "tokenizer"},
 		{"text_encoder_2", "tokenizer_2"},
+		{"text_encoder_3", "tokenizer_3"},
 		{"unet", "scheduler"},
 	};
+	const struct component *transformer = find(checkpoint, "transformer");
+	struct component *t5 = (struct component *)find(checkpoint, "text_encoder_3"), *ignored;
 	int r = 0;
 
+	if (t5 && transformer && transformer->sources[0].probe->kind == SDE_PART_FLUX &&
+	    !find(checkpoint, "text_encoder_2"))
+		t5->name = "text_encoder_2";
 	for (size_t i = 0; r >= 0 && i < sizeof(implied) / sizeof(implied[0]); i++)
 		if (find(checkpoint, implied[i][0]))
-			r = add(checkpoint, implied[i][1], NULL, checkpoint->files[0], error);
+			r = set_name(checkpoint, implied[i][1], checkpoint->files[0], &ignored,
+				     error);
 	return r;
 }
 
@@ -202,41 +159,72 @@ char *sde_checkpoint_settings_path(const char *path)
 	return settings;
 }
 
-static int load_settings(struct sde_checkpoint *checkpoint, const char *path,
-			 struct sde_error *error)
+static int load_settings(struct sde_checkpoint *checkpoint, struct sde_error *error)
 {
-	_cleanup_free_ char *settings = sde_checkpoint_settings_path(path);
+	_cleanup_free_ char *settings = NULL;
 	struct sde_error ignored;
 	int r;
 
+	if (!checkpoint->is_folder)
+		settings = sde_checkpoint_settings_path(checkpoint->path);
+	else if (asprintf(&settings, "%s/sdd.json", checkpoint->path) < 0)
+		settings = NULL;
 	if (!settings)
-		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+		return sde_error_set(error, -ENOMEM, "%s: no memory", checkpoint->path);
 	r = sde_json_load(settings, SDE_JSON_CONFIG_MAX, &checkpoint->settings, &ignored);
 	return r < 0 && r != -ENOENT ? sde_error_set(error, r, "%s", ignored.message) : 0;
+}
+
+int sde_checkpoint_new(const char *path, struct sde_checkpoint **ret_checkpoint,
+		       struct sde_error *error)
+{
+	struct sde_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
+	struct stat st;
+	int r;
+
+	if (!checkpoint || !(checkpoint->path = strdup(path))) {
+		free(checkpoint);
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	}
+	checkpoint->is_folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	r = load_settings(checkpoint, error);
+	if (r < 0) {
+		sde_checkpoint_free(checkpoint);
+		return r;
+	}
+	*ret_checkpoint = checkpoint;
+	return 0;
+}
+
+int sde_checkpoint_add(struct sde_checkpoint *checkpoint, const char *path, bool pickles,
+		       struct sde_error *error)
+{
+	struct sde_tensor_file *file = NULL;
+	int r;
+
+	if (checkpoint->n_files == FILES_MAX)
+		return sde_error_set(error, -EBADMSG, "%s and others: at most %d files are a set",
+				     path, FILES_MAX);
+	if (pickles || json_is_true(json_object_get(checkpoint->settings, "allow_pickle")))
+		r = sde_tensor_file_open_pickled(path, &file, error);
+	else
+		r = sde_tensor_file_open(path, &file, error);
+	if (r < 0)
+		return r;
+	checkpoint->files[checkpoint->n_files++] = file;
+	r = recognise(checkpoint, file, error);
+	return r < 0 ? r : settle(checkpoint, error);
 }
 
 int sde_checkpoint_open_set(const char *const *paths, size_t n, bool pickles,
 			    struct sde_checkpoint **ret_checkpoint, struct sde_error *error)
 {
-	struct sde_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
-	int r = 0;
+	struct sde_checkpoint *checkpoint = NULL;
+	int r;
 
-	if (!checkpoint)
-		return sde_error_set(error, -ENOMEM, "%s: no memory", paths[0]);
-	if (n > FILES_MAX)
-		r = sde_error_set(error, -EBADMSG, "%s and others: %zu files; at most %d are a set",
-				  paths[0], n, FILES_MAX);
-	if (r >= 0)
-		r = load_settings(checkpoint, paths[0], error);
-	pickles |= json_is_true(json_object_get(checkpoint->settings, "allow_pickle"));
-	for (size_t i = 0; r >= 0 && i < n; i++) {
-		r = pickles ? sde_tensor_file_open_pickled(paths[i], &checkpoint->files[i], error)
-			    : sde_tensor_file_open(paths[i], &checkpoint->files[i], error);
-		if (r >= 0)
-			r = recognise(checkpoint, checkpoint->files[checkpoint->n_files++], error);
-	}
-	if (r >= 0)
-		r = add_implied(checkpoint, error);
+	r = sde_checkpoint_new(paths[0], &checkpoint, error);
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = sde_checkpoint_add(checkpoint, paths[i], pickles, error);
 	if (r < 0) {
 		sde_checkpoint_free(checkpoint);
 		return r;
@@ -258,6 +246,7 @@ struct sde_checkpoint *sde_checkpoint_free(struct sde_checkpoint *checkpoint)
 	for (size_t i = 0; i < checkpoint->n_files; i++)
 		sde_tensor_file_unref(checkpoint->files[i]);
 	json_decref(checkpoint->settings);
+	free(checkpoint->path);
 	free(checkpoint);
 	return NULL;
 }
@@ -272,9 +261,33 @@ const json_t *sde_checkpoint_settings(const struct sde_checkpoint *checkpoint)
 	return checkpoint->settings;
 }
 
-static const char *path_of(const struct sde_checkpoint *checkpoint)
+const char *sde_checkpoint_file(const struct sde_checkpoint *checkpoint, const char *name)
 {
-	return sde_tensor_file_path(checkpoint->files[0]);
+	const struct component *component = find(checkpoint, name);
+
+	return component && component->n_sources ? sde_tensor_file_path(component->sources[0].file)
+						 : NULL;
+}
+
+bool sde_checkpoint_is_folder(const struct sde_checkpoint *checkpoint)
+{
+	return checkpoint->is_folder;
+}
+
+char *sde_checkpoint_resolve(const struct sde_checkpoint *checkpoint, const char *name)
+{
+	const char *slash = strrchr(checkpoint->path, '/');
+	char *path;
+	int r;
+
+	if (name[0] == '/')
+		return strdup(name);
+	if (checkpoint->is_folder)
+		r = asprintf(&path, "%s/%s", checkpoint->path, name);
+	else
+		r = asprintf(&path, "%.*s%s", slash ? (int)(slash + 1 - checkpoint->path) : 0,
+			     checkpoint->path, name);
+	return r < 0 ? NULL : path;
 }
 
 static int require(const struct sde_checkpoint *checkpoint, const char *name,
@@ -282,8 +295,7 @@ static int require(const struct sde_checkpoint *checkpoint, const char *name,
 {
 	*ret_component = find(checkpoint, name);
 	if (!*ret_component)
-		return sde_error_set(error, -ENOENT, "%s: holds no '%s'", path_of(checkpoint),
-				     name);
+		return sde_error_set(error, -ENOENT, "%s: holds no '%s'", checkpoint->path, name);
 	return 0;
 }
 
@@ -296,7 +308,7 @@ int sde_checkpoint_weights(const struct sde_checkpoint *checkpoint, const char *
 
 	r = require(checkpoint, name, &component, error);
 	if (r >= 0 && !component->n_sources)
-		return sde_error_set(error, -ENOENT, "%s: '%s' has no weights", path_of(checkpoint),
+		return sde_error_set(error, -ENOENT, "%s: '%s' has no weights", checkpoint->path,
 				     name);
 	if (r >= 0)
 		r = sde_weights_new(sde_tensor_file_path(component->sources[0].file), &weights,
@@ -386,35 +398,35 @@ static json_t *infer_kl(const struct sde_checkpoint *checkpoint, const struct sd
 	const struct component *transformer = find(checkpoint, "transformer");
 	const struct sde_tensor *conv_in = sde_weights_find(weights, "decoder.conv_in.weight");
 
-	if (transformer && transformer->sources[0].probe->kind == KIND_SD3)
+	if (transformer && transformer->sources[0].probe->kind == SDE_PART_SD3)
 		return sde_infer_kl(weights, 1.5305, 0.0609);
 	if (transformer || (conv_in && conv_in->rank == 4 && conv_in->shape[1] == 16))
 		return sde_infer_kl(weights, 0.3611, 0.1159);
 	return sde_infer_kl(weights, is_xl(checkpoint) ? 0.13025 : 0.18215, 0);
 }
 
-static json_t *infer(const struct sde_checkpoint *checkpoint, enum kind kind,
+static json_t *infer(const struct sde_checkpoint *checkpoint, enum sde_part_kind kind,
 		     const struct sde_weights *weights)
 {
 	json_t *config;
 
 	switch (kind) {
-	case KIND_UNET:
+	case SDE_PART_UNET:
 		config = sde_infer_unet(weights);
 		if (config && predicts_v(checkpoint) && !is_xl(checkpoint))
 			json_object_set_new(config, "sample_size", json_integer(96));
 		return config;
-	case KIND_KL:
+	case SDE_PART_KL:
 		return infer_kl(checkpoint, weights);
-	case KIND_TINY:
+	case SDE_PART_TINY:
 		return sde_infer_tiny(weights);
-	case KIND_CLIP:
+	case SDE_PART_CLIP:
 		return sde_infer_clip(weights);
-	case KIND_T5:
+	case SDE_PART_T5:
 		return sde_infer_t5(weights);
-	case KIND_SD3:
+	case SDE_PART_SD3:
 		return sde_infer_sd3(weights);
-	case KIND_FLUX:
+	case SDE_PART_FLUX:
 		return sde_infer_flux(weights);
 	}
 	return json_object();
@@ -440,7 +452,7 @@ int sde_checkpoint_config(const struct sde_checkpoint *checkpoint, const char *n
 		config = !strcmp(name, "scheduler") ? scheduler_config(checkpoint) : json_object();
 	if (!config || (json_is_object(given) && json_object_update(config, given) < 0))
 		return sde_error_set(error, -ENOMEM, "%s: no memory for a configuration",
-				     path_of(checkpoint));
+				     checkpoint->path);
 	*ret_config = config;
 	config = NULL;
 	return 0;

@@ -12,6 +12,7 @@
 
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/json.h"
+#include "daemon/engine/formats/parts.h"
 
 #define COMPONENTS_MAX 64
 
@@ -84,6 +85,30 @@ static int read_index(struct sde_model_dir *dir, struct sde_error *error)
 	return 0;
 }
 
+static bool has_folder(const struct sde_model_dir *dir, const char *const *names, size_t n)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < n; i++) {
+		_cleanup_free_ char *path = NULL;
+
+		if (asprintf(&path, "%s/%s", dir->path, names[i]) < 0)
+			path = NULL;
+		found |= path && is_folder(path);
+	}
+	return found;
+}
+
+/* Files that hold a part each (parts.h) rather than folders of components; unet/ and vae/ may be either. */
+static bool is_split(const struct sde_model_dir *dir)
+{
+	static const char *const folders[] = {"diffusion_models", "text_encoders", "clip"};
+
+	return has_folder(dir, folders, sizeof(folders) / sizeof(folders[0])) ||
+	       !has_folder(dir, known_components,
+			   sizeof(known_components) / sizeof(known_components[0]));
+}
+
 static int look_around(struct sde_model_dir *dir, struct sde_error *error)
 {
 	int r;
@@ -101,11 +126,6 @@ static int look_around(struct sde_model_dir *dir, struct sde_error *error)
 		if (r < 0)
 			return r;
 	}
-	if (!dir->count)
-		return sde_error_set(error, -EBADMSG,
-				     "%s: no model in the diffusers layout: neither a "
-				     "model_index.json nor folders like unet/ and vae/",
-				     dir->path);
 	return 0;
 }
 
@@ -114,7 +134,7 @@ static int read_checkpoint(struct sde_model_dir *dir, struct sde_error *error)
 	const char *name;
 	int r;
 
-	r = sde_checkpoint_open(dir->path, &dir->checkpoint, error);
+	r = sde_parts_open(dir->path, &dir->checkpoint, error);
 	for (size_t i = 0; r >= 0 && (name = sde_checkpoint_component(dir->checkpoint, i)); i++) {
 		struct sde_component component = {.name = name, .checkpoint = dir->checkpoint};
 
@@ -146,7 +166,7 @@ static int open_inner(struct sde_model_dir *dir, struct sde_error *error)
 		return no_memory(dir->path, error);
 	}
 	if (!is_file(index))
-		return look_around(dir, error);
+		return is_split(dir) ? read_checkpoint(dir, error) : look_around(dir, error);
 	r = sde_json_load(index, SDE_JSON_CONFIG_MAX, &dir->index, error);
 	if (r < 0)
 		return r;

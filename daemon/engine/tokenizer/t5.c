@@ -50,6 +50,12 @@ int sde_t5_tokenizer_new(const char *data, size_t size, const char *name,
 	r = size > 0 && data[0] == '{' ? sde_t5_read_json(tokenizer, data, size, name, error)
 				       : sde_t5_read_sentencepiece(tokenizer, (const uint8_t *)data,
 								   size, name, error);
+	/* texts are cut at them: one of half a character would leave halves */
+	for (size_t i = 0; r >= 0 && i < tokenizer->n_specials; i++)
+		if (sde_check_utf8(tokenizer->specials[i].text, tokenizer->specials[i].length,
+				   NULL) < 0)
+			r = sde_error_set(error, -EBADMSG, "%s: a special token is not UTF-8",
+					  name);
 	if (r >= 0) {
 		tokenizer->eos = sde_unigram_find(&tokenizer->unigram, "</s>", 4);
 		tokenizer->pad = sde_unigram_find(&tokenizer->unigram, "<pad>", 5);
@@ -65,6 +71,17 @@ int sde_t5_tokenizer_new(const char *data, size_t size, const char *name,
 	return 0;
 }
 
+int sde_t5_tokenizer_open(const char *path, struct sde_t5_tokenizer **ret_tokenizer,
+			  struct sde_error *error)
+{
+	_cleanup_free_ char *data = NULL;
+	size_t size;
+	int r;
+
+	r = sde_file_read(path, SDE_JSON_INDEX_MAX, &data, &size, error);
+	return r < 0 ? r : sde_t5_tokenizer_new(data, size, path, ret_tokenizer, error);
+}
+
 int sde_t5_tokenizer_load(const char *folder, struct sde_t5_tokenizer **ret_tokenizer,
 			  struct sde_error *error)
 {
@@ -72,16 +89,13 @@ int sde_t5_tokenizer_load(const char *folder, struct sde_t5_tokenizer **ret_toke
 	int r = -ENOENT;
 
 	for (size_t i = 0; r == -ENOENT && i < sizeof(files) / sizeof(files[0]); i++) {
-		_cleanup_free_ char *path = NULL, *data = NULL;
-		size_t size;
+		_cleanup_free_ char *path = NULL;
 
 		if (asprintf(&path, "%s/%s", folder, files[i]) < 0) {
 			path = NULL;
 			return sde_error_set(error, -ENOMEM, "%s: no memory", folder);
 		}
-		r = sde_file_read(path, SDE_JSON_INDEX_MAX, &data, &size, error);
-		if (r >= 0)
-			return sde_t5_tokenizer_new(data, size, path, ret_tokenizer, error);
+		r = sde_t5_tokenizer_open(path, ret_tokenizer, error);
 	}
 	if (r == -ENOENT)
 		return sde_error_set(error, r, "%s: neither tokenizer.json nor spiece.model",

@@ -20,6 +20,10 @@ int sde_t5_tokenizer_load(const char *folder, struct sde_t5_tokenizer **ret_toke
 /* The same from the content of a tokenizer.json or of a spiece.model, told apart by the first byte. */
 int sde_t5_tokenizer_new(const char *data, size_t size, const char *name,
 			 struct sde_t5_tokenizer **ret_tokenizer, struct sde_error *error);
+/* From a file of either kind; and T5's own 32,100 pieces, which are part of the program. */
+int sde_t5_tokenizer_open(const char *path, struct sde_t5_tokenizer **ret_tokenizer,
+			  struct sde_error *error);
+int sde_t5_tokenizer_builtin(struct sde_t5_tokenizer **ret_tokenizer, struct sde_error *error);
 struct sde_t5_tokenizer *sde_t5_tokenizer_free(struct sde_t5_tokenizer *tokenizer);
 
 int32_t sde_t5_tokenizer_eos(const struct sde_t5_tokenizer *tokenizer); /* </s> */

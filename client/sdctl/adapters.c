@@ -46,31 +46,52 @@ int adapters_add_lora(sdc_request *request, const char *text)
 	return r;
 }
 
-static int add_region(sdc_request *request, const char *prompt, const int sides[4], double weight)
+static int add_region(struct regions *regions, const char *path, const int sides[4],
+		      const char *prompt, double weight)
 {
-	sdc_error error = {0};
+	struct region *region = &regions->items[regions->n];
 
-	return sdc_request_add_region(request, prompt, NULL, sides[0], sides[1], sides[2], sides[3],
-				      weight, &error) < 0
-		       ? fail(&error)
-		       : EXIT_OK;
-}
-
-int adapters_add_region(sdc_request *request, const char *text)
-{
-	int sides[4], used = 0;
-	char *rest = NULL;
-	double weight = 1;
-
-	if (sscanf(text, "%d,%d,%d,%d%n", &sides[0], &sides[1], &sides[2], &sides[3], &used) == 4)
-		rest = (char *)text + used;
-	if (rest && *rest == ':')
-		weight = strtod(rest + 1, &rest);
-	if (!rest || *rest != '=') {
-		complain("--region %s: write X,Y,W,H=PROMPT or X,Y,W,H:WEIGHT=PROMPT", text);
+	if (regions->n == REGIONS_MAX) {
+		complain("at most %d regions", REGIONS_MAX);
 		return EXIT_USAGE;
 	}
-	return add_region(request, rest + 1, sides, weight);
+	*region = (struct region){.path = path ? strdup(path) : NULL,
+				  .prompt = strdup(prompt),
+				  .sides = {sides[0], sides[1], sides[2], sides[3]},
+				  .weight = weight};
+	regions->n++;
+	if (region->prompt && (region->path || !path))
+		return EXIT_OK;
+	complain("out of memory");
+	return EXIT_FAILED;
+}
+
+int adapters_parse_region(const char *text, struct regions *regions)
+{
+	char *part = strdup(text), *prompt = part ? strchr(part, '=') : NULL;
+	int sides[4] = {0}, used = 0, r;
+	double weight = 1;
+
+	if (!part) {
+		complain("out of memory");
+		return EXIT_FAILED;
+	}
+	if (!prompt || prompt == part) {
+		complain("--region %s: write X,Y,W,H=PROMPT or MASK=PROMPT, with :WEIGHT before "
+			 "the = to mix it",
+			 text);
+		free(part);
+		return EXIT_USAGE;
+	}
+	*prompt++ = '\0';
+	take_number(part, &weight);
+	if (sscanf(part, "%d,%d,%d,%d%n", &sides[0], &sides[1], &sides[2], &sides[3], &used) == 4 &&
+	    !part[used])
+		r = add_region(regions, NULL, sides, prompt, weight);
+	else
+		r = add_region(regions, part, sides, prompt, weight);
+	free(part);
+	return r;
 }
 
 static int add_guide(struct guides *guides, const char *kind, const char *path,
@@ -137,33 +158,35 @@ static const char *text_of(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
-static int replay_region(sdc_request *request, const json_t *region)
+static int replay_region(struct regions *regions, const json_t *region, const json_t *source)
 {
+	const char *path = json_string_value(json_object_get(source, "path"));
 	const json_t *rect = json_object_get(region, "rect");
-	int sides[4];
+	int sides[4] = {0};
 
-	if (json_array_size(rect) != 4) {
-		complain("a region by a mask cannot be replayed: the mask is not in the picture");
+	if (!path && json_array_size(rect) != 4) {
+		complain("a region of the picture says neither its rectangle nor its mask");
 		return EXIT_FAILED;
 	}
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < json_array_size(rect) && i < 4; i++)
 		sides[i] = (int)json_integer_value(json_array_get(rect, i));
-	return add_region(request, text_of(region, "prompt"), sides,
+	return add_region(regions, path, sides, text_of(region, "prompt"),
 			  number_of(region, "weight", 1));
 }
 
-int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides)
+int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides,
+		    struct regions *regions)
 {
 	const json_t *asked = json_object_get(entry, "request");
 	const json_t *loras = json_object_get(asked, "loras");
 	const json_t *controls = json_object_get(asked, "controls");
 	const json_t *sources = json_object_get(entry, "controls");
-	const json_t *regions = json_object_get(asked, "regions");
+	const json_t *parts = json_object_get(asked, "regions");
+	const json_t *masks = json_object_get(entry, "regions");
 	int r = EXIT_OK;
 
-	for (size_t i = 0; r == EXIT_OK && i < json_array_size(regions); i++)
-		r = replay_region(request, json_array_get(regions, i));
-
+	for (size_t i = 0; r == EXIT_OK && i < json_array_size(parts); i++)
+		r = replay_region(regions, json_array_get(parts, i), json_array_get(masks, i));
 	for (size_t i = 0; r == EXIT_OK && i < json_array_size(loras); i++) {
 		const json_t *lora = json_array_get(loras, i);
 
@@ -189,4 +212,14 @@ void guides_clear(struct guides *guides)
 		picture_clear(&guides->items[i].picture);
 	}
 	*guides = (struct guides){0};
+}
+
+void regions_clear(struct regions *regions)
+{
+	for (size_t i = 0; i < regions->n; i++) {
+		free(regions->items[i].path);
+		free(regions->items[i].prompt);
+		picture_clear(&regions->items[i].mask);
+	}
+	*regions = (struct regions){0};
 }

@@ -10,7 +10,8 @@
 #include "client/sdctl/picture.h"
 #include "client/sdctl/sdctl.h"
 
-#define GUIDES_MAX 8
+#define GUIDES_MAX  8
+#define REGIONS_MAX 8
 
 /* A guiding picture as asked for. */
 struct guide {
@@ -24,12 +25,30 @@ struct guides {
 	size_t n;
 };
 
+/* A prompt for a part of the picture, as asked for. */
+struct region {
+	char *path, *prompt; /* owned; path NULL: the part is a rectangle */
+	int sides[4];
+	double weight;
+	struct picture mask; /* once loaded */
+};
+
+struct regions {
+	struct region items[REGIONS_MAX];
+	size_t n;
+};
+
 /* --lora NAME[:WEIGHT] into the request. EXIT_OK or EXIT_USAGE, told. */
 int adapters_add_lora(sdc_request *request, const char *text);
 /* --control KIND=IMAGE[:SCALE[:START:END]]: remembered, not loaded yet. */
 int adapters_parse_control(const char *text, struct guides *guides);
-/* --region X,Y,W,H[:WEIGHT]=PROMPT into the request. */
-int adapters_add_region(sdc_request *request, const char *text);
-/* The loras, controls and regions of a request that is replayed; entry: what the picture carries (paths of the guides). */
-int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides);
+/* --region X,Y,W,H[:WEIGHT]=PROMPT or MASK[:WEIGHT]=PROMPT: remembered, not loaded yet. */
+int adapters_parse_region(const char *text, struct regions *regions);
+/*
+ * The loras, controls and regions of a request that is replayed; entry: what the picture carries (paths of the guides and the masks). LoRAs go
+ * into the request, the rest is remembered.
+ */
+int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides,
+		    struct regions *regions);
 void guides_clear(struct guides *guides);
+void regions_clear(struct regions *regions);

@@ -25,6 +25,7 @@ struct generation {
 	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
 	struct guides guides;
+	struct regions regions;
 };
 
 static void generation_clear(struct generation *generation)
@@ -33,6 +34,7 @@ static void generation_clear(struct generation *generation)
 	picture_clear(&generation->image);
 	picture_clear(&generation->mask);
 	guides_clear(&generation->guides);
+	regions_clear(&generation->regions);
 }
 
 static int set_field(struct generation *generation, const char *option, const char *value)
@@ -169,13 +171,47 @@ static int load_guides(struct generation *generation)
 	return r;
 }
 
+static int load_regions(struct generation *generation)
+{
+	const json_t *sources = json_object_get(generation->replayed, "regions");
+	char message[512];
+	int r = EXIT_OK;
+
+	for (size_t i = 0; r == EXIT_OK && i < generation->regions.n; i++) {
+		struct region *region = &generation->regions.items[i];
+		const int *sides = region->sides;
+		sdc_error error = {0};
+		sdc_image image;
+
+		if (region->path &&
+		    picture_load(region->path, &region->mask, message, sizeof(message)) < 0) {
+			complain("%s", message);
+			return generation->replayed ? EXIT_FAILED : EXIT_USAGE;
+		}
+		r = region->path ? make_mask(&region->mask) : EXIT_OK;
+		if (r == EXIT_OK && region->path)
+			r = check_unchanged(json_array_get(sources, i), "region's mask",
+					    &region->mask, region->path);
+		if (r != EXIT_OK)
+			break;
+		image = image_of(&region->mask);
+		if (sdc_request_add_region(generation->request, region->prompt,
+					   region->path ? &image : NULL, sides[0], sides[1],
+					   sides[2], sides[3], region->weight, &error) < 0)
+			r = fail(&error);
+	}
+	return r;
+}
+
 static int load_pictures(struct generation *generation)
 {
 	int r = load_one(generation, "image", generation->image_path, &generation->image);
 
 	if (r == EXIT_OK)
 		r = load_one(generation, "mask", generation->mask_path, &generation->mask);
-	return r == EXIT_OK ? load_guides(generation) : r;
+	if (r == EXIT_OK)
+		r = load_guides(generation);
+	return r == EXIT_OK ? load_regions(generation) : r;
 }
 
 static volatile sig_atomic_t interrupts;
@@ -310,7 +346,8 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 		.base_path = path_to_record(generation, "image", generation->image_path),
 		.mask = generation->mask.data ? &generation->mask : NULL,
 		.mask_path = path_to_record(generation, "mask", generation->mask_path),
-		.guides = &generation->guides};
+		.guides = &generation->guides,
+		.regions = &generation->regions};
 	sdc_error error = {0};
 	sdc_job *job;
 	int r;
@@ -376,7 +413,7 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 			r = adapters_add_lora(generation->request, optarg);
 			break;
 		case OPTION_REGION:
-			r = adapters_add_region(generation->request, optarg);
+			r = adapters_parse_region(optarg, &generation->regions);
 			break;
 		case OPTION_DETACH:
 			generation->detach = true;
@@ -509,7 +546,8 @@ static int replay_entry(const struct context *context, struct generation *genera
 		generation->mask_path = mask;
 	r = replay_fields(generation, entry);
 	if (r == EXIT_OK)
-		r = adapters_replay(generation->request, entry, &generation->guides);
+		r = adapters_replay(generation->request, entry, &generation->guides,
+				    &generation->regions);
 	return r == EXIT_OK ? run(context, generation) : r;
 }
 

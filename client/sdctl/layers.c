@@ -86,10 +86,30 @@ static json_t *source_entry(const struct picture *picture, const char *path)
 	return entry;
 }
 
+/* In the regions' order; null for one that is a rectangle. NULL when no mask is among them. */
+static json_t *mask_sources(const struct regions *regions)
+{
+	json_t *sources = json_array();
+	bool any = false;
+
+	for (size_t i = 0; regions && i < regions->n; i++) {
+		const struct region *region = &regions->items[i];
+
+		json_array_append_new(sources, region->path
+						       ? source_entry(&region->mask, region->path)
+						       : json_null());
+		any |= region->path != NULL;
+	}
+	if (any)
+		return sources;
+	json_decref(sources);
+	return NULL;
+}
+
 static json_t *replay_entry(const struct layers_target *target, json_t *request, uint64_t seed)
 {
 	char text[24];
-	json_t *entry;
+	json_t *entry, *masks;
 
 	snprintf(text, sizeof(text), "%" PRIu64, seed);
 	entry = json_pack("{s:i, s:O, s:s, s:s}", METADATA_KEY, METADATA_VERSION, "request",
@@ -107,6 +127,9 @@ static json_t *replay_entry(const struct layers_target *target, json_t *request,
 							   target->guides->items[i].path));
 		json_object_set_new(entry, "controls", sources);
 	}
+	masks = entry ? mask_sources(target->regions) : NULL;
+	if (masks)
+		json_object_set_new(entry, "regions", masks);
 	return entry;
 }
 

@@ -15,7 +15,8 @@ struct layers_target {
 	const char *base_path;	    /* for the replay entry; NULL without a source */
 	const struct picture *mask; /* or NULL */
 	const char *mask_path;
-	const struct guides *guides; /* or NULL */
+	const struct guides *guides;   /* or NULL */
+	const struct regions *regions; /* or NULL */
 };
 
 /*

@@ -73,6 +73,22 @@ static void write_mask(int width)
 	picture_clear(&mask);
 }
 
+/* Summed over all samples. */
+static long difference(const char *one, const char *other)
+{
+	struct picture a, b;
+	long sum = 0;
+
+	load(one, &a);
+	load(other, &b);
+	assert_true(a.width == b.width && a.height == b.height && a.channels == b.channels);
+	for (int i = 0; i < a.width * a.height * a.channels; i++)
+		sum += labs((long)a.data[i] - b.data[i]);
+	picture_clear(&a);
+	picture_clear(&b);
+	return sum;
+}
+
 /* Every byte outside x, y, width, height equal, and something inside changed. */
 static void assert_only_inside_changed(const char *name, int x, int y, int width, int height)
 {
@@ -242,6 +258,40 @@ static void test_guidance_replays(void **state)
 	assert_int_equal(sdctl("models >/dev/null && grep -q 'torch-cpu, philox' message"), 0);
 }
 
+/* A region by a mask: as by its rectangle, another picture than without, and it comes back in a replay. */
+static void test_region_by_mask(void **state)
+{
+	static const char asked[] = "txt2img --width 64 --height 64 --steps 2 --seed 3";
+	struct picture mask;
+
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(picture_new(64, 64, 1, PICTURE_U8, &mask), 0);
+	for (int i = 0; i < 64 * 64; i++)
+		mask.data[i] = i % 64 < 32 ? 255 : 0;
+	save("left.png", &mask);
+	picture_clear(&mask);
+	assert_int_equal(sdctl("%s -o plain.png x 2>/dev/null", asked), 0);
+	assert_int_equal(sdctl("%s --region 0,0,32,64:0.5=tree -o rect.png x 2>/dev/null", asked),
+			 0);
+	assert_int_equal(sdctl("%s --region 32,0,32,64=cat --region left.png:0.5=tree -o out.png x "
+			       "2>/dev/null && ! cmp -s out.png plain.png",
+			       asked),
+			 0);
+	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
+			 0);
+	assert_int_equal(sdctl("%s --region left.png:0.5=tree -o mask.png x 2>/dev/null", asked),
+			 0);
+	/* but for the soft edge of a mask that is resampled */
+	assert_true(difference("mask.png", "rect.png") * 5 < difference("mask.png", "plain.png"));
+	/* a mask that changed is not replayed, nor one that is gone; one that never was is a typing error */
+	write_mask(30);
+	assert_int_equal(sdctl("models >/dev/null && mv mask.png left.png"), 0);
+	assert_int_equal(sdctl("replay out.png -o never.png 2>message"), 1);
+	assert_int_equal(sdctl("models >/dev/null && grep -q 'its pixels changed' message"), 0);
+	assert_int_equal(sdctl("txt2img --region gone.png=tree -o never.png x 2>message"), 2);
+	assert_int_equal(sdctl("txt2img --region left.png -o never.png x 2>/dev/null"), 2);
+}
+
 /* Euler's last preview is the picture itself where the model's own decoder makes both. */
 static void test_preview_file_is_rewritten(void **state)
 {
@@ -398,6 +448,7 @@ int main(void)
 		cmocka_unit_test(test_outpaint_grows_the_canvas),
 		cmocka_unit_test(test_upscale),
 		cmocka_unit_test(test_guidance_replays),
+		cmocka_unit_test(test_region_by_mask),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_preview_on_demand),
 		cmocka_unit_test(test_exit_codes),

@@ -18,6 +18,7 @@
 #include "daemon/engine/adapters/preprocess.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/prompt/tags.h"
+#include "tests/unit/model-files.h"
 
 #define SIDE 32
 
@@ -285,6 +286,15 @@ static void test_guides_on_a_canvas(void **state)
 
 static void test_guides_that_do_not_fit(void **state)
 {
+	static const struct {
+		const char *tensor, *message;
+	} forms[] = {
+		{"image_proj.latents", "IP-Adapter form: it is an IP-Adapter plus, which looks"},
+		{"image_proj.proj.3.weight", "IP-Adapter form: it is a full-face IP-Adapter"},
+		{"image_proj.proj.2.weight", "IP-Adapter form: it is a FaceID, which needs a face"},
+		{"image_proj.perceiver_resampler.proj_in.weight",
+		 "IP-Adapter form: it is a FaceID plus"},
+	};
 	struct sde_control control = {"depth", &canvas, 1, 0, 1};
 	struct sde_image larger = canvas;
 	struct sde_job job = job_of("a cat");
@@ -300,6 +310,21 @@ static void test_guides_that_do_not_fit(void **state)
 	control.kind = "no_net";
 	refused(&job, -EBADMSG,
 		"no_net is neither a ControlNet nor a T2I-Adapter nor an IP-Adapter");
+	/* forms of IP-Adapter that are not read say which they are, whether an image encoder is there or not */
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		const struct file_tensor tensors[] = {
+			{forms[i].tensor, "F16", 2, 2, {4, 4}},
+			{"image_proj.norm.weight", "F16", 2, 1, {4}},
+			{"ip_adapter.1.to_k_ip.weight", "F16", 2, 2, {4, 4}},
+		};
+		char path[256];
+
+		snprintf(path, sizeof(path), "%s/controlnets/form.safetensors", root);
+		write_safetensors(path, tensors, 3, 0);
+		control.kind = "form";
+		refused(&job, -ENOTSUP, forms[i].message);
+		unlink(path);
+	}
 	control.kind = "canny";
 	control.start = 0.7;
 	control.end = 0.2;

@@ -77,6 +77,31 @@ static void bind_layer(void *userdata, struct sde_unet_transformer_layer *layer)
 	adapter->n_attentions++;
 }
 
+/* The forms whose image projection is another network, by a tensor that only they have. */
+static int check_form(const struct sde_ip_adapter *adapter, struct sde_error *error)
+{
+	static const struct {
+		const char *tensor, *what;
+	} forms[] = {
+		{"image_proj.latents",
+		 "an IP-Adapter plus, which looks at all the picture's patches"},
+		{"image_proj.proj.3.weight",
+		 "a full-face IP-Adapter, which looks at all the picture's patches"},
+		{"image_proj.perceiver_resampler.proj_in.weight",
+		 "a FaceID plus, which needs a face measured by another program (InsightFace)"},
+		{"image_proj.proj.2.weight",
+		 "a FaceID, which needs a face measured by another program (InsightFace)"},
+	};
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
+		if (sde_weights_find(adapter->weights, forms[i].tensor))
+			return sde_error_set(error, -ENOTSUP,
+					     "it is %s; plain ones are read, which take the "
+					     "picture's one embedding",
+					     forms[i].what);
+	return 0;
+}
+
 static int bind_adapter(struct sde_ip_adapter *adapter, double scale, const struct sde_unet *base,
 			struct sde_error *error)
 {
@@ -116,12 +141,14 @@ static int load(struct sde_ip_adapter *adapter, const char *path, const char *en
 	if (!isfinite(scale))
 		return sde_error_set(error, -EINVAL, "its scale must be a finite number");
 	adapter->width = base->config.cross_attention_dim;
-	r = sde_adapter_open(encoder, &adapter->encoder_weights, &config, error);
+	r = sde_weights_open(path, &adapter->weights, error);
+	if (r >= 0)
+		r = check_form(adapter, error);
+	if (r >= 0)
+		r = sde_adapter_open(encoder, &adapter->encoder_weights, &config, error);
 	if (r >= 0)
 		r = sde_clip_vision_bind(&adapter->encoder, config, "image encoder's config.json",
 					 adapter->encoder_weights, error);
-	if (r >= 0)
-		r = sde_weights_open(path, &adapter->weights, error);
 	return r < 0 ? r : bind_adapter(adapter, scale, base, error);
 }
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
 	NAME_MAX_BYTES = 127,
@@ -318,12 +319,19 @@ static struct sdd_model *default_model(struct sdd_registry *registry)
 	return sdd_list_first(&registry->models, struct sdd_model, link);
 }
 
+/* In memory, or where the last scan found it. */
+static bool is_there(const struct sdd_model *model)
+{
+	return model->state == SDP_MODEL_STATE_LOADED || model->state == SDP_MODEL_STATE_LOADING ||
+	       access(model->path, F_OK) == 0;
+}
+
 struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *name)
 {
 	struct sdd_model *model;
 
 	model = *name ? find(registry, name) : default_model(registry);
-	if (model || sdd_registry_scan(registry) < 0)
+	if ((model && is_there(model)) || sdd_registry_scan(registry) < 0)
 		return model;
 	return *name ? find(registry, name) : default_model(registry);
 }

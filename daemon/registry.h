@@ -60,7 +60,7 @@ void sdd_registry_clear(struct sdd_registry *registry);
 /* Look at the folders again. Models that vanished go, unless they are in memory. 0 or -ENOMEM. */
 int sdd_registry_scan(struct sdd_registry *registry);
 
-/* "" = the default model. NULL when there is none; scans again before it says so. */
+/* "" = the default model. NULL when there is none; scans again before it says so, or when its files have gone. */
 struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *name);
 /*
  * The model of a job: the one named, or the default; for a job that repaints a part of a picture (inpaint, outpaint) the

@@ -34,6 +34,11 @@ struct sde_cache *sde_cache_new(uint64_t limit_bytes)
 	return cache;
 }
 
+bool sde_cache_keeps(const struct sde_cache *cache)
+{
+	return cache->limit > 0;
+}
+
 static void drop(struct sde_cache *cache, size_t i)
 {
 	const struct entry entry = cache->entries[i];
@@ -182,6 +187,13 @@ void sde_cache_release(struct sde_cache *cache, const void *value)
 		return;
 	entry->holds--;
 	shrink(cache);
+}
+
+void sde_cache_drop(struct sde_cache *cache, const void *value)
+{
+	for (size_t i = cache->n; i-- > 0;)
+		if (cache->entries[i].value == value)
+			drop(cache, i);
 }
 
 void sde_cache_forget(struct sde_cache *cache, const void *owner)

@@ -24,6 +24,8 @@ typedef void (*sde_cache_drop_fn)(void *value, void *owner);
 
 /* A limit of 0 keeps nothing but what is held. NULL without memory. */
 struct sde_cache *sde_cache_new(uint64_t limit_bytes);
+/* Whether it keeps anything. */
+bool sde_cache_keeps(const struct sde_cache *cache);
 /* Drops all entries. */
 struct sde_cache *sde_cache_free(struct sde_cache *cache);
 
@@ -43,6 +45,8 @@ int sde_cache_put_held(struct sde_cache *cache, const struct sde_cache_key *key,
 		       void *value, sde_cache_drop_fn drop, void *owner);
 void sde_cache_hold(struct sde_cache *cache, const void *value);
 void sde_cache_release(struct sde_cache *cache, const void *value);
+/* Drop this one, which is not held. */
+void sde_cache_drop(struct sde_cache *cache, const void *value);
 /* Drop an owner's entries, held or not. cache NULL: there are none. */
 void sde_cache_forget(struct sde_cache *cache, const void *owner);
 

@@ -1,7 +1,7 @@
 /*
  * The two parts of a job that come again with the next one: a prompt's embedding and the encoded source picture, from the engine's
  * cache when they are known. The keys hold the content of everything that goes in (tokens with their weights and vectors, pixels)
- * and the state of the model files that compute it, so a hit has the bytes of the computation.
+ * and that of the weights and configurations that compute it, so a hit has the bytes of the computation.
  */
 #pragma once
 

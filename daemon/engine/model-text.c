@@ -8,6 +8,7 @@
 
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/runner.h"
 
@@ -51,6 +52,7 @@ static int load_tower(struct sde_model *model, const char *encoder, const char *
 	if (r < 0)
 		return r;
 	tower->clip.config = clip;
+	tower->config_content = sde_json_content(config);
 	if (weights)
 		r = sde_component_weights(component, &tower->weights, error);
 	if (r >= 0 && weights) {
@@ -76,6 +78,7 @@ static int bind_t5(struct sde_model *model, const char *encoder, struct sde_erro
 				     error);
 	if (r >= 0)
 		r = sde_t5_config_parse(config, what, &t5, error);
+	model->t5.config_content = sde_json_content(config);
 	if (r >= 0)
 		r = sde_t5_bind(&model->t5.t5, &t5, model->t5.weights, error);
 	return r;

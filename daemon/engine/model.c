@@ -14,6 +14,7 @@
 #include "daemon/engine/config-keys.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/runner.h"
 #include "daemon/engine/scheduler.h"
@@ -147,9 +148,10 @@ static int load_vae(struct sde_model *model, struct sde_error *error)
 	int r;
 
 	r = sde_model_open_component(model, "vae", NULL, &config, &model->vae_weights, error);
-	if (r >= 0)
-		r = sde_vae_bind(&model->vae, config, "vae/config.json", model->vae_weights, error);
-	return r;
+	if (r < 0)
+		return r;
+	model->vae_config_content = sde_json_content(config);
+	return sde_vae_bind(&model->vae, config, "vae/config.json", model->vae_weights, error);
 }
 
 /* What SDXL is told besides the text: sizes, a sinusoid each. */

@@ -29,6 +29,7 @@ struct sde_engine {
 struct sde_text_tower {
 	struct sde_clip_tokenizer *tokenizer;
 	struct sde_weights *weights;
+	uint64_t config_content; /* sde_json_content */
 	struct sde_clip clip;
 };
 
@@ -36,6 +37,7 @@ struct sde_text_tower {
 struct sde_t5_tower {
 	struct sde_t5_tokenizer *tokenizer;
 	struct sde_weights *weights;
+	uint64_t config_content;
 	struct sde_t5 t5;
 };
 
@@ -52,6 +54,7 @@ struct sde_model {
 	struct sde_t5_tower t5;
 	const struct sde_family *family;
 	struct sde_weights *denoiser_weights, *vae_weights;
+	uint64_t vae_config_content;
 	struct sde_denoiser denoiser;
 	struct sde_vae vae;
 	struct sde_preview preview;

@@ -1,6 +1,6 @@
 /*
- * What status and metrics say of the engine's caches while jobs repeat each other: hits of the same user, none of another, counts
- * that outlive the worker, and nothing kept where sdd.conf says so.
+ * What status and metrics say of the engine's caches while jobs repeat each other: hits of the same user, also with a
+ * copy of the model, none of another, counts that outlive the worker, and nothing kept where sdd.conf says so.
  */
 #include "tests/integration/harness.h"
 
@@ -29,7 +29,8 @@ static sdc_request *request_of(const char *prompt)
 	return request;
 }
 
-static struct picture paint(const struct daemon *daemon, const char *prompt)
+static struct picture paint_model(const struct daemon *daemon, const char *model,
+				  const char *prompt)
 {
 	sdc_client *client = daemon_connect(daemon);
 	sdc_request *request = request_of(prompt);
@@ -38,6 +39,7 @@ static struct picture paint(const struct daemon *daemon, const char *prompt)
 	sdc_error error = {0};
 	sdc_image image;
 
+	assert_int_equal(sdc_request_set_string(request, "model", model, &error), 0);
 	if (sdc_call(client, request, 120000, &reply, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
@@ -49,6 +51,11 @@ static struct picture paint(const struct daemon *daemon, const char *prompt)
 	sdc_request_free(request);
 	sdc_client_free(client);
 	return picture;
+}
+
+static struct picture paint(const struct daemon *daemon, const char *prompt)
+{
+	return paint_model(daemon, HARNESS_MODEL, prompt);
 }
 
 static void drop(struct picture picture)
@@ -93,6 +100,59 @@ static void test_repeats_hit(void **state)
 	again = paint(&daemon, "a red boat");
 	assert_memory_equal(first.bytes, again.bytes, first.size);
 	assert_texts(&daemon, 3, 5);
+	drop(again);
+	drop(first);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
+static void run(const char *format, const char *a, const char *b)
+{
+	char command[1024];
+
+	snprintf(command, sizeof(command), format, a, b);
+	assert_int_equal(system(command), 0);
+}
+
+static void unload(const struct daemon *daemon, const char *model)
+{
+	sdc_client *client = daemon_connect(daemon);
+	sdc_error error = {0};
+	sdc_request *request = sdc_request_new("models.unload", &error);
+
+	assert_int_equal(sdc_request_set_string(request, "model", model, &error), 0);
+	assert_int_equal(sdc_call(client, request, 60000, NULL, &error), 0);
+	sdc_request_free(request);
+	sdc_client_free(client);
+}
+
+/* Whatever the model is called and whenever its files were written; but another byte is another model. */
+static void test_content_hits(void **state)
+{
+	struct picture first, again;
+	struct daemon daemon;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	run("rm %s/models/" HARNESS_MODEL " && cp -rL %s %1$s/models/a && chmod -R u+w %1$s/models",
+	    daemon.folder, getenv("SDD_TEST_MODEL"));
+	first = paint_model(&daemon, "a", "a red boat");
+	assert_texts(&daemon, 0, 2);
+	unload(&daemon, "a");
+	run("cp -r %s/models/a %1$s/models/b && rm -r %1$s/models/a && touch "
+	    "%1$s/models/b/text_encoder/model.safetensors%s",
+	    daemon.folder, "");
+	again = paint_model(&daemon, "b", "a red boat");
+	assert_memory_equal(first.bytes, again.bytes, first.size);
+	assert_texts(&daemon, 2, 2);
+	drop(again);
+	/* in place and with its old times, while it is in memory */
+	run("cd %s/models/b/text_encoder && touch -r model.safetensors t && printf '>>>>>>>>' | dd "
+	    "of=model.safetensors bs=1 conv=notrunc status=none seek=$(($(stat -c %%s "
+	    "model.safetensors) - 64)) && touch -r t model.safetensors && rm t%s",
+	    daemon.folder, "");
+	again = paint_model(&daemon, "b", "a red boat");
+	assert_texts(&daemon, 2, 4);
 	drop(again);
 	drop(first);
 	assert_int_equal(daemon_stop(&daemon), 0);
@@ -153,6 +213,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_repeats_hit),
+		cmocka_unit_test(test_content_hits),
 		cmocka_unit_test(test_users_do_not_share),
 		cmocka_unit_test(test_nothing_is_kept),
 	};

@@ -1,7 +1,7 @@
 /*
  * What jobs have in common is computed once: the cache's bounds and partitions by themselves, then jobs on tiny models, whose
- * pictures are the same to the bit with a hit, without one and without a cache; another user never hits, and a model whose files
- * changed misses.
+ * pictures are the same to the bit with a hit, without one and without a cache; another user never hits, copied and touched files
+ * do, and what changed misses.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -259,7 +259,7 @@ static void copy(const char *from, const char *to)
 {
 	char command[9000];
 
-	snprintf(command, sizeof(command), "cp -rL %s %s", from, to);
+	snprintf(command, sizeof(command), "cp -rL %s %s && chmod -R u+w %s", from, to, to);
 	assert_int_equal(system(command), 0);
 }
 
@@ -307,6 +307,167 @@ static void test_changed_files_miss(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void run(const char *format, ...)
+{
+	char command[9000];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(command, sizeof(command), format, ap);
+	va_end(ap);
+	assert_int_equal(system(command), 0);
+}
+
+/* What the model at path paints after the studio's own: all of it known, or (miss) not; as without a cache in any case. */
+static void assert_known(struct studio *studio, const char *path, bool known)
+{
+	const struct sde_cache_stats text = stats_of(studio, SDE_CACHE_TEXT);
+	const struct sde_cache_stats source = stats_of(studio, SDE_CACHE_SOURCE);
+	struct studio plain = open_studio(path, 0);
+	struct studio other = {studio->engine, load(studio->engine, path)};
+	struct sde_result right = paint(&plain, SDE_IMG2IMG, 1), got;
+
+	got = paint(&other, SDE_IMG2IMG, 1);
+	assert_true(same(&right, &got));
+	if (known) {
+		assert_int_equal(stats_of(studio, SDE_CACHE_TEXT).misses, text.misses);
+		assert_int_equal(stats_of(studio, SDE_CACHE_SOURCE).misses, source.misses);
+	} else {
+		assert_true(stats_of(studio, SDE_CACHE_TEXT).misses +
+				    stats_of(studio, SDE_CACHE_SOURCE).misses >
+			    text.misses + source.misses);
+	}
+	sde_result_clear(&right);
+	sde_model_unref(other.model);
+	close_studio(&plain);
+}
+
+/* The same bytes elsewhere or at another time are the same; the same weights under another configuration are not. */
+static void test_content_counts(void **state)
+{
+	char folder[] = "/tmp/sdd-test-cache-XXXXXX", model[64], copied[64];
+	struct studio studio;
+	struct sde_result result;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(model, sizeof(model), "%s/model", folder);
+	snprintf(copied, sizeof(copied), "%s/copied", folder);
+	copy(model_path("sd15"), model);
+	copy(model, copied);
+	studio = open_studio(model, 64 << 20);
+	result = paint(&studio, SDE_IMG2IMG, 1);
+	sde_result_clear(&result);
+	/* else a copy of a file that is open is that file (tensor-file.h) */
+	studio.model = sde_model_unref(studio.model);
+	assert_known(&studio, model, true);
+	assert_known(&studio, copied, true);
+	run("cd %s && touch */*.safetensors && sed -i 's/{/{ /' */config.json", copied);
+	assert_known(&studio, copied, true);
+	/* whose autoencoder it was does not matter */
+	run("rm -r %s/unet && cp -rL %s/../sd15_taesd/unet %s/", copied, model_path("sd15"),
+	    copied);
+	assert_known(&studio, copied, true);
+	run("cd %s/text_encoder && sed -i 's/\"quick_gelu\"/\"gelu\"/' config.json && grep -q "
+	    "'\"gelu\"' config.json",
+	    copied);
+	assert_known(&studio, copied, false);
+	run("cp %s/text_encoder/config.json %s/text_encoder/", model, copied);
+	assert_known(&studio, copied, true);
+	run("cd %s/vae && sed -i 's/\"norm_num_groups\": [0-9]*/\"norm_num_groups\": 1/' "
+	    "config.json && ! cmp -s config.json %s/vae/config.json",
+	    copied, model);
+	assert_known(&studio, copied, false);
+	close_studio(&studio);
+	run("rm -r %s", folder);
+}
+
+static struct sde_result paint_with_lora(struct studio *studio, const char *root, const char *lora,
+					 int side)
+{
+	const struct sde_lora loras[] = {{lora, 1}};
+	const struct sde_job job = {
+		.kind = SDE_TXT2IMG,
+		.prompt = "a boat",
+		.seed = 5,
+		.steps = 2,
+		.guidance_scale = 5,
+		.count = 1,
+		.width = side,
+		.height = side,
+		.feather = -1,
+		.grow = -1,
+		.padding = -1,
+		.loras = loras,
+		.n_loras = 1,
+		.adapter_roots = &root,
+		.n_adapter_roots = 1,
+		.partition = 1,
+		.staged = true, /* weights are made ready anew, from what the files hold then */
+	};
+	struct sde_error error = {0};
+	struct sde_result result;
+
+	if (sde_job_run(studio->model, &job, NULL, &result, &error) < 0)
+		fail_msg("%s", error.message);
+	return result;
+}
+
+/* As without a cache, and with so many sets of adapters made and texts computed so far. */
+static void assert_lora(struct studio *studio, const char *model, const char *root,
+			const char *lora, int side, uint64_t sets, uint64_t texts)
+{
+	struct studio plain = open_studio(model, 0);
+	struct sde_result right = paint_with_lora(&plain, root, lora, side), got;
+
+	got = paint_with_lora(studio, root, lora, side);
+	assert_true(same(&right, &got));
+	assert_int_equal(stats_of(studio, SDE_CACHE_ADAPTERS).misses, sets);
+	assert_int_equal(stats_of(studio, SDE_CACHE_TEXT).misses, texts);
+	sde_result_clear(&right);
+	close_studio(&plain);
+}
+
+static void test_content_of_adapters_counts(void **state)
+{
+	char root[] = "/tmp/sdd-test-cache-XXXXXX", model[4096];
+	const char *data = getenv("SDD_GOLDEN_DATA");
+	struct studio studio;
+
+	assert_non_null(mkdtemp(root));
+	snprintf(model, sizeof(model), "%s/cases/adapters/base_sd15", data);
+	run("mkdir %s/loras && cp -L %s/cases/adapters/lora/kohya_linear.safetensors "
+	    "%s/loras/a.safetensors && cp %s/loras/a.safetensors %s/loras/b.safetensors",
+	    root, data, root, root, root);
+	studio = open_studio(model, 64 << 20);
+	assert_lora(&studio, model, root, "a", 32, 1, 2);
+	assert_lora(&studio, model, root, "a", 32, 1, 2);
+	assert_lora(&studio, model, root, "b", 32, 1, 2);
+	run("touch %s/loras/a.safetensors %s/loras/b.safetensors", root, root);
+	assert_lora(&studio, model, root, "a", 32, 1, 2);
+	assert_lora(&studio, model, root, "b", 32, 1, 2);
+	/* another model of the same files makes a set of its own, but its texts are known */
+	sde_model_unref(studio.model);
+	studio.model = load(studio.engine, model);
+	assert_lora(&studio, model, root, "b", 32, 2, 2);
+	/* written over in place, under the set that is kept */
+	run("cp %s/loras/b.safetensors %s/loras/c.safetensors && printf '<<<<<<<<' | dd "
+	    "of=%s/loras/b.safetensors bs=1 conv=notrunc status=none "
+	    "seek=$(($(stat -c %%s %s/loras/b.safetensors) - 16))",
+	    root, root, root, root);
+	assert_lora(&studio, model, root, "b", 32, 3, 4);
+	/* what it held before, under another name: what is still mapped of it is not that */
+	sde_model_unref(studio.model);
+	studio.model = load(studio.engine, model);
+	assert_lora(&studio, model, root, "a", 32, 4, 4);
+	run("printf '<<<<<<<<' | dd of=%s/loras/a.safetensors bs=1 conv=notrunc status=none "
+	    "seek=$(($(stat -c %%s %s/loras/a.safetensors) - 16))",
+	    root, root);
+	assert_lora(&studio, model, root, "c", 64, 4, 4);
+	close_studio(&studio);
+	run("rm -r %s", root);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +476,8 @@ int main(void)
 		cmocka_unit_test(test_held_stays),
 		cmocka_unit_test(test_hits_change_nothing),
 		cmocka_unit_test(test_changed_files_miss),
+		cmocka_unit_test(test_content_counts),
+		cmocka_unit_test(test_content_of_adapters_counts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,42 @@ static void test_repainting_goes_to_the_companion(void **state)
 	assert_string_equal(chosen(fixture, "nobody", SDP_JOB_KIND_INPAINT), "none");
 }
 
+/* Between two scans: who asks gets what is there. */
+static void test_gone_and_come(void **state)
+{
+	struct fixture *fixture = *state;
+	char from[128], to[128];
+
+	put_model(fixture, "a", 4, "{}");
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "a");
+	snprintf(from, sizeof(from), "%s/a", fixture->root);
+	snprintf(to, sizeof(to), "%s/b", fixture->root);
+	assert_int_equal(rename(from, to), 0);
+	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "b");
+	assert_string_equal(chosen(fixture, "a", SDP_JOB_KIND_TXT2IMG), "none");
+}
+
+/* The list counts its changes: models that came, went or are another. */
+static void test_changes_are_counted(void **state)
+{
+	struct fixture *fixture = *state;
+	struct sdd_registry *registry = &fixture->registry;
+	uint64_t changes;
+
+	put_model(fixture, "a", 4, "{}");
+	assert_int_equal(sdd_registry_scan(registry), 0);
+	changes = registry->changes;
+	assert_int_not_equal(changes, 0);
+	assert_int_equal(sdd_registry_scan(registry), 0);
+	assert_int_equal(registry->changes, changes);
+	put_model(fixture, "a", 9, "{}");
+	assert_int_equal(sdd_registry_scan(registry), 0);
+	assert_int_equal(registry->changes, changes + 1);
+	put_model(fixture, "b", 4, "{}");
+	assert_int_equal(sdd_registry_scan(registry), 0);
+	assert_int_equal(registry->changes, changes + 2);
+}
+
 static void test_masks_model_alone_is_the_default(void **state)
 {
 	struct fixture *fixture = *state;
@@ -283,6 +319,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_repainting_goes_to_the_companion, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_gone_and_come, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changes_are_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_masks_model_alone_is_the_default, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_configured_default_has_its_companion, setup,

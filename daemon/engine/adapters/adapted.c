@@ -8,14 +8,17 @@
 #include <string.h>
 
 #include "daemon/engine/adapters/ip-adapter.h"
+#include "daemon/engine/adapters/open.h"
 #include "daemon/engine/cache.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/content.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/runner.h"
+#include "daemon/util/hash.h"
 
 struct sde_adapted {
-	uint64_t key;
+	uint64_t text;	  /* content of the LoRAs, which change its text encoders too */
+	uint64_t picture; /* and of the IP-Adapter */
 	struct sde_loras *loras;
 	struct sde_ip_adapter *ip;    /* or NULL */
 	struct sde_denoiser denoiser; /* class NULL: none of its layers changed */
@@ -95,20 +98,33 @@ static int load_ip(struct sde_adapted *adapted, const struct sde_model *model,
 				   &model->denoiser.unet, &adapted->ip, error);
 }
 
-/* What an IP-Adapter adds to the key: its files by their state, its scale. */
-static uint64_t mix_ip(uint64_t key, const struct sde_ip_use *ip)
+/* What an IP-Adapter adds to the key: what its files hold, its scale. */
+static int mix_ip(uint64_t *key, const struct sde_ip_use *ip, struct sde_error *error)
 {
-	uint64_t scale;
+	uint64_t adapter = 0, encoder = 0;
+	int r;
 
-	memcpy(&scale, &ip->scale, sizeof(scale));
-	key = sde_content_mix(key, scale);
-	key = sde_content_mix(key, sde_content_stat(ip->path));
-	return sde_content_mix(key, sde_content_stat(ip->encoder));
+	r = sde_adapter_content(ip->path, &adapter, error);
+	if (r >= 0)
+		r = sde_adapter_content(ip->encoder, &encoder, error);
+	if (r < 0) {
+		sde_error_prefix(error, "IP-Adapter %s", ip->name);
+		return r;
+	}
+	*key = sdd_hash_bytes(*key, &ip->scale, sizeof(ip->scale));
+	*key = sdd_hash_mix(sdd_hash_mix(*key, adapter), encoder);
+	return 0;
+}
+
+static uint64_t content_of_ip(const struct sde_ip_adapter *ip)
+{
+	return sdd_hash_mix(sde_weights_content(ip->weights),
+			    sde_weights_content(ip->encoder_weights));
 }
 
 /* Takes loras. */
 static int adapted_new(const struct sde_model *model, struct sde_loras *loras,
-		       const struct sde_ip_use *ip, uint64_t key, struct sde_adapted **ret_adapted,
+		       const struct sde_ip_use *ip, struct sde_adapted **ret_adapted,
 		       struct sde_error *error)
 {
 	struct sde_adapted *adapted = calloc(1, sizeof(*adapted));
@@ -118,9 +134,11 @@ static int adapted_new(const struct sde_model *model, struct sde_loras *loras,
 		sde_loras_free(loras);
 		return sde_error_set(error, -ENOMEM, "no memory for LoRAs");
 	}
-	adapted->key = key;
+	adapted->text = sde_loras_content(loras);
 	adapted->loras = loras;
 	r = ip ? load_ip(adapted, model, ip, error) : 0;
+	if (adapted->ip)
+		adapted->picture = content_of_ip(adapted->ip);
 	if (r >= 0)
 		r = bind_denoiser(adapted, model, error);
 	for (int i = 0; r >= 0 && i < model->n_towers; i++)
@@ -155,7 +173,14 @@ static uint64_t bytes_of(const struct sde_adapted *adapted)
 /* Which model a set is bound from: another of the same files may live beside it. */
 static uint64_t mix_model(uint64_t key, const struct sde_model *model)
 {
-	return sde_content_mix(key, (uint64_t)(uintptr_t)model);
+	return sdd_hash_mix(key, (uint64_t)(uintptr_t)model);
+}
+
+/* What it is made of was not written over since: a kept set reads its files again when it is packed anew. */
+static bool is_intact(const struct sde_adapted *adapted)
+{
+	return sde_loras_content(adapted->loras) == adapted->text &&
+	       (!adapted->ip || content_of_ip(adapted->ip) == adapted->picture);
 }
 
 int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, size_t n,
@@ -179,15 +204,23 @@ int sde_model_adapt(struct sde_model *model, const struct sde_lora_use *uses, si
 		return r;
 	key.hash = mix_model(sde_loras_content(loras), model);
 	if (ip)
-		key.hash = mix_ip(key.hash, ip);
+		r = mix_ip(&key.hash, ip, error);
+	if (r < 0) {
+		sde_loras_free(loras);
+		return r;
+	}
 	adapted = sde_cache_find(model->cache, &key);
+	if (adapted && !is_intact(adapted)) {
+		sde_cache_drop(model->cache, adapted);
+		adapted = NULL;
+	}
 	if (adapted) {
 		sde_loras_free(loras);
 		sde_cache_hold(model->cache, adapted);
 		model->adapted = adapted;
 		return 0;
 	}
-	r = adapted_new(model, loras, ip, key.hash, &adapted, error);
+	r = adapted_new(model, loras, ip, &adapted, error);
 	if (r < 0)
 		return r;
 	r = sde_cache_put_held(model->cache, &key, bytes_of(adapted), adapted, drop_adapted, model);
@@ -201,7 +234,7 @@ uint64_t sde_model_adapted_text(const struct sde_model *model)
 {
 	for (int i = 0; model->adapted && i < model->n_towers; i++)
 		if (model->adapted->has_clip[i])
-			return model->adapted->key;
+			return model->adapted->text;
 	return 0;
 }
 

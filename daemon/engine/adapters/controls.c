@@ -6,17 +6,19 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/engine/formats/content.h"
 #include "daemon/engine/adapters/open.h"
 #include "daemon/engine/error.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/model.h"
 
-#define KEPT 2 /* beyond the ones of the running job */
+#define KEPT  2 /* beyond the ones of the running job */
+#define STALE 2 /* a key that none has: they are odd */
 
 struct kept {
-	uint64_t key, used; /* state of the file; number of the job that used it last */
+	uint64_t key, used; /* content of the file; number of the job that used it last */
 	struct sde_controlnet *controlnet;
 	struct sde_t2i_adapter *t2i;
+	uint64_t content; /* of its weights */
 };
 
 struct sde_controls {
@@ -60,6 +62,11 @@ int sde_control_kind(const char *path, const char *name, enum sde_control_kind *
 		     : 0;
 }
 
+static uint64_t content_of(const struct kept *kept)
+{
+	return sde_weights_content(kept->t2i ? kept->t2i->weights : kept->controlnet->weights);
+}
+
 static void kept_clear(struct kept *kept, struct sde_runner *runner)
 {
 	sde_controlnet_free(kept->controlnet, runner);
@@ -97,15 +104,21 @@ void sde_controls_begin(struct sde_model *model)
 int sde_controls_get(struct sde_model *model, enum sde_control_kind kind, const char *path,
 		     const char *name, struct sde_guide *guide, struct sde_error *error)
 {
-	const uint64_t key = sde_content_stat(path) | 1;
 	const struct sde_unet_config *unet = &model->denoiser.unet.config;
 	struct sde_controls *controls = model->controls;
 	struct kept *vacant = NULL;
+	uint64_t key;
 	int r;
 
 	if (model->denoiser.class != &sde_denoiser_unet)
 		return sde_error_set(error, -ENOTSUP, "models with a %s take no guiding pictures",
 				     model->denoiser.class->name);
+	r = sde_adapter_content(path, &key, error);
+	if (r < 0) {
+		sde_error_prefix(error, "ControlNet %s", name);
+		return r;
+	}
+	key |= 1;
 	if (!controls)
 		controls = model->controls = calloc(1, sizeof(*controls));
 	if (!controls)
@@ -113,6 +126,9 @@ int sde_controls_get(struct sde_model *model, enum sde_control_kind kind, const 
 	for (size_t i = 0; i < sizeof(controls->kept) / sizeof(controls->kept[0]); i++) {
 		struct kept *kept = &controls->kept[i];
 
+		/* what was written over under it must not be read again; it goes when it is the oldest */
+		if (kept->key == key && content_of(kept) != kept->content)
+			kept->key = STALE;
 		if (kept->key == key) {
 			kept->used = controls->job;
 			guide->controlnet = kept->controlnet;
@@ -130,6 +146,7 @@ int sde_controls_get(struct sde_model *model, enum sde_control_kind kind, const 
 	if (r < 0)
 		return r;
 	vacant->key = key;
+	vacant->content = content_of(vacant);
 	vacant->used = controls->job;
 	guide->controlnet = vacant->controlnet;
 	guide->t2i = vacant->t2i;

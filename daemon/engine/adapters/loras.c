@@ -13,6 +13,7 @@
 #include "daemon/engine/adapters/family.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/util/hash.h"
 
 struct file {
 	char *name;
@@ -373,8 +374,8 @@ uint64_t sde_loras_content(const struct sde_loras *loras)
 
 	for (size_t i = 0; i < loras->n_files; i++) {
 		memcpy(&weight, &loras->files[i].weight, sizeof(weight));
-		hash = sde_content_mix(hash, sde_weights_content(loras->files[i].weights));
-		hash = sde_content_mix(hash, weight);
+		hash = sdd_hash_mix(hash, sde_weights_content(loras->files[i].weights));
+		hash = sdd_hash_mix(hash, weight);
 	}
 	return hash;
 }

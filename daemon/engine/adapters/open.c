@@ -9,8 +9,10 @@
 #include <sys/stat.h>
 
 #include "daemon/engine/formats/cleanup.h"
+#include "daemon/engine/formats/content.h"
 #include "daemon/engine/formats/json.h"
 #include "daemon/engine/formats/model-dir.h"
+#include "daemon/util/hash.h"
 
 int sde_adapter_open(const char *path, struct sde_weights **ret_weights, json_t **ret_config,
 		     struct sde_error *error)
@@ -38,4 +40,16 @@ int sde_adapter_open(const char *path, struct sde_weights **ret_weights, json_t 
 	return stat(config, &st) == 0
 		       ? sde_json_load(config, SDE_JSON_CONFIG_MAX, ret_config, error)
 		       : 0;
+}
+
+int sde_adapter_content(const char *path, uint64_t *ret_content, struct sde_error *error)
+{
+	struct sde_weights *weights __attribute__((cleanup(sde_weights_freep))) = NULL;
+	_cleanup_json_ json_t *config = NULL;
+	int r;
+
+	r = sde_adapter_open(path, &weights, &config, error);
+	if (r >= 0)
+		*ret_content = sdd_hash_mix(sde_weights_content(weights), sde_json_content(config));
+	return r;
 }

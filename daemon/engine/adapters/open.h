@@ -13,3 +13,5 @@
  */
 int sde_adapter_open(const char *path, struct sde_weights **ret_weights, json_t **ret_config,
 		     struct sde_error *error);
+/* Hash of what is in it, weights (sde_weights_content) and configuration. Errors as of opening it. */
+int sde_adapter_content(const char *path, uint64_t *ret_content, struct sde_error *error);

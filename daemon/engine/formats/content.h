@@ -1,22 +1,27 @@
 /*
- * What a file holds, as a number: caches are keyed by it, so that a file replaced under the same name is seen and the same file
- * under two names is one.
+ * What weights hold, as a number: caches are keyed by it, so that a file replaced under the same name is seen, and the same bytes under
+ * two names, in two files or two layouts are one.
  */
 #pragma once
 
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "daemon/engine/formats/weights.h"
 
-/* 64-bit hash of all tensors' names, types, shapes and data. Not meant to withstand somebody who makes collisions. */
-uint64_t sde_weights_content(const struct sde_weights *weights);
 /*
- * Hash of which file or folder a path is now and of its state: device, inode, size, times of change, of which people can set one
- * (mtime) but not the other (ctime). For large files.
+ * 64-bit hash of all tensors' names, types, shapes and data, of weights that no longer change (seal). Every byte is read the first time and whenever a
+ * file has another state (touched, say) than when it was read; for a state that was read before, in this process, nothing is. A
+ * number that never comes again where a file was overwritten under its mapping: what was made from it is nobody else's. Any thread, but one
+ * at a time for the same weights.
  */
-uint64_t sde_content_stat(const char *path);
-/* Hash of all files that weights come from, as they were when they were opened (sde_content_stat). */
-uint64_t sde_weights_state(const struct sde_weights *weights);
-/* Mix a value, or bytes, into a hash. */
-uint64_t sde_content_mix(uint64_t hash, uint64_t value);
-uint64_t sde_content_mix_bytes(uint64_t hash, const void *data, size_t n);
+uint64_t sde_weights_content(const struct sde_weights *weights);
+/* Hash of a configuration, whatever the order of its keys; NULL is one of its own. */
+uint64_t sde_json_content(const json_t *value);
+
+/* What sde_weights_content remembers in the weights. */
+struct sde_content_memo {
+	bool known;
+	uint64_t content, state; /* state of the files whose bytes gave it */
+};

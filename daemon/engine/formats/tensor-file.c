@@ -13,10 +13,10 @@
 #include <sys/stat.h>
 
 #include "daemon/engine/formats/cleanup.h"
-#include "daemon/engine/formats/content.h"
 #include "daemon/engine/formats/file.h"
 #include "daemon/engine/formats/gguf.h"
 #include "daemon/engine/formats/torch-file.h"
+#include "daemon/util/hash.h"
 
 /* Which file in which state: of times people can set one (mtime) but not the other (ctime). */
 struct identity {
@@ -139,8 +139,8 @@ static const uint64_t *content_of(struct sde_tensor_file *file)
 	const struct sde_tensor *tensor = file->count > 0 ? file->sorted[0] : NULL;
 
 	if (tensor && tensor->map && !file->content_known) {
-		file->content[0] = sde_content_mix_bytes(0, tensor->map, tensor->map_bytes);
-		file->content[1] = sde_content_mix_bytes(1, tensor->map, tensor->map_bytes);
+		file->content[0] = sdd_hash_bytes(0, tensor->map, tensor->map_bytes);
+		file->content[1] = sdd_hash_bytes(1, tensor->map, tensor->map_bytes);
 		sde_tensor_file_release(file);
 		file->content_known = true;
 	}
@@ -216,11 +216,11 @@ static int open_file(const char *path, bool pickles, struct sde_tensor_file **re
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	}
 	file->references = 1;
-	states[0] = sde_content_stat(path);
+	states[0] = sde_tensor_file_state_now(file);
 	r = open_container(file, pickles, error);
 	/* a file put in its place meanwhile gives a number that is neither's */
-	states[1] = sde_content_stat(path);
-	file->state = sde_content_mix_bytes(0, states, sizeof(states));
+	states[1] = sde_tensor_file_state_now(file);
+	file->state = states[0] == states[1] ? states[0] : sdd_hash_mix(states[0], states[1]);
 	if (r >= 0)
 		r = index_tensors(file, error);
 	if (r < 0) {
@@ -299,6 +299,13 @@ const char *sde_tensor_file_path(const struct sde_tensor_file *file)
 uint64_t sde_tensor_file_state(const struct sde_tensor_file *file)
 {
 	return file->state;
+}
+
+uint64_t sde_tensor_file_state_now(const struct sde_tensor_file *file)
+{
+	struct stat st;
+
+	return stat(file->path, &st) < 0 ? 0 : sdd_hash_stat(1, &st);
 }
 
 size_t sde_tensor_file_count(const struct sde_tensor_file *file)

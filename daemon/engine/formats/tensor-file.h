@@ -29,8 +29,9 @@ struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file);
 void sde_tensor_file_release(const struct sde_tensor_file *file);
 
 const char *sde_tensor_file_path(const struct sde_tensor_file *file);
-/* A number for which file it is and its state when it was opened, as sde_content_stat: another one once it has changed. */
+/* Which file it was, in which state, when it was opened; and what its path leads to now (sdd_hash_stat): the same while it has not changed. */
 uint64_t sde_tensor_file_state(const struct sde_tensor_file *file);
+uint64_t sde_tensor_file_state_now(const struct sde_tensor_file *file);
 
 /* Tensors in order of their names (strcmp); NULL past the end. */
 size_t sde_tensor_file_count(const struct sde_tensor_file *file);

@@ -11,6 +11,7 @@
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/content.h"
 #include "daemon/engine/formats/json.h"
+#include "daemon/util/hash.h"
 
 #define SHARDS_MAX 1024
 
@@ -31,6 +32,7 @@ struct sde_weights {
 	struct sde_patch *patch;
 	atomic_ulong *pulse;
 	enum sdk_keep keep;
+	struct sde_content_memo memo;
 };
 
 static int by_name(const void *a, const void *b)
@@ -111,8 +113,23 @@ uint64_t sde_weights_state(const struct sde_weights *weights)
 	uint64_t state = 0;
 
 	for (size_t i = 0; i < weights->file_count; i++)
-		state = sde_content_mix(state, sde_tensor_file_state(weights->files[i]));
+		state = sdd_hash_mix(state, sde_tensor_file_state(weights->files[i]));
 	return state;
+}
+
+uint64_t sde_weights_state_now(const struct sde_weights *weights)
+{
+	uint64_t state = 0;
+
+	for (size_t i = 0; i < weights->file_count; i++)
+		state = sdd_hash_mix(state, sde_tensor_file_state_now(weights->files[i]));
+	return state;
+}
+
+struct sde_content_memo *sde_weights_memo(const struct sde_weights *weights)
+{
+	/* a memo changes nothing that anybody sees */
+	return &((struct sde_weights *)weights)->memo;
 }
 
 int sde_weights_add(struct sde_weights *weights, const char *name, const struct sde_tensor *tensor,
@@ -435,8 +452,7 @@ int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_
 		return sde_error_set(error, -ENOTSUP,
 				     "%s: tensor '%s' is %s; weights must be floats or quantised",
 				     tensor->file, name, sde_dtype_name(tensor->dtype));
-	if (weights->pulse)
-		atomic_fetch_add_explicit(weights->pulse, 1, memory_order_relaxed);
+	sde_weights_beat(weights);
 	r = align(entry, error);
 	if (r >= 0 && tensor->rank != rank)
 		r = give_rank(entry, rank, error);
@@ -450,6 +466,12 @@ int sde_weights_take(struct sde_weights *weights, const struct sde_tensor **ret_
 void sde_weights_set_pulse(struct sde_weights *weights, atomic_ulong *pulse)
 {
 	weights->pulse = pulse;
+}
+
+void sde_weights_beat(const struct sde_weights *weights)
+{
+	if (weights->pulse)
+		atomic_fetch_add_explicit(weights->pulse, 1, memory_order_relaxed);
 }
 
 bool sde_weights_ignore(struct sde_weights *weights, const char *name)

@@ -41,6 +41,14 @@ int sde_weights_seal(struct sde_weights *weights, struct sde_error *error);
 
 /* Give the pages of its files' mappings back to the system; they come again when they are touched. */
 void sde_weights_release(const struct sde_weights *weights);
+/*
+ * Hash of all files that weights come from, as they were when they were opened, and as their paths are now (sdd_hash_stat): the same while none has
+ * changed.
+ */
+uint64_t sde_weights_state(const struct sde_weights *weights);
+uint64_t sde_weights_state_now(const struct sde_weights *weights);
+/* content.h's. */
+struct sde_content_memo *sde_weights_memo(const struct sde_weights *weights);
 /* Path that was opened. */
 const char *sde_weights_path(const struct sde_weights *weights);
 /* Bytes of all tensors, as stored. */
@@ -70,8 +78,10 @@ bool sde_weights_ignore(struct sde_weights *weights, const char *name);
 /* First tensor, in order of names from *position on, that nobody took; NULL when none is left. Start with *position = 0. */
 const struct sde_tensor *sde_weights_unused(const struct sde_weights *weights, size_t *position);
 
-/* Counted up with every tensor that is taken: a load that goes on. NULL = nobody looks. */
+/* Counted up with every tensor that is taken, and by beat: work that goes on. NULL = nobody looks. */
 void sde_weights_set_pulse(struct sde_weights *weights, atomic_ulong *pulse);
+
+void sde_weights_beat(const struct sde_weights *weights);
 
 /* What changes the layers bound from these weights (bind.h), NULL = nothing. Borrowed. */
 struct sde_patch;

@@ -1,5 +1,5 @@
 /*
- * Reading --lora, --control and --region; see adapters.h.
+ * Reading --lora, --control, --region and --word; see adapters.h.
  */
 #include "client/sdctl/adapters.h"
 
@@ -94,6 +94,37 @@ int adapters_parse_region(const char *text, struct regions *regions)
 	return r;
 }
 
+static int add_word(sdc_request *request, const char *word, double weight)
+{
+	sdc_error error = {0};
+
+	return sdc_request_add_word_weight(request, word, weight, &error) < 0 ? fail(&error)
+									      : EXIT_OK;
+}
+
+int adapters_add_word(sdc_request *request, const char *text)
+{
+	char *word = strdup(text), *equals = word ? strrchr(word, '=') : NULL, *end = "";
+	double weight = 0;
+	int r;
+
+	if (!word) {
+		complain("out of memory");
+		return EXIT_FAILED;
+	}
+	if (equals && equals[1])
+		weight = strtod(equals + 1, &end);
+	if (!equals || equals == word || !equals[1] || *end) {
+		complain("--word %s: write WORD=WEIGHT, as red=0 or \"red house=1.5\"", text);
+		r = EXIT_USAGE;
+	} else {
+		*equals = '\0';
+		r = add_word(request, word, weight);
+	}
+	free(word);
+	return r;
+}
+
 static int add_guide(struct guides *guides, const char *kind, const char *path,
 		     const double numbers[3])
 {
@@ -183,10 +214,16 @@ int adapters_replay(sdc_request *request, const json_t *entry, struct guides *gu
 	const json_t *sources = json_object_get(entry, "controls");
 	const json_t *parts = json_object_get(asked, "regions");
 	const json_t *masks = json_object_get(entry, "regions");
+	const json_t *words = json_object_get(asked, "word_weights");
 	int r = EXIT_OK;
 
 	for (size_t i = 0; r == EXIT_OK && i < json_array_size(parts); i++)
 		r = replay_region(regions, json_array_get(parts, i), json_array_get(masks, i));
+	for (size_t i = 0; r == EXIT_OK && i < json_array_size(words); i++) {
+		const json_t *word = json_array_get(words, i);
+
+		r = add_word(request, text_of(word, "word"), number_of(word, "weight", 1));
+	}
 	for (size_t i = 0; r == EXIT_OK && i < json_array_size(loras); i++) {
 		const json_t *lora = json_array_get(loras, i);
 

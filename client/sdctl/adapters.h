@@ -1,5 +1,5 @@
 /*
- * What --lora, --control and --region say, for the verbs that make pictures and for their replay.
+ * What --lora, --control, --region and --word say, for the verbs that make pictures and for their replay.
  */
 #pragma once
 
@@ -44,9 +44,11 @@ int adapters_add_lora(sdc_request *request, const char *text);
 int adapters_parse_control(const char *text, struct guides *guides);
 /* --region X,Y,W,H[:WEIGHT]=PROMPT or MASK[:WEIGHT]=PROMPT: remembered, not loaded yet. */
 int adapters_parse_region(const char *text, struct regions *regions);
+/* --word WORD=WEIGHT into the request. */
+int adapters_add_word(sdc_request *request, const char *text);
 /*
- * The loras, controls and regions of a request that is replayed; entry: what the picture carries (paths of the guides and the masks). LoRAs go
- * into the request, the rest is remembered.
+ * The loras, controls, regions and weighted words of a request that is replayed; entry: what the picture carries (paths of the guides and
+ * the masks). LoRAs and words go into the request, the rest is remembered.
  */
 int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides,
 		    struct regions *regions);

@@ -1,5 +1,6 @@
 /*
- * The verbs that make pictures: txt2img, img2img, inpaint, outpaint, upscale, and replay of a picture made before.
+ * The verbs that make pictures: txt2img, img2img, inpaint, outpaint, upscale, edit and explain, and replay of a picture made
+ * before.
  */
 #include "client/sdctl/sdctl.h"
 
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "client/sdctl/adapters.h"
+#include "client/sdctl/explain.h"
 #include "client/sdctl/layers.h"
 #include "client/sdctl/metadata.h"
 #include "client/sdctl/options.h"
@@ -22,6 +24,7 @@ struct generation {
 	sdc_request *request;
 	const char *image_path, *mask_path, *output, *sheet, *preview;
 	bool as_layer, detach, any_side, preview_every;
+	bool explains, edits;	/* a source or weighted words were given */
 	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
 	struct guides guides;
@@ -45,6 +48,8 @@ static int set_field(struct generation *generation, const char *option, const ch
 	options_field(option, field, sizeof(field));
 	if (strcmp(field, "preview") == 0)
 		generation->preview_every = true;
+	if (strcmp(field, "source_prompt") == 0)
+		generation->edits = true;
 	if (strcmp(field, "left") == 0 || strcmp(field, "right") == 0 ||
 	    strcmp(field, "top") == 0 || strcmp(field, "bottom") == 0)
 		generation->any_side = true;
@@ -360,7 +365,9 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 		print_warnings(sdc_job_result(job));
 		if (context->verbose)
 			print_timings(sdc_job_result(job));
-		r = layers_save(context, sdc_job_result(job), &target);
+		r = generation->explains
+			    ? explain_save(context, sdc_job_result(job), generation->output)
+			    : layers_save(context, sdc_job_result(job), &target);
 	} else {
 		error.code = r;
 		r = fail(&error);
@@ -415,6 +422,10 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 		case OPTION_REGION:
 			r = adapters_parse_region(optarg, &generation->regions);
 			break;
+		case OPTION_WORD:
+			generation->edits = true;
+			r = adapters_add_word(generation->request, optarg);
+			break;
 		case OPTION_DETACH:
 			generation->detach = true;
 			break;
@@ -448,6 +459,29 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 	}
 	if (r == EXIT_OK && optind < argc)
 		r = set_field(generation, "prompt", argv[optind]);
+	return r;
+}
+
+/* Two verbs are txt2img jobs that do more. */
+static int run_text(const struct context *context, int argc, char **argv)
+{
+	struct generation generation = {.explains = strcmp(argv[0], "explain") == 0};
+	sdc_error error = {0};
+	int r;
+
+	generation.request = sdc_job_request_new("txt2img", &error);
+	if (!generation.request)
+		return fail(&error);
+	r = parse(&generation, find_verb(generate_verbs, argv[0]), argc, argv);
+	if (r == EXIT_OK && !generation.explains && !generation.edits) {
+		complain("edit needs --source PROMPT, what the picture was made from, or --word");
+		r = EXIT_USAGE;
+	}
+	if (r == EXIT_OK && generation.explains)
+		r = set_field(&generation, "explain", "true");
+	if (r == EXIT_OK)
+		r = run(context, &generation);
+	generation_clear(&generation);
 	return r;
 }
 
@@ -510,7 +544,8 @@ static int replay_fields(struct generation *generation, const json_t *entry)
 	json_object_foreach ((json_t *)request, key, value) {
 		if (strcmp(key, "kind") == 0 || strcmp(key, "seed") == 0 ||
 		    strcmp(key, "count") == 0 || strcmp(key, "loras") == 0 ||
-		    strcmp(key, "controls") == 0 || strcmp(key, "regions") == 0)
+		    strcmp(key, "controls") == 0 || strcmp(key, "regions") == 0 ||
+		    strcmp(key, "word_weights") == 0 || strcmp(key, "explain") == 0)
 			continue;
 		spell(value, text, sizeof(text));
 		if (r == EXIT_OK && text[0])
@@ -603,6 +638,10 @@ const struct verb generate_verbs[] = {
 	 "grow a picture beyond its edges"},
 	{"upscale", run_generate, "[options] -i FILE [--scale X] [-o FILE] PROMPT",
 	 "make a picture larger, with detail"},
+	{"edit", run_text, "(--source PROMPT | --word WORD=X) [options] [-o FILE] PROMPT",
+	 "make a picture's twin for another prompt"},
+	{"explain", run_text, "[options] -o SHEET PROMPT",
+	 "show where a picture looked at each word"},
 	{"replay", run_replay, "FILE.png -o FILE",
 	 "make a picture again from what it says about itself"},
 	{0},

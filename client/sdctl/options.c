@@ -7,13 +7,23 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TXT2IMG = 1, IMG2IMG = 2, INPAINT = 4, OUTPAINT = 8, REPLAY = 16, UPSCALE = 32 };
-#define GENERATE (TXT2IMG | IMG2IMG | INPAINT | OUTPAINT | UPSCALE)
+enum {
+	TXT2IMG = 1,
+	IMG2IMG = 2,
+	INPAINT = 4,
+	OUTPAINT = 8,
+	REPLAY = 16,
+	UPSCALE = 32,
+	EXPLAIN = 64,
+	EDIT = 128
+};
+#define WATCHED	 (EXPLAIN | EDIT)
+#define GENERATE (TXT2IMG | IMG2IMG | INPAINT | OUTPAINT | UPSCALE | WATCHED)
 #define SOURCE	 (IMG2IMG | INPAINT | OUTPAINT | UPSCALE)
 #define HOLE	 (INPAINT | OUTPAINT)
 
-static const char *const verbs[] = {"txt2img",	"img2img", "inpaint",
-				    "outpaint", "replay",  "upscale"};
+static const char *const verbs[] = {"txt2img", "img2img", "inpaint", "outpaint",
+				    "replay",  "upscale", "explain", "edit"};
 
 struct entry {
 	const char *name;
@@ -32,14 +42,25 @@ static const struct entry table[] = {
 	{"top", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
 	{"bottom", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
 	{"output", 'o', "FILE", GENERATE | REPLAY, "the PNG to write; - is standard output"},
-	{"sheet", OPTION_SHEET, "FILE", GENERATE, "also write a before/after sheet"},
+	{"source", OPTION_FIELD, "PROMPT", WATCHED,
+	 "the prompt of the picture that this one is an edit of"},
+	{"edit", OPTION_FIELD, "HOW", WATCHED,
+	 "new words: auto; replace, word by word; or refine (auto)"},
+	{"cross-replace", OPTION_FIELD, "X", WATCHED,
+	 "share of the steps that keep the source's shapes (0.8)"},
+	{"self-replace", OPTION_FIELD, "X", WATCHED,
+	 "share of the steps that keep its layout (0.4)"},
+	{"word", OPTION_WORD, "WORD=X", WATCHED,
+	 "how much a word counts, 0: not at all (1); may be repeated"},
+	{"sheet", OPTION_SHEET, "FILE", GENERATE & ~WATCHED, "also write a before/after sheet"},
 	{"layer", OPTION_LAYER, NULL, SOURCE, "write the new RGBA layer alone"},
 	{"preview", OPTION_PREVIEW, "FILE", GENERATE, "a PNG rewritten while the job runs"},
 	{"preview-every", OPTION_FIELD, "N", GENERATE, "steps between previews (1)"},
 	{"model", OPTION_FIELD, "NAME", GENERATE, "one of sdctl models"},
 	{"negative", OPTION_FIELD, "PROMPT", GENERATE, "what it should not show"},
 	{"seed", OPTION_FIELD, "N", GENERATE, "same seed, same picture; else one is drawn"},
-	{"count", OPTION_FIELD, "N", GENERATE, "pictures to make, of seed, seed + 1, ... (1)"},
+	{"count", OPTION_FIELD, "N", GENERATE & ~EXPLAIN,
+	 "pictures to make, of seed, seed + 1, ... (1)"},
 	{"steps", OPTION_FIELD, "N", GENERATE, "denoising steps"},
 	{"guidance", OPTION_FIELD, "X", GENERATE, "how closely to follow the prompt; up to 1: off"},
 	{"guidance-rescale", OPTION_FIELD, "X", GENERATE,
@@ -52,7 +73,7 @@ static const struct entry table[] = {
 	 "whose seeds: torch-cpu, or philox as A1111 on NVIDIA (torch-cpu)"},
 	{"tiles", OPTION_FIELD, "WHEN", TXT2IMG | IMG2IMG | INPAINT | UPSCALE,
 	 "paint in blended tiles of native size: auto, on or off (auto)"},
-	{"tiling", OPTION_FIELD, "SIDES", TXT2IMG | IMG2IMG,
+	{"tiling", OPTION_FIELD, "SIDES", TXT2IMG | IMG2IMG | WATCHED,
 	 "seamless: x, y or both sides meet (none)"},
 	{"hires-scale", OPTION_FIELD, "X", TXT2IMG, "enlarge it by a second pass, 1 to 4 (1)"},
 	{"hires-strength", OPTION_FIELD, "X", TXT2IMG, "how much that pass repaints (0.4)"},
@@ -62,15 +83,15 @@ static const struct entry table[] = {
 	 "how many times larger each side becomes, 1 to 4 (2)"},
 	{"lora", OPTION_LORA, "NAME[:WEIGHT]", GENERATE,
 	 "a LoRA of sdctl adapters (1); may be repeated"},
-	{"control", OPTION_CONTROL, "KIND=IMAGE[:SCALE]", TXT2IMG | IMG2IMG | INPAINT,
+	{"control", OPTION_CONTROL, "KIND=IMAGE[:SCALE]", TXT2IMG | IMG2IMG | INPAINT | EXPLAIN,
 	 "guide it by a picture: canny, scribble or a ControlNet's name"},
 	{"region", OPTION_REGION, "X,Y,W,H|MASK=PROMPT", TXT2IMG | IMG2IMG | INPAINT | UPSCALE,
 	 "another prompt for a part; :WEIGHT before = mixes it; may be repeated"},
-	{"guess-mode", OPTION_FIELD, "true|false", TXT2IMG | IMG2IMG | INPAINT,
+	{"guess-mode", OPTION_FIELD, "true|false", TXT2IMG | IMG2IMG | INPAINT | EXPLAIN,
 	 "let ControlNets guide without the negative prompt (false)"},
 	{"clip-skip", OPTION_FIELD, "N", GENERATE, "text encoder layers to skip (0)"},
-	{"width", OPTION_FIELD, "N", TXT2IMG, "pixels, a multiple of 8"},
-	{"height", OPTION_FIELD, "N", TXT2IMG, "pixels, a multiple of 8"},
+	{"width", OPTION_FIELD, "N", TXT2IMG | WATCHED, "pixels, a multiple of 8"},
+	{"height", OPTION_FIELD, "N", TXT2IMG | WATCHED, "pixels, a multiple of 8"},
 	{"feather", OPTION_FIELD, "X", HOLE, "soft edge, of the diagonal (0.1); 0: exact"},
 	{"grow", OPTION_FIELD, "N", HOLE, "pixels to grow the selection by (4)"},
 	{"padding", OPTION_FIELD, "X", HOLE, "surroundings that come back (0.06)"},
@@ -79,7 +100,7 @@ static const struct entry table[] = {
 	{"color-match", OPTION_FIELD, "true|false", HOLE,
 	 "match colours to the surroundings (true)"},
 	{"priority", OPTION_FIELD, "CLASS", GENERATE, "interactive, normal or batch (normal)"},
-	{"detach", OPTION_DETACH, NULL, GENERATE, "print the job's number and leave"},
+	{"detach", OPTION_DETACH, NULL, GENERATE & ~EXPLAIN, "print the job's number and leave"},
 	{"help", 'h', NULL, GENERATE | REPLAY, "print this"},
 };
 
@@ -114,6 +135,8 @@ void options_field(const char *option, char *field, size_t size)
 		option = "guidance_scale";
 	else if (strcmp(option, "preview-every") == 0)
 		option = "preview";
+	else if (strcmp(option, "source") == 0)
+		option = "source_prompt";
 	snprintf(field, size, "%s", option);
 	for (char *c = field; *c; c++) {
 		if (*c == '-')

@@ -40,8 +40,6 @@ const char *sde_job_source_text(const struct sde_job_run *run)
 /* What neither goes with: the name of the field, NULL for none. */
 static const char *in_the_way(const struct sde_job *job)
 {
-	if (job->kind != SDE_TXT2IMG)
-		return "kind (txt2img alone)";
 	if (job->n_regions > 0)
 		return "regions";
 	if (job->hires_scale > 1)
@@ -56,6 +54,9 @@ int sde_job_attention_check(const struct sde_job_run *run)
 	const struct sde_job *job = run->job;
 	const char *what = sde_job_is_edit(job) ? "source_prompt and word_weights" : "explain";
 
+	if (job->kind != SDE_TXT2IMG && (job->explain || job->n_word_weights > 0))
+		return sde_error_set(run->error, -EINVAL,
+				     "explain and word_weights are for txt2img jobs alone");
 	if (!job->explain && !sde_job_is_edit(job))
 		return 0;
 	if (run->model->denoiser.class != &sde_denoiser_unet)

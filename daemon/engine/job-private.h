@@ -82,7 +82,7 @@ int sde_job_regions(struct sde_job_run *run, const struct sde_rect *context, int
  */
 static inline bool sde_job_is_edit(const struct sde_job *job)
 {
-	return job->source_prompt || job->n_word_weights > 0;
+	return job->kind == SDE_TXT2IMG && (job->source_prompt || job->n_word_weights > 0);
 }
 const char *sde_job_source_text(const struct sde_job_run *run);
 int sde_job_attention_check(const struct sde_job_run *run);

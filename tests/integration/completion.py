@@ -39,7 +39,7 @@ def main():
     verbs = re.findall(r"^  (\S+) ", text, re.M)
     before = re.findall(r"--[\w-]+", text.splitlines()[0]) + ["--help", "--version"]
     options = {verb: re.findall(r"^ +(?:-\w, )?(--[\w-]+) ", run(sdctl, verb, "--help").split("\noptions:")[1], re.M)
-               for verb in ("txt2img", "img2img", "inpaint", "outpaint", "upscale", "replay")}
+               for verb in ("txt2img", "img2img", "inpaint", "outpaint", "upscale", "edit", "explain", "replay")}
     if len(verbs) < 14 or "--fill" not in options["inpaint"] or "--fill" in options["txt2img"]:
         sys.exit("sdctl --help cannot be read as it was when this test was written")
     fills = ["auto", "blur", "neutral", "edge", "original"]

@@ -292,6 +292,42 @@ static void test_region_by_mask(void **state)
 	assert_int_equal(sdctl("txt2img --region left.png -o never.png x 2>/dev/null"), 2);
 }
 
+/* A sheet with the picture and a map for each word; an edit, which a replay makes again. */
+static void test_edits_and_explanations(void **state)
+{
+	struct picture sheet;
+
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(sdctl("explain --steps 2 --seed 3 -o sheet.png '(red:1.2) house, tree' "
+			       ">words 2>/dev/null"),
+			 0);
+	load("sheet.png", &sheet);
+	/* four tiles of 64 x 64 with their captions */
+	assert_int_equal(sheet.width, 8 + 2 * (64 + 8));
+	assert_int_equal(sheet.height, 8 + 2 * (64 + 13 + 8));
+	picture_clear(&sheet);
+	assert_int_equal(sdctl("models >/dev/null && cut -c1-20 words | xargs | grep -qx "
+			       "'red house tree'"),
+			 0);
+	assert_int_equal(sdctl("--json explain --steps 1 -o - 'a tree' 2>json >sheet.png && "
+			       "grep -q '\"word\":\"tree\",\"tokens\":' json"),
+			 0);
+	assert_int_equal(sdctl("edit --source 'a red house' --edit replace --cross-replace 0.5 "
+			       "--self-replace 1 --word blue=1.5 --word house=0 --steps 2 "
+			       "--seed 3 -o out.png 'a blue house' 2>/dev/null"),
+			 2);
+	assert_int_equal(sdctl("edit --source 'a red house' --edit refine --cross-replace 0.5 "
+			       "--self-replace 1 --word blue=1.5 --word house=0 --steps 2 "
+			       "--seed 3 -o out.png 'a blue house' 2>/dev/null"),
+			 0);
+	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
+			 0);
+	assert_int_equal(sdctl("edit -o never.png x 2>message"), 2);
+	assert_int_equal(sdctl("edit --word red -o never.png red 2>message"), 2);
+	assert_int_equal(sdctl("edit --word green=2 -o never.png 'a house' 2>message"), 2);
+	assert_int_equal(sdctl("models >/dev/null && grep -q \"no word 'green'\" message"), 0);
+}
+
 /* Euler's last preview is the picture itself where the model's own decoder makes both. */
 static void test_preview_file_is_rewritten(void **state)
 {
@@ -449,6 +485,7 @@ int main(void)
 		cmocka_unit_test(test_upscale),
 		cmocka_unit_test(test_guidance_replays),
 		cmocka_unit_test(test_region_by_mask),
+		cmocka_unit_test(test_edits_and_explanations),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_preview_on_demand),
 		cmocka_unit_test(test_exit_codes),

@@ -274,6 +274,60 @@ static void test_controlnet_follows_the_scribble(void **state)
 	assert_true(with > SCRIBBLE_GAIN_MIN * without);
 }
 
+/* Through the daemon: maps as pictures, the same picture, shares that stay below one; an edit that keeps more than a new picture. */
+static void test_explanations_and_edits(void **state)
+{
+	sdc_request *request = request_of("a boat on the sea at sunset", 3);
+	sdc_client *client = daemon_connect(&server);
+	static uint8_t plain[SIDE * SIDE * 3], picture[SIDE * SIDE * 3], other[SIDE * SIDE * 3];
+	double edited = 0, painted = 0;
+	sdc_error error = {0};
+	sdc_reply *reply;
+	sdc_image image;
+
+	SKIP_WITHOUT_WORKER();
+	paint(request_of("a boat on the sea at sunset", 3), NULL, plain);
+	assert_int_equal(sdc_request_set_bool(request, "explain", 1, &error), 0);
+	if (sdc_call(client, request, 120000, &reply, &error) < 0)
+		fail_msg("%s", error.message);
+	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
+	for (int i = 0; i < SIDE * SIDE; i++)
+		assert_memory_equal((const uint8_t *)image.data + 4 * i, plain + 3 * i, 3);
+	assert_int_equal(sdc_reply_count(reply, "words"), 7);
+	assert_int_equal(sdc_reply_image(reply, "maps", &image, &error), 0);
+	assert_int_equal(image.type, SDC_F32);
+	assert_int_equal(image.channels, 1);
+	assert_int_equal(image.width, SIDE / 8);
+	assert_int_equal(image.height, 7 * SIDE / 8);
+	for (int i = 0; i < SIDE / 8 * SIDE / 8; i++) {
+		float sum = 0;
+
+		for (int word = 0; word < 7; word++)
+			sum += ((const float *)image.data)[word * SIDE / 8 * SIDE / 8 + i];
+		assert_true(sum > 0 && sum < 1);
+	}
+	sdc_reply_free(reply);
+	sdc_request_free(request);
+	sdc_client_free(client);
+
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		paint(request_of("a red house on the grass by day", seed), NULL, plain);
+		paint(request_of("a blue house on the grass by day", seed), NULL, other);
+		request = request_of("a blue house on the grass by day", seed);
+		assert_int_equal(sdc_request_set_string(request, "source_prompt",
+							"a red house on the grass by day", &error),
+				 0);
+		assert_int_equal(sdc_request_add_word_weight(request, "BLUE", 1.2, &error), 0);
+		paint(request, NULL, picture);
+		assert_memory_not_equal(picture, plain, sizeof(plain));
+		edited += psnr(picture, plain) / SEEDS;
+		painted += psnr(other, plain) / SEEDS;
+	}
+	print_message("an edit is %.1f dB near its source, a new picture of its seed %.1f\n",
+		      edited, painted);
+	assert_true(edited > painted);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -281,6 +335,7 @@ int main(void)
 		cmocka_unit_test(test_vq_twin_resembles_the_model),
 		cmocka_unit_test(test_lora_changes_the_style),
 		cmocka_unit_test(test_controlnet_follows_the_scribble),
+		cmocka_unit_test(test_explanations_and_edits),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Record a case of kind `attention` with diffusers (0.42 when the data were made): Prompt-to-Prompt on a tiny U-Net.
+
+    record_attention.py MODEL-FOLDER NEW-CASE.json
+
+Row 0 is a picture and row 1 its twin, whose self-attention is the picture's and whose cross-attention takes over mapped tokens and scales
+one; `maps` are its cross-attention, mean of heads and layers at the size of the latents. Needs torch, diffusers and safetensors.
+"""
+import json
+import pathlib
+import sys
+
+import diffusers
+import numpy
+import safetensors.numpy
+import torch
+
+TOKENS, SIDE = 9, 8
+
+
+class Processor:
+    """diffusers' AttnProcessor written out, with the paper's replacements between its softmax and its values."""
+
+    def __init__(self, edit, maps):
+        self.edit, self.maps = edit, maps
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+        cross = encoder_hidden_states is not None
+        context = encoder_hidden_states if cross else hidden_states
+        batch = hidden_states.shape[0]
+        query, key, value = (attn.head_to_batch_dim(x) for x in
+                             (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)))
+        shares = attn.get_attention_scores(query, key).unflatten(0, (batch, -1))  # rows, heads, queries, keys
+        source, own = shares[0], shares[1]
+        if cross:
+            mapped = source @ self.edit["mapper"]
+            own = torch.where(self.edit["own"].bool(), own, mapped) * self.edit["scales"]
+            side = int(own.shape[1] ** 0.5)
+            picture = own.mean(0).T.reshape(1, -1, side, side)
+            self.maps.append(torch.nn.functional.interpolate(picture, (SIDE, SIDE), mode="bilinear", align_corners=False))
+        else:
+            own = source
+        shares = torch.stack([source, own]).flatten(0, 1)
+        states = attn.batch_to_head_dim(torch.bmm(shares, value))
+        return attn.to_out[1](attn.to_out[0](states))
+
+
+def main(folder, target):
+    unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet").eval()
+    generator = torch.Generator().manual_seed(7)
+    sample = torch.randn(1, unet.config.in_channels, SIDE, SIDE, generator=generator)
+    tensors = {
+        "sample": sample.repeat(2, 1, 1, 1),
+        "timestep": torch.tensor([500, 500], dtype=torch.int32),
+        "encoder_hidden_states": 2 * torch.randn(2, TOKENS, unet.config.cross_attention_dim, generator=generator),
+        # a word of one token becomes one of two, what follows moves on; a new word keeps its own map, another counts double
+        "mapper": torch.eye(TOKENS),
+        "own": torch.zeros(TOKENS, dtype=torch.int32),
+        "scales": torch.ones(TOKENS),
+    }
+    tensors["mapper"][2:] = 0
+    tensors["mapper"][2, 2:4] = 0.5
+    for row in range(3, TOKENS):
+        tensors["mapper"][row, min(row + 1, TOKENS - 1)] = 1
+    tensors["own"][5], tensors["scales"][4] = 1, 2
+    maps = []
+    unet.set_attn_processor(Processor(tensors, maps))
+    with torch.no_grad():
+        tensors["out"] = unet(tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"]).sample
+    tensors["maps"] = torch.stack(maps).mean(0)[0]
+    inputs = ["sample", "timestep", "encoder_hidden_states", "mapper", "own", "scales"]
+    case = {"kind": "attention", "model": "models/" + folder.name, "params": {"component": "unet"}, "inputs": inputs,
+            "outputs": [{"name": "out", "rtol": 1e-3, "atol": 2e-4}, {"name": "maps", "rtol": 1e-3, "atol": 1e-5}], "note": ""}
+    target.write_text(json.dumps(case, indent=1) + "\n")
+    safetensors.numpy.save_file({n: numpy.ascontiguousarray(t.numpy()) for n, t in tensors.items()},
+                                target.with_suffix(".safetensors"))
+
+
+if __name__ == "__main__":
+    main(*map(pathlib.Path, sys.argv[1:3]))

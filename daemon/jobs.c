@@ -427,6 +427,9 @@ void sdd_jobs_write_info(struct sdd_server *server, const struct sdd_job *job,
 		sdp_writer_string(writer, "stage", sdp_enum_stage.values[job->stage]);
 		sdp_writer_int(writer, "step", job->step);
 		sdp_writer_int(writer, "total", job->total);
+	} else if (job->kept_step > 0) {
+		sdp_writer_int(writer, "step", job->kept_step);
+		sdp_writer_int(writer, "total", job->total);
 	}
 	sdp_writer_int(writer, "eta_ms", sdd_jobs_eta_ms(server, job));
 	sdp_writer_uint(writer, "age_ms", (sdd_now_us() - job->submitted_us) / 1000);

@@ -28,32 +28,42 @@ __attribute__((format(printf, 2, 3))) static void say(struct text *text, const c
 	text->left -= (size_t)n;
 }
 
-static void say_engine(const struct sdd_server *server, struct text *text)
+/* Behind what was said before. */
+static void begin_clause(struct text *text, const char *begin)
 {
-	if (server->supervisor.state == SDP_WORKER_STATE_WAITING)
-		say(text, "the engine's process died and is started again after a pause");
-	else if (server->supervisor.state == SDP_WORKER_STATE_STARTING)
-		say(text, "the engine's process starts");
+	if (text->at > begin)
+		say(text, "; ");
 }
 
-static void say_running(const struct sdd_server *server, const struct sdd_job *job,
-			struct text *text)
+/* What the engine's process does, apart from jobs, that a job waits for; NULL: nothing. */
+static const char *engine_says(const struct sdd_server *server)
 {
-	const struct sdd_job *running = sdd_runner_job(server);
+	switch (server->supervisor.state) {
+	case SDP_WORKER_STATE_WAITING:
+		return "the engine's process died and is started again after a pause";
+	case SDP_WORKER_STATE_STARTING:
+		return "the engine's process starts";
+	default:
+		return NULL;
+	}
+}
 
-	if (!running)
-		return;
-	/* another user's job has no number here */
+/* Another user's job has no number here. */
+static void say_running(const struct sdd_server *server, const struct sdd_job *job,
+			const struct sdd_job *running, struct text *text)
+{
+	const size_t more = server->runner.n_jobs - 1;
+
 	if (running->user == job->user)
-		say(text, "job %" PRIu64 " runs", running->id);
+		say(text, "it waits for job %" PRIu64, running->id);
 	else
-		say(text, "another user's job runs");
+		say(text, "it waits for another user's job");
+	if (more > 0)
+		say(text, " and %zu more", more);
 	if (running->total > 0)
-		say(text, ", step %d of %d", running->step, running->total);
-	if (server->runner.n_jobs > 1)
-		say(text, " with %zu more", server->runner.n_jobs - 1);
+		say(text, " (step %d of %d)", running->step, running->total);
 	if (running->yielding)
-		say(text, ", and was asked to make room");
+		say(text, ", asked to make room");
 }
 
 static void say_before(struct sdd_server *server, const struct sdd_job *job, struct text *text)
@@ -66,38 +76,80 @@ static void say_before(struct sdd_server *server, const struct sdd_job *job, str
 		return;
 	sdd_list_for_each (other, &server->queue.jobs, link)
 		higher += other->counts_as < job->counts_as;
-	say(text, "; %zu %s before it", position, position == 1 ? "job goes" : "jobs go");
-	if (higher > 0)
+	say(text, "; %zu job%s%s %s before it", position, position == 1 ? "" : "s",
+	    higher == position ? " of a higher class" : "", position == 1 ? "goes" : "go");
+	if (higher > 0 && higher < position)
 		say(text, ", %zu of a higher class", higher);
+}
+
+/* The runner's errand that comes first; false: none. */
+static bool say_errand(const struct sdd_server *server, struct text *text, const char *begin)
+{
+	const char *what;
+
+	if (server->runner.doing == SDD_RUNNER_UNLOADING)
+		what = "leaves memory";
+	else if (server->runner.doing == SDD_RUNNER_CHECKING)
+		what = "is checked";
+	else if (server->runner.doing == SDD_RUNNER_LOADING && server->runner.n_jobs == 0)
+		what = "is loaded";
+	else
+		return false;
+	begin_clause(text, begin);
+	say(text, "the model '%s' %s", server->runner.model, what);
+	return true;
 }
 
 static void say_queued(struct sdd_server *server, const struct sdd_job *job, struct text *text)
 {
+	const struct sdd_job *running = sdd_runner_job(server);
+	const char *const engine = engine_says(server), *const begin = text->at;
 	const struct sdd_model *model;
-	char *const begin = text->at;
+	bool told = false;
 
 	if (job->kept_step > 0)
-		say(text, "interrupted behind step %d, from where it goes on; ", job->kept_step);
-	say(text, "it waits (class %s", sdp_enum_priority.values[job->priority]);
-	if (job->counts_as != job->priority)
-		say(text, ", which counts as %s after so long",
-		    sdp_enum_priority.values[job->counts_as]);
-	say(text, "): ");
-	say_engine(server, text);
-	say_running(server, job, text);
-	if (server->runner.doing == SDD_RUNNER_UNLOADING)
-		say(text, "the model '%s' leaves memory", server->runner.model);
-	else if (server->runner.doing == SDD_RUNNER_CHECKING)
-		say(text, "the model '%s' is checked", server->runner.model);
-	else if (server->runner.doing == SDD_RUNNER_LOADING && server->runner.n_jobs == 0)
-		say(text, "the model '%s' is loaded", server->runner.model);
+		say(text, "%d of %d steps are made and kept", job->kept_step, job->total);
+	if (engine || running) {
+		begin_clause(text, begin);
+		if (engine)
+			say(text, "%s", engine);
+		else
+			say_running(server, job, running, text);
+		told = true;
+	}
+	told = say_errand(server, text, begin) || told;
+	if (!told) {
+		begin_clause(text, begin);
+		say(text, "its turn comes");
+	}
 	say_before(server, job, text);
 	model = sdd_registry_find(&server->registry, job->model);
 	if (model && model->state != SDP_MODEL_STATE_LOADED)
 		say(text, "; its model '%s' must be loaded, %" PRIu64 " MiB", model->name,
 		    model->weight_bytes >> 20);
-	if (text->at == begin)
-		say(text, "its turn comes now");
+	if (job->counts_as != job->priority)
+		say(text, "; after so long it counts as %s",
+		    sdp_enum_priority.values[job->counts_as]);
+}
+
+static void say_stage(const struct sdd_job *job, struct text *text)
+{
+	switch (job->stage) {
+	case SDP_STAGE_LOAD:
+		say(text, "its model '%s' is made ready", job->model);
+		break;
+	case SDP_STAGE_ENCODE:
+		say(text, "its words and pictures are read");
+		break;
+	case SDP_STAGE_STEPS:
+		say(text, "%d of %d steps are made", job->step, job->total);
+		break;
+	case SDP_STAGE_DECODE:
+		say(text, "the picture is put together");
+		break;
+	default:
+		say(text, "it runs");
+	}
 }
 
 void sdd_job_why(struct sdd_server *server, const struct sdd_job *job, char *buffer, size_t size)
@@ -110,14 +162,11 @@ void sdd_job_why(struct sdd_server *server, const struct sdd_job *job, char *buf
 		say_queued(server, job, &text);
 		break;
 	case SDP_JOB_STATE_RUNNING:
-		say(&text, "it runs: %s", sdp_enum_stage.values[job->stage]);
-		if (job->total > 0)
-			say(&text, ", step %d of %d", job->step, job->total);
+		say_stage(job, &text);
 		if (job->resumed_step > 0)
-			say(&text, ", going on behind step %d", job->resumed_step);
+			say(&text, "; it was interrupted behind step %d", job->resumed_step);
 		if (server->runner.n_jobs > 1)
-			say(&text, ", together with %zu more of its shape",
-			    server->runner.n_jobs - 1);
+			say(&text, "; in one batch with %zu more", server->runner.n_jobs - 1);
 		break;
 	case SDP_JOB_STATE_DONE:
 		say(&text, "it is done; its result waits to be fetched");

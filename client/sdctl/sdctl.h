@@ -42,6 +42,9 @@ extern const struct verb operate_verbs[];
 /* Verbs of query_verbs and operate_verbs in files of their own. */
 int run_count(const struct context *context, int argc, char **argv);
 int run_convert(const struct context *context, int argc, char **argv);
+int run_ps(const struct context *context, int argc, char **argv);
+int run_top(const struct context *context, int argc, char **argv);
+int run_why(const struct context *context, int argc, char **argv);
 int run_preview(const struct context *context, int argc, char **argv);
 int run_doctor(const struct context *context, int argc, char **argv);
 

@@ -433,9 +433,37 @@ static void test_operations(void **state)
 			       "--priority batch x >second"),
 			 0);
 	assert_int_equal(sdctl("why $(cat second) >why"), 0);
-	assert_int_equal(sdctl("status >/dev/null && grep -q \"queued: it waits (class batch): job "
-			       "$(cat first) runs\" why"),
+	assert_int_equal(
+		sdctl("status >/dev/null && grep -q \"class batch) is queued: it waits for job "
+		      "$(cat first) \" why && grep -Eq '^submitted [0-9.]+ s ago' why"),
+		0);
+	/* one that made room keeps its steps and says so, and stands behind the one that goes first */
+	while (sdctl("jobs | grep -q ' [1-9][0-9]*/1000 *$'") != 0)
+		sleep_ms(10);
+	assert_int_equal(sdctl("txt2img --model " HARNESS_MODEL " --steps 1000 --detach "
+			       "--priority interactive x >third"),
 			 0);
+	while (sdctl("jobs | grep -q \"^ *$(cat third) running\"") != 0)
+		sleep_ms(10);
+	assert_int_equal(sdctl("jobs | grep -Eq \"^ *$(cat first) queued .* [1-9][0-9]*/1000 *$\""),
+			 0);
+	assert_int_equal(sdctl("why $(cat first) | grep -Eq 'queued: [1-9][0-9]* of 1000 steps are "
+			       "made and kept; it waits for job '"),
+			 0);
+	assert_int_equal(
+		sdctl("ps | awk '$1 ~ /^[0-9]+$/ {print $1}' | head -n 3 >ids && cat third first "
+		      "second | cmp - ids"),
+		0);
+	/* on a terminal no more than fits */
+	assert_int_equal(
+		sdctl("status >/dev/null; script -qec 'stty rows 9 cols 60; %s --socket %s "
+		      "top 1' /dev/null >screen && test $(wc -l <screen) -le 9 && "
+		      "grep -q 'lines more' screen && ! grep -Eq '^[^[:cntrl:]]{61}' screen",
+		      getenv("SDD_TEST_SDCTL"), server.socket),
+		0);
+	assert_int_equal(sdctl("cancel $(cat third) >/dev/null"), 0);
+	while (sdctl("jobs | grep -q \"^ *$(cat first) running\"") != 0)
+		sleep_ms(10);
 	assert_int_equal(sdctl("ps >ps && grep -q '^" HARNESS_MODEL " .*client' ps || "
 			       "grep -q '^" HARNESS_MODEL " .* for ' ps || "
 			       "grep -q '^" HARNESS_MODEL " .*must make room' ps"),

@@ -60,7 +60,7 @@ fleet: build
 # what a daemon of many clients costs and how it orders them: the tests that assert it, and what they print
 figures: build
 	@bash -o pipefail -c "$(MESON) test -C $(BUILD) --no-rebuild --verbose --timeout-multiplier 3 integration-session \
-		integration-promises integration-scheduling fleet-short | grep -Ev '^(<|$$|>>>|\[|―|ninja|Full log)|RUNNING'"
+		integration-promises integration-scheduling integration-interrupted fleet-short | grep -Ev '^(<|$$|>>>|\[|―|ninja|Full log)|RUNNING'"
 
 install: build
 	$(MESON) install -C $(BUILD) --no-rebuild

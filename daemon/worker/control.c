@@ -9,14 +9,16 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TASKS_MAX = 256 };
 
-void sdd_worker_post(struct sdd_worker *worker, struct sdp_writer *writer, uint64_t coalesce)
+uint64_t sdd_worker_post(struct sdd_worker *worker, struct sdp_writer *writer, uint64_t coalesce)
 {
 	struct sdd_worker_letter *letter = malloc(sizeof(*letter));
 	const uint64_t one = 1;
+	uint64_t number;
 
 	if (!letter) {
 		/* an answer that cannot be given would leave the front process waiting: end, and be started again */
@@ -28,9 +30,35 @@ void sdd_worker_post(struct sdd_worker *worker, struct sdp_writer *writer, uint6
 	*writer = SDP_WRITER_INIT;
 	pthread_mutex_lock(&worker->lock);
 	sdd_list_append(&worker->outbox, &letter->link);
+	number = ++worker->n_posted;
 	pthread_mutex_unlock(&worker->lock);
 	if (write(worker->wake_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: the control thread is awake */
+		return number; /* the counter is full: the control thread is awake */
+	return number;
+}
+
+void sdd_worker_await_sent(struct sdd_worker *worker, uint64_t letter)
+{
+	struct timespec deadline;
+
+	clock_gettime(CLOCK_MONOTONIC, &deadline);
+	deadline.tv_sec++;
+	pthread_mutex_lock(&worker->lock);
+	while (worker->n_sent < letter && !worker->quit)
+		if (pthread_cond_timedwait(&worker->sent, &worker->lock, &deadline) != 0)
+			break;
+	pthread_mutex_unlock(&worker->lock);
+}
+
+/* All that was taken out of the outbox is in the kernel's hands. */
+static void note_sent(struct sdd_worker *worker)
+{
+	pthread_mutex_lock(&worker->lock);
+	if (worker->n_sent != worker->n_taken) {
+		worker->n_sent = worker->n_taken;
+		pthread_cond_broadcast(&worker->sent);
+	}
+	pthread_mutex_unlock(&worker->lock);
 }
 
 static int send_letters(struct sdd_worker *worker)
@@ -47,6 +75,7 @@ static int send_letters(struct sdd_worker *worker)
 	while ((letter = sdd_list_first(&worker->outbox, struct sdd_worker_letter, link))) {
 		sdd_list_remove(&letter->link);
 		sdd_list_append(&letters, &letter->link);
+		worker->n_taken++;
 	}
 	pthread_mutex_unlock(&worker->lock);
 	while ((letter = sdd_list_first(&letters, struct sdd_worker_letter, link))) {
@@ -246,6 +275,8 @@ static int control_loop(struct sdd_worker *worker)
 			return 0;
 		if (r < 0)
 			return r;
+		if (r == 0)
+			note_sent(worker);
 	}
 }
 
@@ -271,6 +302,7 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options)
 	const struct sdp_connection_options connection_options = {.inline_max = SDP_INLINE_MAX};
 	struct sdd_worker worker = {.options = options, .wake_fd = -EBADF};
 	struct sdd_worker_task *task;
+	pthread_condattr_t monotonic;
 	pthread_t thread;
 	int r;
 
@@ -285,6 +317,10 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options)
 	worker.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&worker.lock, NULL);
 	pthread_cond_init(&worker.changed, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&worker.sent, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	r = worker.wake_fd < 0 ? -errno
 			       : -pthread_create(&thread, NULL, sdd_worker_engine_thread, &worker);
 	if (r == 0) {
@@ -294,11 +330,13 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options)
 		sdd_list_for_each (task, &worker.running, link)
 			atomic_store(&task->cancel, 1);
 		pthread_cond_signal(&worker.changed);
+		pthread_cond_broadcast(&worker.sent);
 		pthread_mutex_unlock(&worker.lock);
 		pthread_join(thread, NULL);
 	}
 	drop_queues(&worker);
 	sdd_worker_drop_counters(&worker);
+	pthread_cond_destroy(&worker.sent);
 	pthread_cond_destroy(&worker.changed);
 	pthread_mutex_destroy(&worker.lock);
 	sdd_close(worker.wake_fd);

@@ -20,7 +20,8 @@ struct sdd_worker_run {
 	struct sdd_worker *worker;
 	struct sdd_worker_task *task;
 	struct sdp_mapping image_mapping, mask_mapping, resume_mapping;
-	int step; /* last told */
+	int step;	    /* last told */
+	uint64_t last_kept; /* letter of the last state told, 0 = none */
 	struct sde_image image, mask;
 	struct sde_job job;
 	struct sde_hooks hooks;
@@ -321,7 +322,10 @@ static void on_preview(void *userdata, int step, const struct sde_image *image)
 	sdp_buffer_clear(&buffer);
 }
 
-/* The job's state, for the front process to keep. One that cannot be handed over is left out: the last one still holds. */
+/*
+ * The job's state, for the front process to keep. One that cannot be handed over is left out: the last one still holds, and it has
+ * left the process by now, so that a kill costs no more than one step.
+ */
 static void on_checkpoint(void *userdata, const void *data, size_t size)
 {
 	struct sdd_worker_run *run = userdata;
@@ -339,13 +343,15 @@ static void on_checkpoint(void *userdata, const void *data, size_t size)
 	pixels.type = SDP_SAMPLE_TYPE_U8;
 	pixels.stride = STATE_ROW;
 	pixels.size = buffer.size;
+	sdd_worker_await_sent(run->worker, run->last_kept);
 	if (rows <= 65536 && sdp_buffer_seal(&buffer) == 0) {
 		pixels.fd = buffer.fd;
 		sdp_writer_event(&writer, "worker.checkpoint");
 		sdp_writer_uint(&writer, "job", run->task->job);
 		sdp_writer_int(&writer, "step", run->step + 1);
 		sdp_writer_pixels(&writer, "state", &pixels);
-		sdd_worker_post(run->worker, &writer, COALESCE_CHECKPOINT | run->task->job);
+		run->last_kept =
+			sdd_worker_post(run->worker, &writer, COALESCE_CHECKPOINT | run->task->job);
 	}
 	sdp_buffer_clear(&buffer);
 }

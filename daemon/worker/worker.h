@@ -50,6 +50,7 @@ struct sdd_loaded_model {
 struct sdd_worker {
 	const struct sdd_worker_options *options;
 	struct sdp_connection *connection; /* control thread only */
+	uint64_t n_taken;		   /* control thread only: letters out of the outbox */
 	struct sdd_list counters; /* control thread only: struct sdd_worker_counter, latest first */
 	int wake_fd; /* eventfd: the outbox has something, or the engine thread has ended */
 
@@ -58,6 +59,8 @@ struct sdd_worker {
 	struct sdd_list tasks, outbox;
 	struct sdd_list running; /* tasks the engine thread is at */
 	bool quit, engine_ended;
+	uint64_t n_posted, n_sent; /* letters, since the start */
+	pthread_cond_t sent;	   /* n_sent has grown, or quit */
 
 	atomic_ulong pulse; /* counted up by the engine between ops */
 
@@ -74,8 +77,13 @@ int sdd_worker_serve(int fd, const struct sdd_worker_options *options);
 
 /* Engine thread: its main function; userdata is the worker. */
 void *sdd_worker_engine_thread(void *userdata);
-/* Hand a message to the control thread; the writer is empty afterwards. coalesce as in sdp_connection_queue. */
-void sdd_worker_post(struct sdd_worker *worker, struct sdp_writer *writer, uint64_t coalesce);
+/* Hand a message to the control thread; the writer is empty afterwards. coalesce as in sdp_connection_queue. Returns the letter's number. */
+uint64_t sdd_worker_post(struct sdd_worker *worker, struct sdp_writer *writer, uint64_t coalesce);
+/*
+ * Engine thread: wait until this letter has left the process, so that its death cannot take it along; for at most a second, since a front
+ * process that stands still is no reason to stand still too.
+ */
+void sdd_worker_await_sent(struct sdd_worker *worker, uint64_t letter);
 /* Engine thread: tell how the caches do. */
 void sdd_worker_post_caches(struct sdd_worker *worker);
 /*

@@ -68,6 +68,33 @@ void daemon_add_sketched(const struct daemon *daemon)
 	assert_int_equal(symlink(getenv("SDD_TEST_PREVIEW_MODEL"), path), 0);
 }
 
+static void link_into(const struct daemon *daemon, const char *name, const char *folder,
+		      const char *target)
+{
+	char from[4096], to[192];
+
+	assert_non_null(folder);
+	snprintf(from, sizeof(from), "%s/%s", folder, target);
+	snprintf(to, sizeof(to), "%s/models/%s", daemon->folder, name);
+	assert_int_equal(symlink(from, to), 0);
+}
+
+void daemon_add_model(const struct daemon *daemon, const char *name)
+{
+	link_into(daemon, name, getenv("SDD_TEST_MODELS"), name);
+}
+
+void daemon_add_adapter(const struct daemon *daemon, const char *name, const char *target)
+{
+	const char *slash = strchr(name, '/');
+	char folder[192];
+
+	snprintf(folder, sizeof(folder), "%s/models/%.*s", daemon->folder,
+		 slash ? (int)(slash - name) : 0, name);
+	assert_true(!slash || mkdir(folder, 0700) == 0 || errno == EEXIST);
+	link_into(daemon, name, getenv("SDD_TEST_ADAPTERS"), target);
+}
+
 static void open_notify(struct daemon *daemon)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -37,6 +37,10 @@ int daemon_stop(struct daemon *daemon);
 int daemon_wait(struct daemon *daemon, int timeout_ms);
 /* Serve a second model, HARNESS_SKETCHED: one that can show previews (SDD_TEST_PREVIEW_MODEL). */
 void daemon_add_sketched(const struct daemon *daemon);
+/* Serve another model of SDD_TEST_MODELS, by its name there. */
+void daemon_add_model(const struct daemon *daemon, const char *name);
+/* Serve a file or folder of SDD_TEST_ADAPTERS under a name such as "loras/linear.safetensors"; models are there too. */
+void daemon_add_adapter(const struct daemon *daemon, const char *name, const char *target);
 /* Removes the folder; kills what still runs. */
 void daemon_clear(struct daemon *daemon);
 /* Prints the log: for a test that is about to fail. */
@@ -67,6 +71,28 @@ sdc_request *txt2img(int steps, uint64_t seed);
 /* Call a method that takes {job: id}. */
 int call_job(sdc_client *client, const char *method, int64_t job, sdc_reply **ret_reply,
 	     sdc_error *ret_error);
+
+/* What the client of a job has seen of it. */
+struct watch {
+	int step, done, code; /* done: answers; code of the last one, 0 = a picture */
+};
+/* Submit in this class, and free the request. Fails the test when a step goes back. watch must outlive the job. */
+sdc_job *submit_watched(sdc_client *client, sdc_request *request, const char *priority,
+			struct watch *watch);
+/* Wait for at most ms, then let everything in that has arrived. */
+#define TURN_CLIENTS_MAX 16
+void turn_clients(sdc_client *const *clients, size_t n, int ms);
+void turn_client(sdc_client *client, int ms);
+/* The reply, which the caller frees; frees the request. Fails the test with the error's text. */
+sdc_reply *call_request(sdc_client *client, sdc_request *request);
+
+struct result {
+	uint8_t *bytes; /* malloc'd */
+	size_t size;
+};
+/* A copy of a reply's pictures, one behind the other. */
+struct result result_of(const sdc_reply *reply);
+void assert_result(const struct result *right, const sdc_reply *reply);
 
 /* A raw socket to the daemon; no hello. */
 int raw_connect(const struct daemon *daemon);

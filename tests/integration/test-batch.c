@@ -13,31 +13,6 @@
 
 enum { CLIENTS = 4, STEPS = 30, LONG = 1000 };
 
-struct picture {
-	uint8_t *bytes; /* malloc'd */
-	size_t size;
-};
-
-struct watch {
-	int step, done, code;
-};
-
-static void on_progress(sdc_job *job, const sdc_progress *progress, void *userdata)
-{
-	struct watch *watch = userdata;
-
-	assert_true(progress->step >= watch->step);
-	watch->step = progress->step;
-}
-
-static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *error, void *userdata)
-{
-	struct watch *watch = userdata;
-
-	watch->done++;
-	watch->code = error ? error->code : 0;
-}
-
 /* The i-th client's job: of one shape with the others, else of its own. */
 static sdc_request *request_of(int i, int steps)
 {
@@ -50,57 +25,6 @@ static sdc_request *request_of(int i, int steps)
 	assert_int_equal(sdc_request_set_string(request, "sampler", samplers[i], &error), 0);
 	assert_int_equal(sdc_request_set_double(request, "guidance_scale", 2 + i, &error), 0);
 	return request;
-}
-
-static sdc_job *submit(sdc_client *client, sdc_request *request, const char *priority,
-		       struct watch *watch)
-{
-	const sdc_job_handlers handlers = {
-		.progress = on_progress, .done = on_done, .userdata = watch};
-	sdc_error error = {0};
-	sdc_job *job;
-
-	*watch = (struct watch){0};
-	assert_int_equal(sdc_request_set_string(request, "priority", priority, &error), 0);
-	if (sdc_job_submit(client, request, &handlers, &job, &error) < 0)
-		fail_msg("%s", error.message);
-	sdc_request_free(request);
-	return job;
-}
-
-static void turn(sdc_client *const *clients, size_t n)
-{
-	struct pollfd fds[CLIENTS + 1];
-
-	for (size_t i = 0; i < n; i++)
-		fds[i] = (struct pollfd){sdc_client_fd(clients[i]),
-					 (short)sdc_client_events(clients[i]), 0};
-	poll(fds, n, 10);
-	for (size_t i = 0; i < n; i++)
-		assert_true(sdc_client_dispatch(clients[i], NULL) >= 0);
-}
-
-static struct picture picture_of(const sdc_reply *reply)
-{
-	struct picture picture;
-	sdc_error error = {0};
-	sdc_image image;
-
-	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
-	picture.size = image.stride * (size_t)image.height;
-	picture.bytes = malloc(picture.size);
-	assert_non_null(picture.bytes);
-	memcpy(picture.bytes, image.data, picture.size);
-	return picture;
-}
-
-static void assert_same(const struct picture *right, const sdc_reply *reply)
-{
-	struct picture picture = picture_of(reply);
-
-	assert_int_equal(picture.size, right->size);
-	assert_memory_equal(picture.bytes, right->bytes, right->size);
-	free(picture.bytes);
 }
 
 /* A counter of the metrics. */
@@ -124,7 +48,7 @@ static int counter(sdc_client *client, const char *name)
 	return value;
 }
 
-static struct picture right[CLIENTS];
+static struct result right[CLIENTS];
 
 /* Alone, one after the other. */
 static int paint_right(void **state)
@@ -137,15 +61,10 @@ static int paint_right(void **state)
 	daemon_start(&daemon, NULL);
 	client = daemon_connect(&daemon);
 	for (int i = 0; i < CLIENTS; i++) {
-		sdc_request *request = request_of(i, STEPS);
-		sdc_reply *reply = NULL;
-		sdc_error error = {0};
+		sdc_reply *reply = call_request(client, request_of(i, STEPS));
 
-		if (sdc_call(client, request, 120000, &reply, &error) < 0)
-			fail_msg("%s", error.message);
-		right[i] = picture_of(reply);
+		right[i] = result_of(reply);
 		sdc_reply_free(reply);
-		sdc_request_free(request);
 	}
 	sdc_client_free(client);
 	assert_int_equal(daemon_stop(&daemon), 0);
@@ -173,19 +92,20 @@ static void run_together(const char *option, const char *fault, bool interrupt)
 	for (int i = 0; i <= CLIENTS; i++)
 		clients[i] = daemon_connect(&daemon);
 	for (int i = 0; i < CLIENTS; i++)
-		jobs[i] = submit(clients[i], request_of(i, STEPS), "normal", &watches[i]);
+		jobs[i] = submit_watched(clients[i], request_of(i, STEPS), "normal", &watches[i]);
 	while (!all) {
-		turn(clients, CLIENTS + 1);
+		turn_clients(clients, CLIENTS + 1, 10);
 		all = quick.done;
 		for (int i = 0; i < CLIENTS; i++)
 			all = all && watches[i].done;
 		if (interrupt && !other && watches[0].step > 3)
-			other = submit(clients[CLIENTS], txt2img(2, 1), "interactive", &quick);
+			other = submit_watched(clients[CLIENTS], txt2img(2, 1), "interactive",
+					       &quick);
 	}
 	for (int i = 0; i < CLIENTS; i++) {
 		assert_int_equal(watches[i].done, 1);
 		assert_int_equal(watches[i].code, 0);
-		assert_same(&right[i], sdc_job_result(jobs[i]));
+		assert_result(&right[i], sdc_job_result(jobs[i]));
 	}
 	assert_int_equal(quick.code, 0);
 	assert_int_equal(daemon_status_int(&daemon, "jobs.done"), CLIENTS + (other != NULL));
@@ -228,7 +148,7 @@ static void await_running(const struct daemon *daemon, sdc_client *const *client
 {
 	for (int i = 0; daemon_status_int(daemon, "jobs.running") != n; i++) {
 		assert_in_range(i, 0, 2000);
-		turn(clients, CLIENTS);
+		turn_clients(clients, CLIENTS, 10);
 	}
 }
 
@@ -246,13 +166,14 @@ static void test_each_its_own_end(void **state)
 	daemon_start(&daemon, "--batch-pixels=65536", NULL);
 	for (int i = 0; i < CLIENTS; i++) {
 		clients[i] = daemon_connect(&daemon);
-		jobs[i] = submit(clients[i], txt2img(LONG, (uint64_t)i), "normal", &watches[i]);
+		jobs[i] = submit_watched(clients[i], txt2img(LONG, (uint64_t)i), "normal",
+					 &watches[i]);
 	}
 	await_running(&daemon, clients, CLIENTS);
 	worker = daemon_status_int(&daemon, "worker.pid");
 	assert_int_equal(sdc_job_cancel(jobs[1], &error), 0);
 	while (!watches[1].done)
-		turn(clients, CLIENTS);
+		turn_clients(clients, CLIENTS, 10);
 	assert_int_equal(watches[1].code, SDC_E_CANCELLED);
 	await_running(&daemon, clients, CLIENTS - 1);
 	assert_int_equal(watches[0].done + watches[2].done + watches[3].done, 0);
@@ -298,7 +219,7 @@ static void test_who_does_not_join(void **state)
 
 			daemon_start(&daemon, bounds[b], NULL);
 			client = daemon_connect(&daemon);
-			jobs[0] = submit(client, txt2img(LONG, 1), "normal", &watches[0]);
+			jobs[0] = submit_watched(client, txt2img(LONG, 1), "normal", &watches[0]);
 			if (i == 1)
 				assert_int_equal(sdc_request_set_int(request, "width", 96, &error),
 						 0);
@@ -307,16 +228,17 @@ static void test_who_does_not_join(void **state)
 									"<lora:x:1>", &error),
 						 0);
 			while (watches[0].step < 1)
-				turn(&client, 1);
-			jobs[1] = submit(client, request, i == 2 ? "batch" : "normal", &watches[1]);
+				turn_client(client, 10);
+			jobs[1] = submit_watched(client, request, i == 2 ? "batch" : "normal",
+						 &watches[1]);
 			while (watches[0].step < 20)
-				turn(&client, 1);
+				turn_client(client, 10);
 			assert_int_equal(daemon_status_int(&daemon, "jobs.running"),
 					 b == 0 && i == 0 ? 2 : 1);
 			for (int k = 0; k < 2; k++) {
 				assert_int_equal(sdc_job_cancel(jobs[k], &error), 0);
 				while (!watches[k].done)
-					turn(&client, 1);
+					turn_client(client, 10);
 				sdc_job_free(jobs[k]);
 			}
 			sdc_client_free(client);

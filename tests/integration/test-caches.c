@@ -15,11 +15,6 @@
 
 enum { STRANGER = 65534 };
 
-struct picture {
-	uint8_t *bytes; /* malloc'd */
-	size_t size;
-};
-
 static sdc_request *request_of(const char *prompt)
 {
 	sdc_request *request = txt2img(2, 1);
@@ -29,36 +24,28 @@ static sdc_request *request_of(const char *prompt)
 	return request;
 }
 
-static struct picture paint_model(const struct daemon *daemon, const char *model,
-				  const char *prompt)
+static struct result paint_model(const struct daemon *daemon, const char *model, const char *prompt)
 {
 	sdc_client *client = daemon_connect(daemon);
 	sdc_request *request = request_of(prompt);
-	struct picture picture = {0};
-	sdc_reply *reply = NULL;
+	struct result picture;
 	sdc_error error = {0};
-	sdc_image image;
+	sdc_reply *reply;
 
 	assert_int_equal(sdc_request_set_string(request, "model", model, &error), 0);
-	if (sdc_call(client, request, 120000, &reply, &error) < 0)
-		fail_msg("%s", error.message);
-	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
-	picture.size = image.stride * (size_t)image.height;
-	picture.bytes = malloc(picture.size);
-	assert_non_null(picture.bytes);
-	memcpy(picture.bytes, image.data, picture.size);
+	reply = call_request(client, request);
+	picture = result_of(reply);
 	sdc_reply_free(reply);
-	sdc_request_free(request);
 	sdc_client_free(client);
 	return picture;
 }
 
-static struct picture paint(const struct daemon *daemon, const char *prompt)
+static struct result paint(const struct daemon *daemon, const char *prompt)
 {
 	return paint_model(daemon, HARNESS_MODEL, prompt);
 }
 
-static void drop(struct picture picture)
+static void drop(struct result picture)
 {
 	free(picture.bytes);
 }
@@ -76,7 +63,7 @@ static void assert_texts(const struct daemon *daemon, int64_t hits, int64_t miss
 
 static void test_repeats_hit(void **state)
 {
-	struct picture first, again;
+	struct result first, again;
 	struct daemon daemon;
 
 	SKIP_WITHOUT_WORKER();
@@ -129,7 +116,7 @@ static void unload(const struct daemon *daemon, const char *model)
 /* Whatever the model is called and whenever its files were written; but another byte is another model. */
 static void test_content_hits(void **state)
 {
-	struct picture first, again;
+	struct result first, again;
 	struct daemon daemon;
 
 	SKIP_WITHOUT_WORKER();

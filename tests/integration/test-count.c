@@ -16,21 +16,12 @@
 
 static struct daemon server;
 
-static void add_model(const char *name)
-{
-	char from[4096], to[160];
-
-	snprintf(from, sizeof(from), "%s/%s", getenv("SDD_TEST_MODELS"), name);
-	snprintf(to, sizeof(to), "%s/models/%s", server.folder, name);
-	assert_int_equal(symlink(from, to), 0);
-}
-
 static int setup(void **state)
 {
 	daemon_start(&server, NULL);
-	add_model("sdxl");
-	add_model("sd3");
-	add_model("flux_schnell");
+	daemon_add_model(&server, "sdxl");
+	daemon_add_model(&server, "sd3");
+	daemon_add_model(&server, "flux_schnell");
 	return 0;
 }
 

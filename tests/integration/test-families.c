@@ -1,15 +1,12 @@
 /*
- * SD3 and FLUX through the real sdd and worker: text to image and inpainting by a client that knows nothing of families,
- * what the reply says of words that were not heard, and the same bytes when worker after worker is killed on the way or another
- * job goes first; so with adapters.
+ * SD3 and FLUX through the real sdd and worker: text to image and inpainting by a client that knows nothing of families, what the
+ * reply says of words that were not heard, and models that come as split files.
  */
 #include "daemon/footprint.h"
 #include "tests/golden/synthetic.h"
 #include "tests/integration/harness.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +15,6 @@
 
 #define CANVAS_WIDTH  90
 #define CANVAS_HEIGHT 70
-
-static void add_model(const struct daemon *daemon, const char *name)
-{
-	char from[4096], to[160];
-
-	snprintf(from, sizeof(from), "%s/%s", getenv("SDD_TEST_MODELS"), name);
-	snprintf(to, sizeof(to), "%s/models/%s", daemon->folder, name);
-	assert_int_equal(symlink(from, to), 0);
-}
 
 static sdc_request *request_of(const char *kind, const char *model)
 {
@@ -58,15 +46,11 @@ static void set_canvas(sdc_request *request)
 	assert_int_equal(sdc_request_set_rect(request, "select", 30, 25, 21, 17, &error), 0);
 }
 
-/* The reply, owned by the caller. */
+/* One picture's reply, owned by the caller. */
 static sdc_reply *paint(sdc_client *client, sdc_request *request)
 {
-	sdc_error error = {0};
-	sdc_reply *reply = NULL;
+	sdc_reply *reply = call_request(client, request);
 
-	if (sdc_call(client, request, 120000, &reply, &error) < 0)
-		fail_msg("%s", error.message);
-	sdc_request_free(request);
 	assert_int_equal(sdc_reply_count(reply, "images"), 1);
 	return reply;
 }
@@ -90,7 +74,7 @@ static void test_paint_and_fill(void **state)
 		sdc_error error;
 		sdc_reply *reply;
 
-		add_model(&daemon, models[i].model);
+		daemon_add_model(&daemon, models[i].model);
 		set_canvas(request);
 		reply = paint(client, request);
 		assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
@@ -118,7 +102,7 @@ static void test_reply_says_what_was_not_heard(void **state)
 
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
-	add_model(&daemon, "flux_schnell");
+	daemon_add_model(&daemon, "flux_schnell");
 	client = daemon_connect(&daemon);
 	request = request_of("txt2img", "flux_schnell");
 	assert_int_equal(sdc_request_set_string(request, "negative_prompt", "blurry", &error), 0);
@@ -211,209 +195,12 @@ static void test_split_files(void **state)
 	daemon_clear(&daemon);
 }
 
-enum { STEPS = 5 };
-
-static const struct {
-	const char *kind, *model, *sampler;
-	bool adapters;
-} works[] = {{"txt2img", "sd3", "DPM++ 2M", false},
-	     {"inpaint", "sd3", "Euler", false},
-	     {"txt2img", "flux_schnell", "Euler", false},
-	     {"inpaint", "flux_fill", "Euler", false},
-	     {"inpaint", "adapted", "Euler a", true}};
-enum { WORKS = sizeof(works) / sizeof(works[0]) };
-
-static void link_adapter(const struct daemon *daemon, const char *name, const char *target)
-{
-	char from[4096], to[160];
-
-	snprintf(from, sizeof(from), "%s/%s", getenv("SDD_TEST_ADAPTERS"), target);
-	snprintf(to, sizeof(to), "%s/models/%s", daemon->folder, name);
-	assert_int_equal(symlink(from, to), 0);
-}
-
-static void add_all(const struct daemon *daemon)
-{
-	char path[160];
-
-	add_model(daemon, "sd3");
-	add_model(daemon, "flux_schnell");
-	add_model(daemon, "flux_fill");
-	link_adapter(daemon, "adapted", "base_sd15");
-	snprintf(path, sizeof(path), "%s/models/loras", daemon->folder);
-	assert_int_equal(mkdir(path, 0700), 0);
-	snprintf(path, sizeof(path), "%s/models/controlnets", daemon->folder);
-	assert_int_equal(mkdir(path, 0700), 0);
-	link_adapter(daemon, "loras/linear.safetensors", "lora/kohya_linear.safetensors");
-	link_adapter(daemon, "loras/hadamard.safetensors", "lora/lyco_loha.safetensors");
-	link_adapter(daemon, "controlnets/tiny_canny", "controlnet_sd15_a");
-}
-
-static sdc_request *work_of(int i)
-{
-	sdc_request *request = request_of(works[i].kind, works[i].model);
-	sdc_error error = {0};
-
-	assert_int_equal(sdc_request_set_int(request, "steps", STEPS, &error), 0);
-	assert_int_equal(sdc_request_set_string(request, "sampler", works[i].sampler, &error), 0);
-	if (strcmp(works[i].kind, "inpaint") == 0)
-		set_canvas(request);
-	if (works[i].adapters) {
-		static uint8_t guide[CANVAS_HEIGHT][CANVAS_WIDTH];
-		const sdc_image image = {.width = CANVAS_WIDTH,
-					 .height = CANVAS_HEIGHT,
-					 .channels = 1,
-					 .type = SDC_U8,
-					 .data = guide};
-
-		for (int y = 20; y < 50; y++)
-			memset(&guide[y][25], 255, 40);
-		assert_int_equal(sdc_request_add_control(request, "canny", &image, 1, 0, 1, &error),
-				 0);
-		assert_int_equal(sdc_request_set_string(
-					 request, "prompt",
-					 "a boat <lora:linear:0.7> <lora:hadamard:0.4>", &error),
-				 0);
-	}
-	return request;
-}
-
-struct picture {
-	uint8_t *bytes; /* malloc'd */
-	size_t size;
-};
-
-static struct picture picture_of(const sdc_reply *reply)
-{
-	struct picture picture;
-	sdc_error error = {0};
-	sdc_image image;
-
-	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
-	picture.size = image.stride * (size_t)image.height;
-	picture.bytes = malloc(picture.size);
-	assert_non_null(picture.bytes);
-	memcpy(picture.bytes, image.data, picture.size);
-	return picture;
-}
-
-static void assert_same(const struct picture *right, struct picture picture)
-{
-	assert_int_equal(picture.size, right->size);
-	assert_memory_equal(picture.bytes, right->bytes, right->size);
-	free(picture.bytes);
-}
-
-static struct picture painted(sdc_client *client, int i)
-{
-	sdc_reply *reply = paint(client, work_of(i));
-	struct picture picture = picture_of(reply);
-
-	sdc_reply_free(reply);
-	return picture;
-}
-
-struct watch {
-	int step, done, code;
-};
-
-static void on_progress(sdc_job *job, const sdc_progress *progress, void *userdata)
-{
-	((struct watch *)userdata)->step = progress->step;
-}
-
-static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *error, void *userdata)
-{
-	struct watch *watch = userdata;
-
-	watch->done++;
-	watch->code = error ? error->code : 0;
-}
-
-static sdc_job *submit(sdc_client *client, sdc_request *request, const char *priority,
-		       struct watch *watch)
-{
-	const sdc_job_handlers handlers = {
-		.progress = on_progress, .done = on_done, .userdata = watch};
-	sdc_error error = {0};
-	sdc_job *job;
-
-	*watch = (struct watch){0};
-	assert_int_equal(sdc_request_set_string(request, "priority", priority, &error), 0);
-	if (sdc_job_submit(client, request, &handlers, &job, &error) < 0)
-		fail_msg("%s", error.message);
-	sdc_request_free(request);
-	return job;
-}
-
-static void turn(sdc_client *client)
-{
-	struct pollfd fd = {sdc_client_fd(client), (short)sdc_client_events(client), 0};
-
-	poll(&fd, 1, 10);
-	assert_true(sdc_client_dispatch(client, NULL) >= 0);
-}
-
-/* An interactive job of another model comes between its steps, so its own model may even leave and come back. */
-static void interrupt(sdc_client *client, int i, const struct picture *right)
-{
-	struct watch slow, quick;
-	sdc_job *job = submit(client, work_of(i), "batch", &slow), *other;
-
-	while (slow.step < 2 && !slow.done)
-		turn(client);
-	other = submit(client, txt2img(1, 1), "interactive", &quick);
-	while (!slow.done || !quick.done)
-		turn(client);
-	assert_int_equal(slow.code, 0);
-	assert_int_equal(quick.code, 0);
-	assert_same(right, picture_of(sdc_job_result(job)));
-	sdc_job_free(job);
-	sdc_job_free(other);
-}
-
-static void test_interrupted_and_killed(void **state)
-{
-	struct picture right[WORKS];
-	struct daemon daemon;
-	sdc_client *client;
-
-	SKIP_WITHOUT_WORKER();
-	daemon_start(&daemon, NULL);
-	add_all(&daemon);
-	client = daemon_connect(&daemon);
-	for (int i = 0; i < WORKS; i++) {
-		right[i] = painted(client, i);
-		interrupt(client, i, &right[i]);
-	}
-	assert_in_range(daemon_count_log(&daemon, "job waits to go on behind step"), 1, WORKS);
-	assert_int_equal(daemon_status_int(&daemon, "worker.restarts"), 0);
-	sdc_client_free(client);
-	assert_int_equal(daemon_stop(&daemon), 0);
-	daemon_clear(&daemon);
-
-	/* the fourth thing a worker tells of steps is its last */
-	daemon_start(&daemon, "SDD_FAULT=steps@4:kill", NULL);
-	add_all(&daemon);
-	client = daemon_connect(&daemon);
-	for (int i = 0; i < WORKS; i++) {
-		assert_same(&right[i], painted(client, i));
-		free(right[i].bytes);
-	}
-	assert_in_range(daemon_status_int(&daemon, "worker.restarts"), WORKS, 3 * WORKS);
-	assert_int_equal(daemon_status_int(&daemon, "jobs.failed"), 0);
-	sdc_client_free(client);
-	assert_int_equal(daemon_stop(&daemon), 0);
-	daemon_clear(&daemon);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paint_and_fill),
 		cmocka_unit_test(test_reply_says_what_was_not_heard),
 		cmocka_unit_test(test_split_files),
-		cmocka_unit_test(test_interrupted_and_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,42 +13,6 @@
 
 enum { LONG = 1000 }; /* steps of a job that will not end by itself in time */
 
-struct watcher {
-	int steps_seen, done, code;
-	int64_t last_eta;
-};
-
-static void on_progress(sdc_job *job, const sdc_progress *progress, void *userdata)
-{
-	struct watcher *watcher = userdata;
-
-	assert_true(progress->step >= watcher->steps_seen);
-	watcher->steps_seen = progress->step;
-	watcher->last_eta = progress->eta_ms;
-}
-
-static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *error, void *userdata)
-{
-	struct watcher *watcher = userdata;
-
-	watcher->done++;
-	watcher->code = error ? error->code : 0;
-}
-
-static sdc_job *submit(sdc_client *client, sdc_request *request, struct watcher *watcher)
-{
-	const sdc_job_handlers handlers = {
-		.progress = on_progress, .done = on_done, .userdata = watcher};
-	sdc_error error = {0};
-	sdc_job *job = NULL;
-
-	*watcher = (struct watcher){0};
-	if (sdc_job_submit(client, request, &handlers, &job, &error) < 0)
-		fail_msg("submit: %s", error.message);
-	sdc_request_free(request);
-	return job;
-}
-
 static void dispatch_for(sdc_client *client, int ms)
 {
 	const int64_t deadline = now_ms() + ms;
@@ -63,14 +27,14 @@ static void dispatch_for(sdc_client *client, int ms)
 	}
 }
 
-static void await_steps(sdc_client *client, struct watcher *watcher, int steps)
+static void await_steps(sdc_client *client, struct watch *watcher, int steps)
 {
-	for (int i = 0; i < 3000 && watcher->steps_seen < steps && !watcher->done; i++)
+	for (int i = 0; i < 3000 && watcher->step < steps && !watcher->done; i++)
 		dispatch_for(client, 5);
-	assert_true(watcher->steps_seen >= steps);
+	assert_true(watcher->step >= steps);
 }
 
-static void await_done(sdc_client *client, struct watcher *watcher)
+static void await_done(sdc_client *client, struct watch *watcher)
 {
 	for (int i = 0; i < 3000 && !watcher->done; i++)
 		dispatch_for(client, 5);
@@ -79,7 +43,7 @@ static void await_done(sdc_client *client, struct watcher *watcher)
 
 static void test_paints(void **state)
 {
-	struct watcher watcher;
+	struct watch watcher;
 	struct daemon daemon;
 	sdc_client *client;
 	const sdc_reply *result;
@@ -92,10 +56,10 @@ static void test_paints(void **state)
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
 	client = daemon_connect(&daemon);
-	job = submit(client, txt2img(3, 5), &watcher);
+	job = submit_watched(client, txt2img(3, 5), "normal", &watcher);
 	assert_int_equal(sdc_job_wait(job, 60000, &error), 0);
 	assert_int_equal(watcher.done, 1);
-	assert_int_equal(watcher.steps_seen, 3);
+	assert_int_equal(watcher.step, 3);
 	result = sdc_job_result(job);
 	assert_int_equal(sdc_reply_string(result, "state", &text), 0);
 	assert_string_equal(text, "done");
@@ -149,19 +113,11 @@ static void test_previews_do_not_wait(void **state)
 	daemon_clear(&daemon);
 }
 
-static void turn(sdc_client *client)
-{
-	struct pollfd fd = {sdc_client_fd(client), (short)sdc_client_events(client), 0};
-
-	poll(&fd, 1, 10);
-	assert_true(sdc_client_dispatch(client, NULL) >= 0);
-}
-
 static void await_previews(sdc_client *client, const int *previews, int n)
 {
 	for (int i = 0; *previews < n; i++) {
 		assert_in_range(i, 0, 6000);
-		turn(client);
+		turn_client(client, 10);
 	}
 }
 
@@ -197,7 +153,7 @@ static void test_previews_on_demand(void **state)
 	assert_int_equal(sdc_job_submit(client, request, &waiting_handlers, &waiting, &error), 0);
 	sdc_request_free(request);
 	while (sdc_job_progress(job).step < 2 || sdc_job_id(waiting) == 0)
-		turn(client);
+		turn_client(client, 10);
 	assert_int_equal(previews, 0);
 	assert_int_equal(call_job(client, "job.request_preview", sdc_job_id(job), NULL, &error), 0);
 	await_previews(client, &previews, 1);
@@ -229,8 +185,8 @@ static void test_previews_on_demand(void **state)
 /* The picture of this seed, malloc'd. */
 static uint8_t *paint(sdc_client *client, uint64_t seed, size_t *ret_size)
 {
-	struct watcher watcher;
-	sdc_job *job = submit(client, txt2img(2, seed), &watcher);
+	struct watch watcher;
+	sdc_job *job = submit_watched(client, txt2img(2, seed), "normal", &watcher);
 	sdc_error error = {0};
 	sdc_image image;
 	uint8_t *copy;
@@ -277,7 +233,7 @@ static void test_inline_and_shared_model(void **state)
 
 static void test_cancel(void **state)
 {
-	struct watcher running, waiting;
+	struct watch running, waiting;
 	sdc_job *first, *second;
 	struct daemon daemon;
 	sdc_client *client;
@@ -287,9 +243,9 @@ static void test_cancel(void **state)
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
 	client = daemon_connect(&daemon);
-	first = submit(client, txt2img(LONG, 1), &running);
+	first = submit_watched(client, txt2img(LONG, 1), "normal", &running);
 	await_steps(client, &running, 2);
-	second = submit(client, txt2img(LONG, 2), &waiting);
+	second = submit_watched(client, txt2img(LONG, 2), "normal", &waiting);
 	dispatch_for(client, 50);
 	assert_int_equal(sdc_job_progress(second).position, 1);
 	assert_int_equal(sdc_job_cancel(second, &error), 0);
@@ -301,7 +257,7 @@ static void test_cancel(void **state)
 	await_done(client, &running);
 	assert_int_equal(running.code, SDC_E_CANCELLED);
 	print_message("cancel answered after %lld ms, in step %d\n", (long long)(now_ms() - began),
-		      running.steps_seen);
+		      running.step);
 	dispatch_for(client, 100);
 	assert_int_equal(running.done, 1);
 	assert_int_equal(waiting.done, 1);
@@ -315,7 +271,7 @@ static void test_cancel(void **state)
 
 static void test_closing_cancels(void **state)
 {
-	struct watcher watcher[2];
+	struct watch watcher[2];
 	struct daemon daemon;
 	sdc_client *client;
 	sdc_job *jobs[2];
@@ -324,7 +280,7 @@ static void test_closing_cancels(void **state)
 	daemon_start(&daemon, NULL);
 	client = daemon_connect(&daemon);
 	for (int i = 0; i < 2; i++)
-		jobs[i] = submit(client, txt2img(LONG, 1), &watcher[i]);
+		jobs[i] = submit_watched(client, txt2img(LONG, 1), "normal", &watcher[i]);
 	await_steps(client, &watcher[0], 1);
 	sdc_client_free(client);
 	for (int i = 0; i < 2; i++)
@@ -422,7 +378,7 @@ static void test_unread_result_is_kept(void **state)
 
 static void test_limits(void **state)
 {
-	struct watcher watcher[8];
+	struct watch watcher[8];
 	sdc_job *jobs[8] = {NULL};
 	struct daemon daemon;
 	sdc_client *client, *other;
@@ -433,15 +389,15 @@ static void test_limits(void **state)
 	daemon_start(&daemon, "--max-jobs-per-user=6", NULL);
 	client = daemon_connect(&daemon);
 	other = daemon_connect(&daemon);
-	jobs[0] = submit(client, txt2img(LONG, 0), &watcher[0]);
+	jobs[0] = submit_watched(client, txt2img(LONG, 0), "normal", &watcher[0]);
 	await_steps(client, &watcher[0], 1);
 	/* one runs, four wait, the next of this connection is one too many */
 	for (int i = 1; i <= 5; i++)
-		jobs[i] = submit(client, txt2img(LONG, 0), &watcher[i]);
+		jobs[i] = submit_watched(client, txt2img(LONG, 0), "normal", &watcher[i]);
 	await_done(client, &watcher[5]);
 	assert_int_equal(watcher[5].code, SDC_E_BUSY);
 	/* another connection of the same user gets the sixth job, and no seventh */
-	jobs[6] = submit(other, txt2img(LONG, 0), &watcher[6]);
+	jobs[6] = submit_watched(other, txt2img(LONG, 0), "normal", &watcher[6]);
 	dispatch_for(other, 50);
 	assert_int_equal(watcher[6].done, 0);
 	request = txt2img(LONG, 0);
@@ -460,7 +416,7 @@ static void test_limits(void **state)
 
 static void test_users_are_apart(void **state)
 {
-	struct watcher watcher;
+	struct watch watcher;
 	struct daemon daemon;
 	sdc_client *client;
 	int status;
@@ -474,7 +430,7 @@ static void test_users_are_apart(void **state)
 	daemon_start(&daemon, "--allow-user=65534", NULL);
 	assert_int_equal(chmod(daemon.folder, 0755), 0);
 	client = daemon_connect(&daemon);
-	job = submit(client, txt2img(LONG, 0), &watcher);
+	job = submit_watched(client, txt2img(LONG, 0), "normal", &watcher);
 	await_steps(client, &watcher, 1);
 	id = sdc_job_id(job);
 	pid = fork();
@@ -507,7 +463,7 @@ static void test_users_are_apart(void **state)
 
 static void test_stop_answers(void **state)
 {
-	struct watcher running, waiting;
+	struct watch running, waiting;
 	struct daemon daemon;
 	sdc_client *client;
 	sdc_job *first, *second;
@@ -515,9 +471,9 @@ static void test_stop_answers(void **state)
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
 	client = daemon_connect(&daemon);
-	first = submit(client, txt2img(LONG, 1), &running);
+	first = submit_watched(client, txt2img(LONG, 1), "normal", &running);
 	await_steps(client, &running, 1);
-	second = submit(client, txt2img(LONG, 1), &waiting);
+	second = submit_watched(client, txt2img(LONG, 1), "normal", &waiting);
 	dispatch_for(client, 50);
 	kill(daemon.pid, SIGTERM);
 	await_done(client, &running);

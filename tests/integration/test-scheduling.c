@@ -1,126 +1,14 @@
 /*
- * Jobs that are interrupted: by the death of the worker, and by jobs that go first. They go on behind the last step that
- * was made and end with the bytes of an undisturbed run.
+ * Who goes first: clients in turns, the latest request of a channel; and a killed worker costs no step that a client has been told of.
+ * That interrupted jobs end with the same bytes is test-interrupted.c's.
  */
 #include "tests/integration/harness.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { STEPS = 20 };
-
-struct painting {
-	uint8_t *bytes; /* malloc'd */
-	size_t size;
-};
-
-static struct painting take(const sdc_reply *reply)
-{
-	struct painting painting = {0};
-	sdc_error error = {0};
-	sdc_image image;
-
-	assert_int_equal(sdc_reply_image(reply, "images.0.pixels", &image, &error), 0);
-	painting.size = image.stride * (size_t)image.height;
-	painting.bytes = malloc(painting.size);
-	assert_non_null(painting.bytes);
-	memcpy(painting.bytes, image.data, painting.size);
-	return painting;
-}
-
-static sdc_request *request_of(const char *sampler)
-{
-	sdc_request *request = txt2img(STEPS, 11);
-	sdc_error error = {0};
-
-	assert_int_equal(sdc_request_set_string(request, "sampler", sampler, &error), 0);
-	return request;
-}
-
-static struct painting paint(sdc_client *client, const char *sampler)
-{
-	sdc_request *request = request_of(sampler);
-	struct painting painting;
-	sdc_reply *reply = NULL;
-	sdc_error error = {0};
-
-	if (sdc_call(client, request, 120000, &reply, &error) < 0)
-		fail_msg("%s", error.message);
-	painting = take(reply);
-	sdc_reply_free(reply);
-	sdc_request_free(request);
-	return painting;
-}
-
-static void assert_same(struct painting *a, struct painting *b)
-{
-	assert_int_equal(a->size, b->size);
-	assert_memory_equal(a->bytes, b->bytes, a->size);
-	free(b->bytes);
-	b->bytes = NULL;
-}
-
-/* Every worker dies at the sixth thing it reports; four lives of five steps make a job of twenty. */
-static void test_worker_dies_on_the_way(void **state)
-{
-	static const char *const samplers[] = {"Euler a", "DPM++ 2M"};
-	struct painting right[2], again;
-	struct daemon daemon;
-	sdc_client *client;
-
-	SKIP_WITHOUT_WORKER();
-	daemon_start(&daemon, NULL);
-	client = daemon_connect(&daemon);
-	for (int i = 0; i < 2; i++)
-		right[i] = paint(client, samplers[i]);
-	sdc_client_free(client);
-	assert_int_equal(daemon_stop(&daemon), 0);
-	daemon_clear(&daemon);
-	daemon_start(&daemon, "SDD_FAULT=steps@6:kill", NULL);
-	client = daemon_connect(&daemon);
-	for (int i = 0; i < 2; i++) {
-		again = paint(client, samplers[i]);
-		assert_same(&right[i], &again);
-		free(right[i].bytes);
-	}
-	assert_in_range(daemon_status_int(&daemon, "worker.restarts"), 6, 12);
-	assert_int_equal(daemon_status_int(&daemon, "jobs.failed"), 0);
-	sdc_client_free(client);
-	assert_int_equal(daemon_stop(&daemon), 0);
-	daemon_clear(&daemon);
-}
-
-struct watch {
-	int step, done, code;
-};
-
-static void on_progress(sdc_job *job, const sdc_progress *progress, void *userdata)
-{
-	struct watch *watch = userdata;
-
-	assert_true(progress->step >= watch->step);
-	watch->step = progress->step;
-}
-
-static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *error, void *userdata)
-{
-	struct watch *watch = userdata;
-
-	watch->done++;
-	watch->code = error ? error->code : 0;
-}
-
-static void turn(sdc_client *client, int ms)
-{
-	struct pollfd fd = {sdc_client_fd(client), (short)sdc_client_events(client), 0};
-
-	poll(&fd, 1, ms);
-	assert_true(sdc_client_dispatch(client, NULL) >= 0);
-}
 
 /* The step behind which a job was last put back, from the log. */
 static int kept_step(const struct daemon *daemon)
@@ -142,10 +30,7 @@ static int kept_step(const struct daemon *daemon)
 /* kill -9 from outside while it steps: whatever a client has been told of is not made again. */
 static void test_no_step_twice(void **state)
 {
-	struct watch watch = {0};
-	const sdc_job_handlers handlers = {
-		.progress = on_progress, .done = on_done, .userdata = &watch};
-	sdc_request *request;
+	struct watch watch;
 	struct daemon daemon;
 	sdc_error error = {0};
 	sdc_client *client;
@@ -155,97 +40,26 @@ static void test_no_step_twice(void **state)
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
 	client = daemon_connect(&daemon);
-	request = txt2img(1000, 1);
-	assert_int_equal(sdc_job_submit(client, request, &handlers, &job, &error), 0);
-	sdc_request_free(request);
+	job = submit_watched(client, txt2img(1000, 1), "normal", &watch);
 	for (int round = 1; round <= 3; round++) {
 		while (watch.step < 100 * round && !watch.done)
-			turn(client, 10);
+			turn_client(client, 10);
 		assert_false(watch.done);
 		seen = watch.step;
 		kill((pid_t)daemon_status_int(&daemon, "worker.pid"), SIGKILL);
 		while (daemon_count_log(&daemon, "go on behind step") < round)
-			turn(client, 10);
+			turn_client(client, 10);
 		kept = kept_step(&daemon);
 		assert_true(kept >= seen);
 		while (watch.step <= kept && !watch.done)
-			turn(client, 10);
+			turn_client(client, 10);
 	}
 	assert_int_equal(sdc_job_cancel(job, &error), 0);
 	while (!watch.done)
-		turn(client, 10);
+		turn_client(client, 10);
 	assert_int_equal(watch.done, 1);
 	assert_int_equal(watch.code, SDC_E_CANCELLED);
 	sdc_job_free(job);
-	sdc_client_free(client);
-	assert_int_equal(daemon_stop(&daemon), 0);
-	daemon_clear(&daemon);
-}
-
-static sdc_job *submit(sdc_client *client, sdc_request *request, const char *priority,
-		       const char *channel, struct watch *watch)
-{
-	const sdc_job_handlers handlers = {
-		.progress = on_progress, .done = on_done, .userdata = watch};
-	sdc_error error = {0};
-	sdc_job *job;
-
-	*watch = (struct watch){0};
-	assert_int_equal(sdc_request_set_string(request, "priority", priority, &error), 0);
-	assert_int_equal(sdc_request_set_string(request, "channel", channel, &error), 0);
-	if (sdc_job_submit(client, request, &handlers, &job, &error) < 0)
-		fail_msg("%s", error.message);
-	sdc_request_free(request);
-	return job;
-}
-
-/* An interactive job goes before a running batch job, again and again, and the batch job's picture is the same. */
-static void test_interactive_interrupts_batch(void **state)
-{
-	static const char *const samplers[] = {"Euler a", "DPM++ 2M", "Heun"};
-	struct watch batch, interactive;
-	struct painting right, again;
-	sdc_job *slow, *quick;
-	struct daemon daemon;
-	sdc_client *client;
-
-	SKIP_WITHOUT_WORKER();
-	daemon_start(&daemon, NULL);
-	client = daemon_connect(&daemon);
-	for (int i = 0; i < 3; i++) {
-		int before = 0, waited = 0, worst = 0;
-
-		right = paint(client, samplers[i]);
-		slow = submit(client, request_of(samplers[i]), "batch", "", &batch);
-		for (int round = 1; round <= 3; round++) {
-			while (batch.step < 4 * round && !batch.done)
-				turn(client, 10);
-			assert_false(batch.done);
-			before = batch.step;
-			quick = submit(client, txt2img(2, 3), "interactive", "", &interactive);
-			while (!interactive.done) {
-				turn(client, 10);
-				if (interactive.step == 0)
-					waited = batch.step - before;
-			}
-			worst = waited > worst ? waited : worst;
-			assert_int_equal(interactive.code, 0);
-			assert_false(batch.done);
-			sdc_job_free(quick);
-		}
-		while (!batch.done)
-			turn(client, 10);
-		assert_int_equal(batch.code, 0);
-		again = take(sdc_job_result(slow));
-		assert_same(&right, &again);
-		free(right.bytes);
-		sdc_job_free(slow);
-		print_message("%s: interrupted 3 times, same bytes; an interactive job waited for "
-			      "at most %d steps\n",
-			      samplers[i], worst);
-	}
-	assert_int_equal(daemon_count_log(&daemon, "job waits to go on behind step"), 9);
-	assert_int_equal(daemon_status_int(&daemon, "worker.restarts"), 0);
 	sdc_client_free(client);
 	assert_int_equal(daemon_stop(&daemon), 0);
 	daemon_clear(&daemon);
@@ -269,14 +83,14 @@ static void test_clients_take_turns(void **state)
 		clients[c] = daemon_connect(&daemon);
 		for (int i = 0; i < (c == 0 ? FLOOD : EACH); i++)
 			jobs[c][i] =
-				submit(clients[c], txt2img(8, 1), "normal", "", &watches[c][i]);
-		turn(clients[c], 0);
+				submit_watched(clients[c], txt2img(8, 1), "normal", &watches[c][i]);
+		turn_client(clients[c], 0);
 	}
 	/* until one of the modest ones has all it wanted */
 	do {
 		all = false;
 		for (int c = 0; c < CLIENTS; c++) {
-			turn(clients[c], 2);
+			turn_client(clients[c], 2);
 			done[c] = 0;
 			for (int i = 0; i < (c == 0 ? FLOOD : EACH); i++)
 				done[c] += watches[c][i].done;
@@ -299,6 +113,15 @@ static void test_clients_take_turns(void **state)
 	daemon_clear(&daemon);
 }
 
+static sdc_request *stroke(int steps, const char *channel)
+{
+	sdc_request *request = txt2img(steps, 1);
+	sdc_error error = {0};
+
+	assert_int_equal(sdc_request_set_string(request, "channel", channel, &error), 0);
+	return request;
+}
+
 /* Ten strokes in a row: the last one is painted, those before end at once, waiting or running. */
 static void test_latest_of_a_channel_wins(void **state)
 {
@@ -313,20 +136,21 @@ static void test_latest_of_a_channel_wins(void **state)
 	client = daemon_connect(&daemon);
 	stranger = daemon_connect(&daemon);
 	for (int i = 0; i < STROKES; i++) {
-		jobs[i] = submit(client, txt2img(i < STROKES - 1 ? 1000 : 2, 1), "interactive",
-				 "canvas", &watches[i]);
+		jobs[i] = submit_watched(client, stroke(i < STROKES - 1 ? 1000 : 2, "canvas"),
+					 "interactive", &watches[i]);
 		while (i == 0 && watches[0].step < 2)
-			turn(client, 10);
+			turn_client(client, 10);
 		if (i == 0) {
 			/* other channels and other connections are not concerned */
-			kept[0] = submit(client, txt2img(2, 1), "normal", "other", &other);
-			kept[1] = submit(stranger, txt2img(2, 1), "normal", "canvas", &elsewhere);
-			turn(stranger, 0);
+			kept[0] = submit_watched(client, stroke(2, "other"), "normal", &other);
+			kept[1] =
+				submit_watched(stranger, stroke(2, "canvas"), "normal", &elsewhere);
+			turn_client(stranger, 0);
 		}
 	}
 	while (!watches[STROKES - 1].done || !other.done || !elsewhere.done) {
-		turn(client, 5);
-		turn(stranger, 5);
+		turn_client(client, 5);
+		turn_client(stranger, 5);
 	}
 	for (int i = 0; i < STROKES; i++) {
 		assert_int_equal(watches[i].done, 1);
@@ -346,9 +170,7 @@ static void test_latest_of_a_channel_wins(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_worker_dies_on_the_way),
 		cmocka_unit_test(test_no_step_twice),
-		cmocka_unit_test(test_interactive_interrupts_batch),
 		cmocka_unit_test(test_clients_take_turns),
 		cmocka_unit_test(test_latest_of_a_channel_wins),
 	};

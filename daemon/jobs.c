@@ -427,7 +427,7 @@ void sdd_jobs_write_info(struct sdd_server *server, const struct sdd_job *job,
 		sdp_writer_string(writer, "stage", sdp_enum_stage.values[job->stage]);
 		sdp_writer_int(writer, "step", job->step);
 		sdp_writer_int(writer, "total", job->total);
-	} else if (job->kept_step > 0) {
+	} else if (job->state == SDP_JOB_STATE_QUEUED && job->kept_step > 0) {
 		sdp_writer_int(writer, "step", job->kept_step);
 		sdp_writer_int(writer, "total", job->total);
 	}

@@ -432,14 +432,14 @@ static void test_operations(void **state)
 	assert_int_equal(sdctl("txt2img --model " HARNESS_MODEL " --steps 1000 --detach "
 			       "--priority batch x >second"),
 			 0);
+	while (sdctl("jobs | grep -q \"^ *$(cat first) running .* [1-9][0-9]*/1000 *$\"") != 0)
+		sleep_ms(10);
 	assert_int_equal(sdctl("why $(cat second) >why"), 0);
 	assert_int_equal(
 		sdctl("status >/dev/null && grep -q \"class batch) is queued: it waits for job "
 		      "$(cat first) \" why && grep -Eq '^submitted [0-9.]+ s ago' why"),
 		0);
 	/* one that made room keeps its steps and says so, and stands behind the one that goes first */
-	while (sdctl("jobs | grep -q ' [1-9][0-9]*/1000 *$'") != 0)
-		sleep_ms(10);
 	assert_int_equal(sdctl("txt2img --model " HARNESS_MODEL " --steps 1000 --detach "
 			       "--priority interactive x >third"),
 			 0);

@@ -16,7 +16,7 @@ static struct daemon server;
 /* Run shell text in the test's folder with $SDCTL as the command; returns its exit code. */
 __attribute__((format(printf, 1, 2))) static int shell(const char *format, ...)
 {
-	char text[1024], command[2048];
+	char text[2048], command[4096];
 	va_list ap;
 	int status;
 
@@ -116,6 +116,58 @@ static void test_guides_change_the_picture_and_replay(void **state)
 		1);
 }
 
+/* Every form once: a request, a reply, a picture that is another one than without and than any other form's. */
+static void test_every_form(void **state)
+{
+	static const struct {
+		const char *name, *arguments;
+	} forms[] = {
+		{"loha", "--lora loha"},
+		{"lokr", "--lora lokr"},
+		{"dora", "--lora dora"},
+		{"locon", "--lora locon"},
+		{"stacked", "--lora linear:0.7 --lora loha:0.5 --lora dora:-0.4"},
+		{"net", "--control tiny_canny=forms-plain.png"},
+		{"two", "--control tiny_canny=forms-plain.png:0.5 --control other=forms-plain.png"},
+		{"guess", "--control tiny_canny=forms-plain.png --guess-mode true"},
+		{"late", "--control tiny_canny=forms-plain.png:1:0.5:1"},
+		{"early", "--control tiny_canny=forms-plain.png:1:0:0.5"},
+		{"t2i", "--control sketch=forms-plain.png"},
+		{"ip", "--control picture=forms-plain.png"},
+		{"word", "word"}, /* as a prompt of its own below */
+	};
+	enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+	char names[FORMS + 1][32];
+
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(
+		shell("cd models && for f in lyco_loha:loha lyco_lokr:lokr dora:dora "
+		      "kohya_locon:locon flux_kohya:flux sd3_peft:sd3; do "
+		      "ln -s $A/lora/${f%%%%:*}.safetensors loras/${f#*:}.safetensors; done && "
+		      "cd controlnets && ln -s $A/controlnet_sd15_b other && "
+		      "ln -s $A/controlnet_sdxl net_xl && ln -s $A/t2i_adapter_sd15 sketch && "
+		      "ln -s $A/ip_adapter_sd15/ip-adapter_sd15.safetensors picture.safetensors && "
+		      "ln -s $A/ip_adapter_sd15/image_encoder image_encoder"),
+		0);
+	snprintf(names[FORMS], sizeof(names[FORMS]), "forms-plain.png");
+	assert_int_equal(shell("$SDCTL txt2img $M -o forms-plain.png 'a cat' 2>/dev/null"), 0);
+	for (size_t i = 0; i < FORMS; i++) {
+		const bool prompt = forms[i].arguments[0] != '-';
+
+		snprintf(names[i], sizeof(names[i]), "forms-%s.png", forms[i].name);
+		if (shell("$SDCTL txt2img $M -o %s %s 'a cat%s%s' 2>message", names[i],
+			  prompt ? "" : forms[i].arguments, prompt ? " " : "",
+			  prompt ? forms[i].arguments : "") != 0) {
+			shell("cat message");
+			fail_msg("%s", forms[i].name);
+		}
+	}
+	for (size_t i = 0; i <= FORMS; i++)
+		for (size_t k = 0; k < i; k++)
+			if (same_pixels(names[i], names[k]))
+				fail_msg("%s is the same as %s", names[i], names[k]);
+}
+
 static void test_words(void **state)
 {
 	SKIP_WITHOUT_WORKER();
@@ -143,6 +195,10 @@ static void test_what_is_missing_is_named(void **state)
 		"no LoRA is called 'nothing'; loras/ of the model folders has");
 	refused("--lora ../loras/linear", 2, "is no name of a LoRA");
 	refused("--lora sdxl", 2, "LoRA sdxl is for SDXL, the model is SD 1.x");
+	refused("--lora flux", 2, "LoRA flux is for FLUX, the model is SD 1.x");
+	refused("--lora sd3", 2, "LoRA sd3 is for SD 3, the model is SD 1.x");
+	refused("--lora 'linear:0.5' --lora sdxl", 2, "LoRA sdxl is for SDXL");
+	refused("--control net_xl=plain.png", 2, "net_xl: it attends to 80 channels");
 	refused("--lora linear:1e9", 2, "weight is 1e+09");
 	refused("--control canny", 2, "write KIND=IMAGE, KIND=IMAGE:SCALE");
 	refused("--control canny=nowhere.png", 2, "nowhere.png");
@@ -174,6 +230,7 @@ int main(void)
 		cmocka_unit_test(test_adapters_are_listed),
 		cmocka_unit_test(test_loras_change_the_picture_and_replay),
 		cmocka_unit_test(test_guides_change_the_picture_and_replay),
+		cmocka_unit_test(test_every_form),
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_what_is_missing_is_named),
 	};

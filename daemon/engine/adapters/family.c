@@ -12,6 +12,8 @@
 #define SD3  "SD 3"
 #define FLUX "FLUX"
 
+#define FLUX_WIDTH 3072
+
 /* What only the names of one family hold. */
 static const struct {
 	const char *text, *family;
@@ -45,6 +47,17 @@ static const char *by_width(const struct sde_tensor *tensor)
 	return NULL;
 }
 
+/* Joint attention is in both transformers; where no single block tells them apart, the width does. */
+static const char *by_joint_attention(const struct sde_weights *weights)
+{
+	const struct sde_tensor *tensor;
+
+	for (size_t i = 0; (tensor = sde_weights_at(weights, i)); i++)
+		if (strstr(tensor->name, "add_k_proj.lora_A") && tensor->rank == 2)
+			return tensor->shape[1] == FLUX_WIDTH ? FLUX : SD3;
+	return NULL;
+}
+
 const char *sde_adapter_family(const struct sde_weights *weights)
 {
 	const struct sde_tensor *tensor;
@@ -58,7 +71,7 @@ const char *sde_adapter_family(const struct sde_weights *weights)
 		if (family)
 			return family;
 	}
-	return NULL;
+	return by_joint_attention(weights);
 }
 
 const char *sde_family_words(const char *family)

@@ -17,7 +17,9 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/file.h"
+#include "daemon/engine/formats/gguf.h"
 #include "daemon/engine/formats/tensor-file.h"
+#include "daemon/engine/formats/torch-file.h"
 
 #define MUTATIONS 3000
 #define MARKER	  "/tmp/PWNED_BY_CKPT"
@@ -183,13 +185,31 @@ static void test_mutations(void **state)
 	mutate("small_legacy.ckpt", false);
 }
 
+/* Nothing to map. */
+static void test_empty(void **state)
+{
+	char path[] = "/tmp/sdd-test-empty-XXXXXX";
+	struct sde_torch_file *torch = NULL;
+	struct sde_gguf *gguf = NULL;
+	struct sde_error error = {0};
+	const int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(sde_torch_file_open(path, &torch, &error), -EBADMSG);
+	assert_non_null(strstr(error.message, path));
+	assert_int_equal(sde_gguf_open(path, &gguf, &error), -EBADMSG);
+	unlink(path);
+	assert_int_equal(sde_torch_file_open(path, &torch, &error), -ENOENT);
+	assert_int_equal(sde_gguf_open(path, &gguf, &error), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_verdicts),
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_convert),
-		cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_verdicts), cmocka_unit_test(test_values),
+		cmocka_unit_test(test_convert),	 cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_empty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,32 @@ int sde_file_open(const char *path, int *ret_fd, size_t *ret_size, struct sde_er
 	*ret_fd = fd;
 	fd = -EBADF;
 	return 0;
+}
+
+int sde_mapping_open(const char *path, struct sde_mapping *mapping, struct sde_error *error)
+{
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	*mapping = (struct sde_mapping){.path = strdup(path)};
+	if (!mapping->path)
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	r = sde_file_open(path, &fd, &mapping->size, error);
+	if (r < 0 || mapping->size == 0)
+		return r;
+	mapping->bytes = mmap(NULL, mapping->size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (mapping->bytes != MAP_FAILED)
+		return 0;
+	mapping->bytes = NULL;
+	return sde_error_set(error, -errno, "%s: cannot be mapped: %s", path, strerror(errno));
+}
+
+void sde_mapping_clear(struct sde_mapping *mapping)
+{
+	if (mapping->bytes)
+		munmap(mapping->bytes, mapping->size);
+	free(mapping->path);
+	*mapping = (struct sde_mapping){0};
 }
 
 int sde_file_read_at(int fd, size_t offset, void *buffer, size_t size)

@@ -20,5 +20,16 @@ int sde_file_read(const char *path, size_t max_bytes, char **ret_data, size_t *r
  */
 int sde_file_open(const char *path, int *ret_fd, size_t *ret_size, struct sde_error *error);
 
+/* A whole file, mapped read-only. Zeroed: none. */
+struct sde_mapping {
+	char *path;  /* owned */
+	void *bytes; /* NULL: of an empty file */
+	size_t size;
+};
+
+/* Errors as of sde_file_open; what was made by then is cleared by sde_mapping_clear, which has to be called in any case. */
+int sde_mapping_open(const char *path, struct sde_mapping *mapping, struct sde_error *error);
+void sde_mapping_clear(struct sde_mapping *mapping);
+
 /* Fill buffer from offset: 0, or a negative errno; -EBADMSG when the file ends before size bytes. */
 int sde_file_read_at(int fd, size_t offset, void *buffer, size_t size);

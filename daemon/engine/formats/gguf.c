@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/file.h"
@@ -63,9 +62,7 @@ struct given_shape {
 };
 
 struct sde_gguf {
-	char *path;
-	void *map;
-	size_t map_size;
+	struct sde_mapping mapping;
 	uint64_t alignment;
 	struct given_shape *shapes;
 	size_t n_shapes;
@@ -312,7 +309,7 @@ static int read_tensor(struct sde_gguf *file, struct cursor *cursor, struct sde_
 static int place(const struct sde_gguf *file, struct sde_tensor *tensor, size_t data_start,
 		 uint64_t offset, struct sde_error *error)
 {
-	const size_t data_size = file->map_size - data_start;
+	const size_t data_size = file->mapping.size - data_start;
 
 	if (offset % file->alignment != 0 || offset > data_size ||
 	    tensor->bytes > data_size - offset)
@@ -321,10 +318,10 @@ static int place(const struct sde_gguf *file, struct sde_tensor *tensor, size_t 
 				     "data (truncated download?)",
 				     tensor->name, tensor->bytes, (unsigned long long)offset,
 				     data_size);
-	tensor->data = (const char *)file->map + data_start + offset;
-	tensor->file = file->path;
-	tensor->map = file->map;
-	tensor->map_bytes = file->map_size;
+	tensor->data = (const char *)file->mapping.bytes + data_start + offset;
+	tensor->file = file->mapping.path;
+	tensor->map = file->mapping.bytes;
+	tensor->map_bytes = file->mapping.size;
 	return 0;
 }
 
@@ -359,8 +356,8 @@ static int read_header(struct cursor *cursor, uint64_t *ret_tensors, uint64_t *r
 
 static int index_tensors(struct sde_gguf *file, struct sde_error *error)
 {
-	const unsigned char *start = file->map;
-	struct cursor cursor = {start, start + file->map_size, false};
+	const unsigned char *start = file->mapping.bytes;
+	struct cursor cursor = {start, start + file->mapping.size, false};
 	_cleanup_free_ uint64_t *offsets = NULL;
 	uint64_t n_tensors = 0, n_pairs = 0;
 	size_t data_start;
@@ -384,27 +381,10 @@ static int index_tensors(struct sde_gguf *file, struct sde_error *error)
 	}
 	data_start = (size_t)(cursor.at - start);
 	data_start += (size_t)((file->alignment - data_start % file->alignment) % file->alignment);
-	if (r >= 0 && data_start > file->map_size)
-		data_start = file->map_size;
+	if (r >= 0 && data_start > file->mapping.size)
+		data_start = file->mapping.size;
 	for (uint64_t i = 0; r >= 0 && i < n_tensors; i++)
 		r = place(file, &file->tensors[i], data_start, offsets[i], error);
-	return r;
-}
-
-static int open_inner(struct sde_gguf *file, struct sde_error *error)
-{
-	_cleanup_close_ int fd = -EBADF;
-	int r;
-
-	r = sde_file_open(file->path, &fd, &file->map_size, error);
-	if (r < 0)
-		return r;
-	file->map = mmap(NULL, file->map_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	r = file->map == MAP_FAILED
-		    ? sde_error_set(error, -errno, "cannot be mapped: %s", strerror(errno))
-		    : index_tensors(file, error);
-	if (r < 0)
-		sde_error_prefix(error, "%s", file->path);
 	return r;
 }
 
@@ -415,11 +395,13 @@ int sde_gguf_open(const char *path, struct sde_gguf **ret_file, struct sde_error
 
 	if (!file)
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
-	file->map = MAP_FAILED;
 	file->alignment = ALIGNMENT_DEFAULT;
-	file->path = strdup(path);
-	r = file->path ? open_inner(file, error)
-		       : sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	r = sde_mapping_open(path, &file->mapping, error);
+	if (r >= 0) {
+		r = index_tensors(file, error);
+		if (r < 0)
+			sde_error_prefix(error, "%s", path);
+	}
 	if (r < 0) {
 		sde_gguf_free(file);
 		return r;
@@ -432,13 +414,11 @@ struct sde_gguf *sde_gguf_free(struct sde_gguf *file)
 {
 	if (!file)
 		return NULL;
-	if (file->map != MAP_FAILED)
-		munmap(file->map, file->map_size);
 	for (size_t i = 0; i < file->count; i++)
 		free((char *)file->tensors[i].name);
 	free(file->tensors);
 	free(file->shapes);
-	free(file->path);
+	sde_mapping_clear(&file->mapping);
 	free(file);
 	return NULL;
 }

@@ -1,5 +1,5 @@
 /*
- * The safetensors reader: see safetensors.h. The header is read into memory of our own and decided upon there, so a file that
+ * The safetensors reader: see safetensors.h. The header is copied into memory of our own and decided upon there, so a file that
  * changes meanwhile cannot make two checks see different numbers.
  */
 #include "daemon/engine/formats/safetensors.h"
@@ -7,17 +7,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/file.h"
 #include "daemon/engine/formats/json.h"
 
 struct sde_safetensors {
-	char *path;
+	struct sde_mapping mapping;
 	json_t *header; /* owns the names */
-	void *map;
-	size_t map_size;
 	struct sde_tensor *tensors;
 	size_t count;
 };
@@ -223,8 +220,8 @@ static int check_metadata(const json_t *metadata, struct sde_error *error)
 
 static int index_tensors(struct sde_safetensors *file, size_t data_start, struct sde_error *error)
 {
-	const size_t data_size = file->map_size - data_start;
-	const char *data = (const char *)file->map + data_start;
+	const size_t data_size = file->mapping.size - data_start;
+	const char *data = (const char *)file->mapping.bytes + data_start;
 	const char *name;
 	json_t *entry;
 	size_t begin = 0;
@@ -245,27 +242,25 @@ static int index_tensors(struct sde_safetensors *file, size_t data_start, struct
 		if (r < 0)
 			return r;
 		tensor->data = data + begin;
-		tensor->file = file->path;
-		tensor->map = file->map;
-		tensor->map_bytes = file->map_size;
+		tensor->file = file->mapping.path;
+		tensor->map = file->mapping.bytes;
+		tensor->map_bytes = file->mapping.size;
 		file->count++;
 	}
 	return check_coverage(file, data, data_size, error);
 }
 
-static int read_header(int fd, size_t size, char **ret_header, size_t *ret_length,
+static int read_header(const struct sde_mapping *mapping, char **ret_header, size_t *ret_length,
 		       struct sde_error *error)
 {
 	unsigned char head[64] = {0};
-	size_t head_size = size < sizeof(head) ? size : sizeof(head);
+	const size_t size = mapping->size, head_size = size < sizeof(head) ? size : sizeof(head);
 	_cleanup_free_ char *header = NULL;
 	const char *what;
 	uint64_t length = 0;
-	int r;
 
-	r = sde_file_read_at(fd, 0, head, head_size);
-	if (r < 0)
-		return sde_error_set(error, r, "cannot be read: %s", strerror(-r));
+	if (head_size > 0)
+		memcpy(head, mapping->bytes, head_size);
 	for (int i = 7; i >= 0; i--)
 		length = length << 8 | head[i];
 	if (size < 8 || length > SDE_SAFETENSORS_HEADER_MAX || length > size - 8 ||
@@ -291,39 +286,28 @@ static int read_header(int fd, size_t size, char **ret_header, size_t *ret_lengt
 	header = malloc(length);
 	if (!header)
 		return sde_error_set(error, -ENOMEM, "no memory for its header");
-	r = sde_file_read_at(fd, 8, header, length);
-	if (r < 0)
-		return sde_error_set(error, r, "cannot be read: %s", strerror(-r));
+	memcpy(header, (const char *)mapping->bytes + 8, length);
 	*ret_length = length;
 	*ret_header = header;
 	header = NULL;
 	return 0;
 }
 
-static int open_inner(struct sde_safetensors *file, struct sde_error *error)
+static int read_file(struct sde_safetensors *file, struct sde_error *error)
 {
-	_cleanup_close_ int fd = -EBADF;
 	_cleanup_free_ char *header = NULL;
 	size_t length = 0;
 	int r;
 
-	r = sde_file_open(file->path, &fd, &file->map_size, error);
-	if (r < 0)
-		return r;
-	r = read_header(fd, file->map_size, &header, &length, error);
+	r = read_header(&file->mapping, &header, &length, error);
 	if (r >= 0)
 		r = sde_json_parse(header, length, "header", &file->header, error);
 	if (r >= 0 && !json_is_object(file->header))
 		r = sde_error_set(error, -EBADMSG, "its header is not a JSON object");
-	if (r >= 0) {
-		file->map = mmap(NULL, file->map_size, PROT_READ, MAP_PRIVATE, fd, 0);
-		if (file->map == MAP_FAILED)
-			r = sde_error_set(error, -errno, "cannot be mapped: %s", strerror(errno));
-	}
 	if (r >= 0)
 		r = index_tensors(file, 8 + length, error);
 	if (r < 0)
-		sde_error_prefix(error, "%s", file->path);
+		sde_error_prefix(error, "%s", file->mapping.path);
 	return r;
 }
 
@@ -335,10 +319,9 @@ int sde_safetensors_open(const char *path, struct sde_safetensors **ret_file,
 
 	if (!file)
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
-	file->map = MAP_FAILED;
-	file->path = strdup(path);
-	r = file->path ? open_inner(file, error)
-		       : sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	r = sde_mapping_open(path, &file->mapping, error);
+	if (r >= 0)
+		r = read_file(file, error);
 	if (r < 0) {
 		sde_safetensors_free(file);
 		return r;
@@ -351,11 +334,9 @@ struct sde_safetensors *sde_safetensors_free(struct sde_safetensors *file)
 {
 	if (!file)
 		return NULL;
-	if (file->map != MAP_FAILED)
-		munmap(file->map, file->map_size);
 	json_decref(file->header);
 	free(file->tensors);
-	free(file->path);
+	sde_mapping_clear(&file->mapping);
 	free(file);
 	return NULL;
 }

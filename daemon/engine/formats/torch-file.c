@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/file.h"
@@ -27,9 +26,8 @@ struct storage {
 };
 
 struct sde_torch_file {
-	char *path;
-	unsigned char *map;
-	size_t map_size;
+	struct sde_mapping mapping;
+	const unsigned char *map; /* its bytes */
 	struct sde_zip zip;
 	struct sde_pickle *pickle;
 	struct storage *storages; /* of the tensors, in their order */
@@ -214,9 +212,9 @@ static int place(struct sde_torch_file *file, size_t i, struct sde_error *error)
 				     tensor->name, storage->placed ? "too short" : "missing");
 	tensor->bytes = tensor->count * size;
 	tensor->data = file->map + storage->offset + offset * size;
-	tensor->file = file->path;
+	tensor->file = file->mapping.path;
 	tensor->map = file->map;
-	tensor->map_bytes = file->map_size;
+	tensor->map_bytes = file->mapping.size;
 	return 0;
 }
 
@@ -255,7 +253,7 @@ static int open_archive(struct sde_torch_file *file, struct sde_error *error)
 	const struct sde_pickle_value *root;
 	int r;
 
-	r = sde_zip_index(file->map, file->map_size, &file->zip, error);
+	r = sde_zip_index(file->map, file->mapping.size, &file->zip, error);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < file->zip.count && !pickle; i++) {
@@ -287,7 +285,7 @@ static int place_next(struct sde_torch_file *file, const struct sde_pickle_value
 	size_t bytes = 0;
 	uint64_t elements;
 
-	if (key->kind != SDE_PICKLE_STRING || file->map_size - *at < sizeof(elements))
+	if (key->kind != SDE_PICKLE_STRING || file->mapping.size - *at < sizeof(elements))
 		return sde_error_set(error, -EBADMSG, "its storages are cut off");
 	memcpy(&elements, file->map + *at, sizeof(elements));
 	*at += sizeof(elements);
@@ -299,7 +297,7 @@ static int place_next(struct sde_torch_file *file, const struct sde_pickle_value
 			continue;
 		if (__builtin_mul_overflow(elements, sde_dtype_block(storage->dtype).bytes,
 					   &bytes) ||
-		    bytes > file->map_size - *at)
+		    bytes > file->mapping.size - *at)
 			return sde_error_set(error, -EBADMSG, "its storages are cut off");
 		storage->offset = *at;
 		storage->bytes = bytes;
@@ -320,19 +318,20 @@ static int open_old(struct sde_torch_file *file, struct sde_error *error)
 	int r = 0;
 
 	for (int i = 0; r >= 0 && i < OLD_HEADS; i++, at += used) {
-		r = read_pickle(file->map + at, file->map_size - at, &pickle, &value, &used, error);
+		r = read_pickle(file->map + at, file->mapping.size - at, &pickle, &value, &used,
+				error);
 		if (r >= 0)
 			sde_pickle_free(pickle);
 	}
 	if (r >= 0)
-		r = read_pickle(file->map + at, file->map_size - at, &file->pickle, &value, &used,
-				error);
+		r = read_pickle(file->map + at, file->mapping.size - at, &file->pickle, &value,
+				&used, error);
 	if (r >= 0)
 		r = read_state_dict(file, value, error);
 	if (r < 0)
 		return r;
 	at += used;
-	r = read_pickle(file->map + at, file->map_size - at, &pickle, &value, &used, error);
+	r = read_pickle(file->map + at, file->mapping.size - at, &pickle, &value, &used, error);
 	if (r < 0)
 		return r;
 	at += used;
@@ -346,26 +345,6 @@ static int open_old(struct sde_torch_file *file, struct sde_error *error)
 	return r;
 }
 
-static int open_inner(struct sde_torch_file *file, struct sde_error *error)
-{
-	_cleanup_close_ int fd = -EBADF;
-	int r;
-
-	r = sde_file_open(file->path, &fd, &file->map_size, error);
-	if (r < 0)
-		return r;
-	file->map = mmap(NULL, file->map_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (file->map == MAP_FAILED)
-		r = sde_error_set(error, -errno, "cannot be mapped: %s", strerror(errno));
-	else if (file->map_size >= 4 && !memcmp(file->map, "PK", 2))
-		r = open_archive(file, error);
-	else
-		r = open_old(file, error);
-	if (r < 0)
-		sde_error_prefix(error, "%s", file->path);
-	return r;
-}
-
 int sde_torch_file_open(const char *path, struct sde_torch_file **ret_file, struct sde_error *error)
 {
 	struct sde_torch_file *file = calloc(1, sizeof(*file));
@@ -373,10 +352,18 @@ int sde_torch_file_open(const char *path, struct sde_torch_file **ret_file, stru
 
 	if (!file)
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
-	file->map = MAP_FAILED;
-	file->path = strdup(path);
-	r = file->path ? open_inner(file, error)
-		       : sde_error_set(error, -ENOMEM, "%s: no memory", path);
+	r = sde_mapping_open(path, &file->mapping, error);
+	if (r >= 0) {
+		file->map = file->mapping.bytes;
+		if (!file->map)
+			r = sde_error_set(error, -EBADMSG, "is empty");
+		else if (file->mapping.size >= 4 && !memcmp(file->map, "PK", 2))
+			r = open_archive(file, error);
+		else
+			r = open_old(file, error);
+		if (r < 0)
+			sde_error_prefix(error, "%s", path);
+	}
 	if (r < 0) {
 		sde_torch_file_free(file);
 		return r;
@@ -389,15 +376,13 @@ struct sde_torch_file *sde_torch_file_free(struct sde_torch_file *file)
 {
 	if (!file)
 		return NULL;
-	if (file->map != MAP_FAILED)
-		munmap(file->map, file->map_size);
 	for (size_t i = 0; i < file->count; i++)
 		free((char *)file->tensors[i].name);
 	free(file->tensors);
 	free(file->storages);
 	sde_pickle_free(file->pickle);
 	sde_zip_clear(&file->zip);
-	free(file->path);
+	sde_mapping_clear(&file->mapping);
 	free(file);
 	return NULL;
 }

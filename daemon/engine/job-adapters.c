@@ -166,21 +166,21 @@ static int make_image_tokens(struct sde_job_run *run, const struct sde_control *
 	const size_t n = (size_t)ip->tokens * (size_t)ip->width;
 	const size_t side = (size_t)ip->encoder.image_size;
 	_cleanup_free_ float *pixels = malloc(3 * side * side * sizeof(*pixels));
-	_cleanup_free_ float *embeds =
-		calloc((size_t)ip->encoder.config.projection_dim, sizeof(*embeds));
+	_cleanup_free_ float *features =
+		malloc(sde_ip_adapter_features_size(ip) * sizeof(*features));
 	float *tokens = run->adapters->image_tokens = malloc(2 * n * sizeof(*tokens));
 	int r;
 
-	if (!pixels || !embeds || !tokens)
+	if (!pixels || !features || !tokens)
 		return sde_error_set(run->error, -ENOMEM, "no memory for an IP-Adapter");
-	r = sde_ip_adapter_tokens(run->model->runner, ip, embeds, tokens, run->error);
-	if (r >= 0)
-		r = sde_ip_adapter_pixels(ip, control->image, pixels, run->error);
-	if (r >= 0)
-		r = sde_clip_vision_forward(run->model->runner, &ip->encoder, pixels, embeds,
+	r = sde_ip_adapter_pixels(ip, control->image, pixels, run->error);
+	for (int i = 0; r >= 0 && i < 2; i++) {
+		r = sde_ip_adapter_features(run->model->runner, ip, i ? pixels : NULL, features,
 					    run->error);
-	if (r >= 0)
-		r = sde_ip_adapter_tokens(run->model->runner, ip, embeds, tokens + n, run->error);
+		if (r >= 0)
+			r = sde_ip_adapter_tokens(run->model->runner, ip, features,
+						  tokens + (size_t)i * n, run->error);
+	}
 	return r;
 }
 

@@ -289,7 +289,6 @@ static void test_guides_that_do_not_fit(void **state)
 	static const struct {
 		const char *tensor, *message;
 	} forms[] = {
-		{"image_proj.latents", "IP-Adapter form: it is an IP-Adapter plus, which looks"},
 		{"image_proj.proj.3.weight", "IP-Adapter form: it is a full-face IP-Adapter"},
 		{"image_proj.proj.2.weight", "IP-Adapter form: it is a FaceID, which needs a face"},
 		{"image_proj.perceiver_resampler.proj_in.weight",

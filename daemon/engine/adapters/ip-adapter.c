@@ -83,8 +83,6 @@ static int check_form(const struct sde_ip_adapter *adapter, struct sde_error *er
 	static const struct {
 		const char *tensor, *what;
 	} forms[] = {
-		{"image_proj.latents",
-		 "an IP-Adapter plus, which looks at all the picture's patches"},
 		{"image_proj.proj.3.weight",
 		 "a full-face IP-Adapter, which looks at all the picture's patches"},
 		{"image_proj.perceiver_resampler.proj_in.weight",
@@ -96,9 +94,29 @@ static int check_form(const struct sde_ip_adapter *adapter, struct sde_error *er
 	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
 		if (sde_weights_find(adapter->weights, forms[i].tensor))
 			return sde_error_set(error, -ENOTSUP,
-					     "it is %s; plain ones are read, which take the "
-					     "picture's one embedding",
+					     "it is %s; plain ones and plus are read",
 					     forms[i].what);
+	return 0;
+}
+
+/* The plain form: the embedding becomes all tokens at once. */
+static int bind_projection(struct sde_ip_adapter *adapter, struct sde_binder *binder)
+{
+	const struct sde_tensor *proj =
+		sde_weights_find(adapter->weights, "image_proj.proj.weight");
+	const int embed = adapter->encoder.config.projection_dim;
+	int dims[] = {[DIM_EMBED] = embed, [DIM_ALL] = 0, [DIM_WIDTH] = adapter->width};
+
+	if (!proj || proj->rank != 2 || proj->shape[0] % adapter->width != 0 ||
+	    proj->shape[0] < adapter->width ||
+	    proj->shape[0] > (int64_t)TOKENS_MAX * adapter->width || proj->shape[1] != embed)
+		return sde_error_set(binder->error, -EINVAL,
+				     "it is no plain IP-Adapter for a model that attends to %d "
+				     "channels with an image embedding of %d",
+				     adapter->width, embed);
+	dims[DIM_ALL] = (int)proj->shape[0];
+	adapter->tokens = dims[DIM_ALL] / adapter->width;
+	SDE_BIND(binder, image_fields, dims, adapter, "%s", "");
 	return 0;
 }
 
@@ -108,26 +126,21 @@ static int bind_adapter(struct sde_ip_adapter *adapter, double scale, const stru
 	struct binding binding = {.binder = {.weights = adapter->weights, .error = error},
 				  .adapter = adapter,
 				  .scale = scale};
-	const struct sde_tensor *proj =
-		sde_weights_find(adapter->weights, "image_proj.proj.weight");
-	const int embed = adapter->encoder.config.projection_dim;
-	int dims[] = {[DIM_EMBED] = embed, [DIM_ALL] = 0, [DIM_WIDTH] = adapter->width};
-	int n = 0;
+	int n = 0, r;
 
-	if (!proj || proj->rank != 2 || proj->shape[0] % adapter->width != 0 ||
-	    proj->shape[0] < adapter->width ||
-	    proj->shape[0] > (int64_t)TOKENS_MAX * adapter->width || proj->shape[1] != embed)
-		return sde_error_set(error, -EINVAL,
-				     "it is no plain IP-Adapter for a model that attends to %d "
-				     "channels with an image embedding of %d",
-				     adapter->width, embed);
-	dims[DIM_ALL] = (int)proj->shape[0];
-	adapter->tokens = dims[DIM_ALL] / adapter->width;
+	if (sde_weights_find(adapter->weights, "image_proj.latents")) {
+		r = sde_resampler_bind(&adapter->resampler, adapter->weights,
+				       adapter->encoder.config.hidden_size, adapter->width, error);
+		adapter->tokens = adapter->resampler.queries;
+	} else {
+		r = bind_projection(adapter, &binding.binder);
+	}
+	if (r < 0)
+		return r;
 	each_layer(base, count_layer, &n);
 	adapter->attentions = calloc((size_t)n + 1, sizeof(*adapter->attentions));
 	if (!adapter->attentions)
 		return sde_error_set(error, -ENOMEM, "no memory");
-	SDE_BIND(&binding.binder, image_fields, dims, adapter, "%s", "");
 	each_layer(base, bind_layer, &binding);
 	return sde_bind_finish(&binding.binder);
 }
@@ -178,8 +191,10 @@ struct sde_ip_adapter *sde_ip_adapter_free(struct sde_ip_adapter *adapter,
 		return NULL;
 	if (runner) {
 		sde_runner_forget(runner, &adapter->encoder);
+		sde_runner_forget(runner, &adapter->resampler);
 		sde_runner_forget(runner, adapter);
 	}
+	sde_resampler_clear(&adapter->resampler);
 	sde_clip_vision_clear(&adapter->encoder);
 	free(adapter->attentions);
 	sde_weights_free(adapter->weights);
@@ -217,8 +232,37 @@ static int build(struct sdk_plan *plan, const void *userdata, const sdk_value *i
 	return 0;
 }
 
+size_t sde_ip_adapter_features_size(const struct sde_ip_adapter *adapter)
+{
+	if (!adapter->resampler.layers)
+		return (size_t)adapter->encoder.config.projection_dim;
+	return (size_t)sde_clip_vision_tokens(&adapter->encoder) *
+	       (size_t)adapter->encoder.config.hidden_size;
+}
+
+int sde_ip_adapter_features(struct sde_runner *runner, const struct sde_ip_adapter *adapter,
+			    const float *pixels, float *ret_features, struct sde_error *error)
+{
+	const size_t side = (size_t)adapter->encoder.image_size;
+	_cleanup_free_ float *none = NULL;
+
+	if (!adapter->resampler.layers) {
+		if (pixels)
+			return sde_clip_vision_forward(runner, &adapter->encoder, pixels,
+						       ret_features, error);
+		memset(ret_features, 0,
+		       sde_ip_adapter_features_size(adapter) * sizeof(*ret_features));
+		return 0;
+	}
+	if (!pixels)
+		pixels = none = calloc(3 * side * side, sizeof(*none));
+	if (!pixels)
+		return sde_error_set(error, -ENOMEM, "no memory for an IP-Adapter's picture");
+	return sde_clip_vision_states(runner, &adapter->encoder, pixels, ret_features, error);
+}
+
 int sde_ip_adapter_tokens(struct sde_runner *runner, const struct sde_ip_adapter *adapter,
-			  const float *embeds, float *ret_tokens, struct sde_error *error)
+			  const float *features, float *ret_tokens, struct sde_error *error)
 {
 	const struct sde_program_spec spec = {
 		.name = "IP-Adapter",
@@ -231,7 +275,11 @@ int sde_ip_adapter_tokens(struct sde_runner *runner, const struct sde_ip_adapter
 		.precise = true,
 	};
 
-	return sde_runner_run(runner, &spec, (const void *const[]){embeds},
+	if (adapter->resampler.layers)
+		return sde_resampler_run(runner, &adapter->resampler, features,
+					 sde_clip_vision_tokens(&adapter->encoder), ret_tokens,
+					 error);
+	return sde_runner_run(runner, &spec, (const void *const[]){features},
 			      (float *const[]){ret_tokens}, error);
 }
 

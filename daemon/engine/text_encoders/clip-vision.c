@@ -103,19 +103,36 @@ void sde_clip_vision_clear(struct sde_clip_vision *vision)
 }
 
 /* inputs: patches (1, 1, 1 + n, in), the class token's row zeros; what is added to their embeddings */
-static int build(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
-		 sdk_value *ret_outputs)
+static sdk_value record_layers(struct sdk_plan *plan, const struct sde_clip_vision *vision,
+			       const sdk_value *inputs, int n)
 {
-	const struct sde_clip_vision *vision = userdata;
 	const double eps = vision->config.layer_norm_eps;
 	sdk_value x = sde_record_linear(plan, inputs[0], &vision->patch);
 
 	x = sdk_add(plan, x, inputs[1]);
 	x = sde_record_layer_norm(plan, x, &vision->pre_norm, eps);
-	for (int i = 0; i < vision->config.num_hidden_layers; i++)
+	for (int i = 0; i < n; i++)
 		x = sde_clip_record_layer(plan, &vision->config, &vision->layers[i], x, false);
-	x = sde_record_layer_norm(plan, x, &vision->post_norm, eps);
+	return x;
+}
+
+static int build(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+		 sdk_value *ret_outputs)
+{
+	const struct sde_clip_vision *vision = userdata;
+	sdk_value x = record_layers(plan, vision, inputs, vision->config.num_hidden_layers);
+
+	x = sde_record_layer_norm(plan, x, &vision->post_norm, vision->config.layer_norm_eps);
 	ret_outputs[0] = sde_record_linear(plan, x, &vision->projection);
+	return 0;
+}
+
+static int build_states(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
+			sdk_value *ret_outputs)
+{
+	const struct sde_clip_vision *vision = userdata;
+
+	ret_outputs[0] = record_layers(plan, vision, inputs, vision->config.num_hidden_layers - 1);
 	return 0;
 }
 
@@ -137,15 +154,22 @@ static void cut(const struct sde_clip_vision *vision, const float *pixels, float
 				       (size_t)p * sizeof(float));
 }
 
-int sde_clip_vision_forward(struct sde_runner *runner, const struct sde_clip_vision *vision,
-			    const float *pixel_values, float *ret_embeds, struct sde_error *error)
+int sde_clip_vision_tokens(const struct sde_clip_vision *vision)
 {
-	const int tokens = 1 + patches(vision), width = vision->config.hidden_size;
-	const size_t out = (size_t)vision->config.projection_dim;
+	return 1 + patches(vision);
+}
+
+/* ret_states: of all tokens. */
+static int run(struct sde_runner *runner, const struct sde_clip_vision *vision,
+	       sde_program_build_fn program, uint64_t variant, const float *pixel_values,
+	       float *ret_states, struct sde_error *error)
+{
+	const int tokens = sde_clip_vision_tokens(vision), width = vision->config.hidden_size;
 	const struct sde_program_spec spec = {
 		.name = "image encoder",
 		.module = vision,
-		.build = build,
+		.variant = variant,
+		.build = program,
 		.userdata = vision,
 		.n_inputs = 2,
 		.n_outputs = 1,
@@ -155,19 +179,36 @@ int sde_clip_vision_forward(struct sde_runner *runner, const struct sde_clip_vis
 	_cleanup_free_ float *rows =
 		calloc((size_t)tokens, (size_t)vision->patch.in * sizeof(float));
 	_cleanup_free_ float *added = calloc((size_t)tokens + 1, (size_t)width * sizeof(float));
-	_cleanup_free_ float *states = calloc((size_t)tokens, out * sizeof(float));
-	int r;
 
-	if (!rows || !added || !states)
+	if (!rows || !added)
 		return sde_error_set(error, -ENOMEM, "no memory for an image encoder");
 	cut(vision, pixel_values, rows);
 	sdk_tensor_floats(&vision->positions, added);
 	sdk_tensor_floats(&vision->class_embedding, added + (size_t)tokens * (size_t)width);
 	for (int i = 0; i < width; i++)
 		added[i] += added[(size_t)tokens * (size_t)width + (size_t)i];
-	r = sde_runner_run(runner, &spec, (const void *const[]){rows, added},
-			   (float *const[]){states}, error);
+	return sde_runner_run(runner, &spec, (const void *const[]){rows, added},
+			      (float *const[]){ret_states}, error);
+}
+
+int sde_clip_vision_forward(struct sde_runner *runner, const struct sde_clip_vision *vision,
+			    const float *pixel_values, float *ret_embeds, struct sde_error *error)
+{
+	const size_t out = (size_t)vision->config.projection_dim;
+	_cleanup_free_ float *states =
+		calloc((size_t)sde_clip_vision_tokens(vision), out * sizeof(float));
+	int r;
+
+	if (!states)
+		return sde_error_set(error, -ENOMEM, "no memory for an image encoder");
+	r = run(runner, vision, build, 0, pixel_values, states, error);
 	if (r >= 0)
 		memcpy(ret_embeds, states, out * sizeof(float));
 	return r;
+}
+
+int sde_clip_vision_states(struct sde_runner *runner, const struct sde_clip_vision *vision,
+			   const float *pixel_values, float *ret_states, struct sde_error *error)
+{
+	return run(runner, vision, build_states, 1, pixel_values, ret_states, error);
 }

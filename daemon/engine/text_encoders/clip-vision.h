@@ -28,3 +28,8 @@ void sde_clip_vision_clear(struct sde_clip_vision *vision);
 /* pixel_values (3, image_size, image_size), normalised -> ret_embeds (projection_dim). */
 int sde_clip_vision_forward(struct sde_runner *runner, const struct sde_clip_vision *vision,
 			    const float *pixel_values, float *ret_embeds, struct sde_error *error);
+/* The same up to the last layer, which is left out: ret_states (sde_clip_vision_tokens, hidden_size), the class token first. */
+int sde_clip_vision_states(struct sde_runner *runner, const struct sde_clip_vision *vision,
+			   const float *pixel_values, float *ret_states, struct sde_error *error);
+/* Patches and the class token. */
+int sde_clip_vision_tokens(const struct sde_clip_vision *vision);

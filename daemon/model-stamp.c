@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { ENTRIES_MAX = 64 };
 
@@ -38,6 +39,27 @@ static uint64_t stamp_of(const char *path, int depth)
 	return hash;
 }
 
+/* Of a denoiser in one of ComfyUI's folders: what lies where its other parts do. */
+static uint64_t mix_parts(uint64_t stamp, const char *path)
+{
+	static const char *const kinds[] = {"text_encoders", "clip", "vae"};
+	char folder[PATH_MAX], below[PATH_MAX + 16], *slash;
+
+	if ((size_t)snprintf(folder, sizeof(folder), "%s", path) >= sizeof(folder) ||
+	    !(slash = strrchr(folder, '/')))
+		return stamp;
+	*slash = '\0';
+	slash = strrchr(folder, '/');
+	if (!slash || (strcmp(slash, "/diffusion_models") != 0 && strcmp(slash, "/unet") != 0))
+		return stamp;
+	*slash = '\0';
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		snprintf(below, sizeof(below), "%s/%s", folder, kinds[i]);
+		stamp = sdd_hash_mix(stamp, stamp_of(below, 1));
+	}
+	return stamp;
+}
+
 uint64_t sdd_model_stamp(const char *path)
 {
 	const uint64_t stamp = stamp_of(path, 2);
@@ -47,5 +69,5 @@ uint64_t sdd_model_stamp(const char *path)
 	if (stamp == 0 || stat(path, &st) < 0 || S_ISDIR(st.st_mode) ||
 	    !sdd_model_file_settings(path, settings, sizeof(settings)))
 		return stamp;
-	return sdd_hash_mix(stamp, stamp_of(settings, 0));
+	return mix_parts(sdd_hash_mix(stamp, stamp_of(settings, 0)), path);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "daemon/model-stamp.h"
 #include "daemon/registry.h"
 
 #include <errno.h>
@@ -289,6 +290,7 @@ static void test_split_files_are_models(void **state)
 {
 	struct fixture *fixture = *state;
 	const struct sdd_model *model;
+	uint64_t stamps[2];
 
 	put(fixture, "diffusion_models/x", "");
 	put(fixture, "unet/x", "");
@@ -308,6 +310,13 @@ static void test_split_files_are_models(void **state)
 	assert_int_equal(sdd_registry_find(&fixture->registry, "fill")->facts.in_channels, 96);
 	assert_int_equal(sdd_registry_find(&fixture->registry, "alone")->facts.in_channels, 16);
 	assert_non_null(sdd_registry_find(&fixture->registry, "joined"));
+	/* another autoencoder is another state of the model beside it, and none of a model elsewhere */
+	stamps[0] = sdd_model_stamp(model->path);
+	stamps[1] = sdd_model_stamp(sdd_registry_find(&fixture->registry, "alone")->path);
+	put_file(fixture, "vae/ae.safetensors", "{" VAE ", \"more\": {}}");
+	assert_true(stamps[0] != sdd_model_stamp(model->path));
+	assert_true(stamps[1] ==
+		    sdd_model_stamp(sdd_registry_find(&fixture->registry, "alone")->path));
 	/* with its parts named it is a model like others, the first by name */
 	put(fixture, "alone.sdd.json", "{\"parts\": [\"vae/ae.safetensors\"]}");
 	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);

@@ -88,6 +88,36 @@ static void test_bad_text(void **state)
 	sde_ids_clear(&ids);
 }
 
+static void expect_ids(const struct sde_clip_tokenizer *with, const char *text, const int32_t *want,
+		       size_t n)
+{
+	struct sde_ids ids = {0};
+
+	assert_int_equal(sde_clip_tokenizer_encode(with, text, strlen(text), &ids, NULL), 0);
+	assert_int_equal(ids.count, n);
+	assert_memory_equal(ids.ids, want, n * sizeof(*want));
+	sde_ids_clear(&ids);
+}
+
+#define EXPECT(with, text, ...)                                                                    \
+	expect_ids(with, text, (const int32_t[]){__VA_ARGS__},                                     \
+		   sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
+
+/* Ids of transformers 5.23: an end token that also pads is one only as it is written, others in any case. */
+static void test_typed_end_tokens(void **state)
+{
+	struct sde_clip_tokenizer *builtin;
+
+	assert_int_equal(sde_clip_tokenizer_builtin(&builtin, NULL), 0);
+	EXPECT(builtin, "a<|endoftext|>b", 320, 49407, 321);
+	EXPECT(builtin, "a<|EndOfText|>b", 320, 27, 347, 40786, 4160, 91, 285, 321);
+	EXPECT(builtin, "<|EndOfText|>>", 27, 347, 40786, 4160, 91, 285, 285);
+	EXPECT(builtin, "a<|StartOfText|>b", 320, 49406, 321);
+	assert_int_equal(sde_clip_tokenizer_set_pad(builtin, 0), 0);
+	EXPECT(builtin, "a<|EndOfText|>b!", 320, 49407, 321, 0);
+	sde_clip_tokenizer_free(builtin);
+}
+
 /* A quadratic merge would need minutes for this word. */
 static void test_long_word(void **state)
 {
@@ -244,6 +274,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hostile_files),
 		cmocka_unit_test(test_bad_text),
+		cmocka_unit_test(test_typed_end_tokens),
 		cmocka_unit_test(test_long_word),
 		cmocka_unit_test(test_nothing_is_cut),
 		cmocka_unit_test(test_break_and_comma),

@@ -63,13 +63,16 @@ static void deis_step(struct sde_scheduler *s, const struct scheduler_step *step
 	int order = order_of_step(s);
 	float rho[4] = {to.sigma / to.alpha, from.sigma / from.alpha, 0, 0};
 	float c0 = 0, c1 = 0, c2 = 0;
+	/* of a flow it is the sigma itself, also where the sigmas are no flow's */
+	const float noise_scale =
+		s->config.prediction_type == SDE_PREDICTION_FLOW ? s->sigmas[index] : from.sigma;
 	const float *m0, *m1, *m2;
 	float *newest;
 
 	sde_sched_vp_clean(s, step, s->work);
 	newest = history_push(s, 0, HISTORY);
 	for (size_t i = 0; i < step->n; i++)
-		newest[i] = (step->sample[i] - from.alpha * s->work[i]) / from.sigma;
+		newest[i] = (step->sample[i] - from.alpha * s->work[i]) / noise_scale;
 	m0 = s->slot[2];
 	m1 = s->slot[1];
 	m2 = s->slot[0];

@@ -23,7 +23,8 @@
 #define EOS_TEXT "<|endoftext|>"
 
 /* After normalisation the only white space is the blank. */
-static const char pieces_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d|\\p{L}+|\\p{N}|[^ \\p{L}\\p{N}]+";
+static const char pieces_pattern[] =
+	"<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|\\p{L}+|\\p{N}|[^ \\p{L}\\p{N}]+";
 
 struct sde_clip_tokenizer {
 	int32_t bos, eos, pad, comma, vocab_size;
@@ -378,6 +379,20 @@ static int encode_piece(const struct sde_clip_tokenizer *tokenizer, const char *
 	return sde_merges_apply(tokenizer->merges, symbols, length, ids);
 }
 
+/* The expression takes a typed end token as one, also where it is none; a second one then takes it to pieces. */
+static int encode_match(const struct sde_clip_tokenizer *tokenizer, const char *text, size_t length,
+			struct sde_ids *ids)
+{
+	static const char *const pieces[] = {"<|", "endoftext", "|>"};
+	int r = 0;
+
+	if (length != strlen(EOS_TEXT) || memcmp(text, EOS_TEXT, length) != 0)
+		return encode_piece(tokenizer, text, length, ids);
+	for (size_t i = 0; r >= 0 && i < sizeof(pieces) / sizeof(pieces[0]); i++)
+		r = encode_piece(tokenizer, pieces[i], strlen(pieces[i]), ids);
+	return r;
+}
+
 /* A stretch without typed special tokens. */
 static int encode_plain(const struct sde_clip_tokenizer *tokenizer, const char *text, size_t length,
 			pcre2_match_data *match, struct sde_ids *ids)
@@ -393,12 +408,21 @@ static int encode_plain(const struct sde_clip_tokenizer *tokenizer, const char *
 			return 0;
 		if (r < 0)
 			return -ENOMEM; /* the expression has no other way to fail */
-		r = encode_piece(tokenizer, text + bounds[0], bounds[1] - bounds[0], ids);
+		r = encode_match(tokenizer, text + bounds[0], bounds[1] - bounds[0], ids);
 		if (r < 0)
 			return r;
 		at = bounds[1];
 	}
 	return 0;
+}
+
+/*
+ * An end token that also pads is declared twice, the second time as one that is looked for before anything is normalised: then
+ * <|EndOfText|> is no token.
+ */
+static bool eos_is_literal(const struct sde_clip_tokenizer *tokenizer)
+{
+	return tokenizer->pad == tokenizer->eos;
 }
 
 /* The first special token typed at or behind text; NULL if there is none. */
@@ -410,7 +434,7 @@ static const char *find_special(const struct sde_clip_tokenizer *tokenizer, cons
 		int32_t id;
 	} specials[] = {
 		{BOS_TEXT, tokenizer->bos},
-		{EOS_TEXT, tokenizer->eos},
+		{eos_is_literal(tokenizer) ? "" : EOS_TEXT, tokenizer->eos},
 		{tokenizer->pad_text, tokenizer->pad},
 	};
 
@@ -428,7 +452,7 @@ static const char *find_special(const struct sde_clip_tokenizer *tokenizer, cons
 	return NULL;
 }
 
-/* Special tokens typed in the text are cut out before anything else, wherever they stand. */
+/* Special tokens typed in the text, in any case, are cut out before anything else, wherever they stand. */
 static int encode_normalized(const struct sde_clip_tokenizer *tokenizer, const char *text,
 			     size_t length, pcre2_match_data *match, struct sde_ids *ids)
 {
@@ -448,22 +472,43 @@ static int encode_normalized(const struct sde_clip_tokenizer *tokenizer, const c
 	return encode_plain(tokenizer, text, (size_t)(end - text), match, ids);
 }
 
+static int encode_part(const struct sde_clip_tokenizer *tokenizer, const char *text, size_t length,
+		       pcre2_match_data *match, struct sde_ids *ids, struct sde_error *error)
+{
+	_cleanup_free_ char *normal = NULL;
+	size_t normal_length;
+	int r;
+
+	r = sde_normalize_text(text, length, &normal, &normal_length, error);
+	if (r < 0)
+		return r;
+	r = match ? encode_normalized(tokenizer, normal, normal_length, match, ids) : -ENOMEM;
+	return r < 0 ? sde_error_set(error, r, "no memory to tokenize %zu bytes", length) : 0;
+}
+
 int sde_clip_tokenizer_encode(const struct sde_clip_tokenizer *tokenizer, const char *text,
 			      size_t length, struct sde_ids *ids, struct sde_error *error)
 {
-	_cleanup_free_ char *normal = NULL;
+	const char *end = text + length, *eos = NULL;
 	pcre2_match_data *match;
-	size_t normal_length;
-	int r;
+	int r = 0;
 
 	if (length > SDE_CLIP_TEXT_MAX)
 		return sde_error_set(error, -E2BIG, "text of %zu bytes; at most %u are accepted",
 				     length, SDE_CLIP_TEXT_MAX);
-	r = sde_normalize_text(text, length, &normal, &normal_length, error);
-	if (r < 0)
-		return r;
 	match = pcre2_match_data_create(1, NULL);
-	r = match ? encode_normalized(tokenizer, normal, normal_length, match, ids) : -ENOMEM;
+	do {
+		if (eos_is_literal(tokenizer))
+			eos = memmem(text, (size_t)(end - text), EOS_TEXT, strlen(EOS_TEXT));
+		r = encode_part(tokenizer, text, (size_t)((eos ? eos : end) - text), match, ids,
+				error);
+		if (r >= 0 && eos) {
+			r = sde_ids_append(ids, tokenizer->eos);
+			if (r < 0)
+				sde_error_set(error, r, "no memory for the tokens");
+			text = eos + strlen(EOS_TEXT);
+		}
+	} while (r >= 0 && eos);
 	pcre2_match_data_free(match);
-	return r < 0 ? sde_error_set(error, r, "no memory to tokenize %zu bytes", length) : 0;
+	return r;
 }

@@ -45,6 +45,12 @@ int sde_controlnet_encode(struct sde_runner *runner, const struct sde_controlnet
 	if (!pixels)
 		return sde_error_set(error, -ENOMEM, "no memory for a ControlNet's picture");
 	sdk_nchw_to_nhwc(picture, pixels, 1, 3, h, w);
+	for (size_t i = 0; controlnet->bgr && i < (size_t)h * (size_t)w; i++) {
+		const float red = pixels[3 * i];
+
+		pixels[3 * i] = pixels[3 * i + 2];
+		pixels[3 * i + 2] = red;
+	}
 	return sde_runner_run(runner, &spec, (const void *const[]){pixels},
 			      (float *const[]){ret_hint}, error);
 }
@@ -71,6 +77,22 @@ static int build(struct sdk_plan *plan, const void *userdata, const sdk_value *i
 static size_t count_of(struct sdk_shape shape)
 {
 	return (size_t)shape.n * (size_t)shape.h * (size_t)shape.w * (size_t)shape.c;
+}
+
+/* Each channel of each image becomes its mean. */
+static void pool(float *values, struct sdk_shape shape)
+{
+	const size_t pixels = (size_t)shape.h * (size_t)shape.w, c = (size_t)shape.c;
+
+	for (int b = 0; b < shape.n; b++, values += pixels * c)
+		for (size_t k = 0; k < c; k++) {
+			double sum = 0;
+
+			for (size_t i = 0; i < pixels; i++)
+				sum += (double)values[i * c + k];
+			for (size_t i = 0; i < pixels; i++)
+				values[i * c + k] = (float)(sum / (double)pixels);
+		}
 }
 
 int sde_controlnet_forward(struct sde_runner *runner, const struct sde_controlnet *controlnet,
@@ -112,8 +134,11 @@ int sde_controlnet_forward(struct sde_runner *runner, const struct sde_controlne
 		outputs[i] = memory + all;
 	r = sde_runner_run(runner, &spec, host.inputs, outputs, error);
 	sde_unet_host_clear(&host);
-	for (int i = 0; r >= 0 && i < n; i++)
+	for (int i = 0; r >= 0 && i < n; i++) {
+		if (controlnet->pool)
+			pool(outputs[i], shapes[i]);
 		for (size_t k = 0; k < count_of(shapes[i]); k++)
 			residuals[i][k] += scales[i] * outputs[i][k];
+	}
 	return r;
 }

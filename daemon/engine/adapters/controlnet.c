@@ -12,6 +12,7 @@
 #include "daemon/engine/adapters/family.h"
 #include "daemon/engine/adapters/open.h"
 #include "daemon/engine/bind.h"
+#include "daemon/engine/config-keys.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/ldm.h"
@@ -161,6 +162,23 @@ static int check_fits(const struct sde_unet_config *ours, const struct sde_unet_
 	return 0;
 }
 
+/* What a ControlNet's configuration has beside a U-Net's. */
+static int parse_own_keys(struct sde_controlnet *controlnet, const json_t *json,
+			  struct sde_error *error)
+{
+	static const char *const order_key = "controlnet_conditioning_channel_order";
+	struct sde_config_keys keys = {.object = json, .what = "its config.json", .error = error};
+	const char *order = sde_config_string(&keys, order_key, "rgb");
+
+	controlnet->bgr = strcmp(order, "bgr") == 0;
+	if (!controlnet->bgr && strcmp(order, "rgb") != 0)
+		sde_config_fail(&keys, "'%s' is '%.40s'; only rgb and bgr are supported", order_key,
+				order);
+	controlnet->pool = sde_config_bool(&keys, "global_pool_conditions", false);
+	sde_config_only(&keys, "conditioning_channels", "3");
+	return keys.r;
+}
+
 static int load(struct sde_controlnet *controlnet, const char *path, const char *name,
 		const struct sde_unet_config *base, const char *family, struct sde_error *error)
 {
@@ -179,6 +197,8 @@ static int load(struct sde_controlnet *controlnet, const char *path, const char 
 	config.in_channels = base->out_channels;
 	if (json && json_object_get(json, "block_out_channels"))
 		r = sde_unet_config_parse(json, "its config.json", &config, error);
+	if (json && r >= 0)
+		r = parse_own_keys(controlnet, json, error);
 	if (r >= 0)
 		r = check_fits(&config, base, error);
 	if (r < 0)
@@ -235,5 +255,7 @@ void sde_controlnet_scales(const struct sde_controlnet *controlnet, double scale
 	const int last = controlnet->n_zero - 1;
 
 	for (int i = 0; i <= last; i++)
-		ret_scales[i] = (float)(guess ? scale * pow(10, (double)i / last - 1) : scale);
+		ret_scales[i] =
+			(float)(guess && !controlnet->pool ? scale * pow(10, (double)i / last - 1)
+							   : scale);
 }

@@ -19,6 +19,8 @@ struct sde_controlnet {
 	struct sde_linear *
 		zero; /* owned, n_zero: the 1x1 convolutions behind each skip; the last is the middle block's */
 	int n_zero;
+	bool bgr; /* sees the picture's channels in this order */
+	bool pool; /* its outputs count by their mean over the picture (global_pool_conditions: "shuffle") */
 	struct sde_weights *weights; /* owned */
 };
 
@@ -50,6 +52,6 @@ int sde_controlnet_forward(struct sde_runner *runner, const struct sde_controlne
 			   const struct sde_unet_call *call, const float *hint, const float *scales,
 			   float *const *residuals, struct sde_error *error);
 
-/* Scales of the outputs: all `scale`, or in guess mode from a tenth of it for the first to all of it for the middle block. */
+/* Scales of the outputs: all `scale`, or in guess mode, unless they are pooled, from a tenth of it for the first to all of it for the middle block. */
 void sde_controlnet_scales(const struct sde_controlnet *controlnet, double scale, bool guess,
 			   float ret_scales[SDE_UNET_SKIPS_MAX + 1]);

@@ -119,6 +119,9 @@ int sde_guides_new(struct sde_runner *runner, const struct sde_unet_config *unet
 		sde_unet_feature_shapes(unet, batch, height, width, guides->feature_shapes);
 	memcpy(guides->guides, options->guides, options->count * sizeof(*options->guides));
 	for (size_t i = 0; r >= 0 && i < guides->count; i++) {
+		/* as in diffusers, whose first ControlNet decides */
+		if (!nets && guides->guides[i].controlnet && guides->guides[i].controlnet->pool)
+			guides->guess = true;
 		nets |= guides->guides[i].controlnet != NULL;
 		adapters |= guides->guides[i].t2i != NULL;
 		r = guides->guides[i].controlnet ? prepare_controlnet(guides, i, error)

@@ -372,6 +372,7 @@ void sdd_model_learn(struct sdd_model *model, const struct sdp_record *info)
 	if (sdp_record_given(info, SDP_MODEL_INFO_WEIGHT_BYTES))
 		model->weight_bytes = sdp_record_uint(info, SDP_MODEL_INFO_WEIGHT_BYTES);
 	model->load_ms = sdp_record_uint(info, SDP_MODEL_INFO_LOAD_MS);
+	model->shared_bytes = sdp_record_uint(info, SDP_MODEL_INFO_SHARED_BYTES);
 	model->weights = (enum sdp_weights_form)sdp_record_int(info, SDP_MODEL_INFO_WEIGHTS);
 }
 
@@ -402,8 +403,10 @@ void sdd_model_write(const struct sdd_model *model, bool is_default, struct sdp_
 		sdp_writer_double(writer, "default_guidance", facts->default_guidance);
 	if (facts->inpaint[0])
 		sdp_writer_string(writer, "inpaint", facts->inpaint);
-	if (model->state == SDP_MODEL_STATE_LOADED)
+	if (model->state == SDP_MODEL_STATE_LOADED) {
 		sdp_writer_string(writer, "weights", sdp_enum_weights_form.values[model->weights]);
+		sdp_writer_uint(writer, "shared_bytes", model->shared_bytes);
+	}
 	if (model->error[0])
 		sdp_writer_string(writer, "error", model->error);
 }

@@ -23,8 +23,8 @@ struct sdd_model {
 	char *name, *path;
 	uint64_t weight_bytes; /* *.safetensors and *.bin of its folders, or the file */
 	enum sdp_model_state state;
-	uint64_t load_ms;
-	char error[512]; /* of the last load */
+	uint64_t load_ms, shared_bytes; /* of the last load */
+	char error[512];		/* of the last load */
 	struct sdd_estimate estimate;
 	uint64_t used_us,
 		keep_alive_us; /* last use; how long it stays without a client, UINT64_MAX = no limit */

@@ -193,13 +193,18 @@ static int show_model(const struct context *context, const sdc_reply *reply)
 {
 	if (context->json)
 		return print_json(reply, "");
-	if (!context->quiet && strcmp(string_at(reply, "state"), "loaded") == 0)
-		printf("%s: loaded in %" PRIu64 " ms, %.1f MiB of weights (%s)\n",
+	if (!context->quiet && strcmp(string_at(reply, "state"), "loaded") == 0) {
+		printf("%s: loaded in %" PRIu64 " ms, %.1f MiB of weights (%s)",
 		       string_at(reply, "name"), uint_at(reply, "load_ms"),
 		       (double)uint_at(reply, "weight_bytes") / 1048576.0,
 		       string_at(reply, "weights"));
-	else if (!context->quiet)
+		if (uint_at(reply, "shared_bytes") > 0)
+			printf(", %.1f of them shared with other models",
+			       (double)uint_at(reply, "shared_bytes") / 1048576.0);
+		putchar('\n');
+	} else if (!context->quiet) {
 		printf("%s: unloaded\n", string_at(reply, "name"));
+	}
 	return EXIT_OK;
 }
 

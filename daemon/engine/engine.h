@@ -76,7 +76,9 @@ struct sde_model_info {
 	int default_steps;	/* used when a job leaves steps at 0 */
 	double default_guidance; /* used when a job leaves guidance_scale negative */
 	const char *default_sampler;
-	uint64_t weight_bytes;	       /* as stored in the files */
+	uint64_t weight_bytes; /* as stored in the files */
+	uint64_t
+		shared_bytes; /* of them, what other models had in memory already when it was loaded */
 	enum sde_weights_form weights; /* in effect */
 	bool previews;		       /* it can show sketches while it samples */
 };

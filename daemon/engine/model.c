@@ -18,6 +18,7 @@
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/runner.h"
 #include "daemon/engine/scheduler.h"
+#include "daemon/engine/share.h"
 
 #define FLOW_SHIFT 3.0	/* of a flow model whose folder has no scheduler */
 #define SIDE_MAX   4096 /* of the size a model was trained at */
@@ -60,11 +61,13 @@ static enum sdk_keep keep_of(enum sde_weights_form form, const char *component,
 	return keeps[form];
 }
 
-void sde_model_adopt(const struct sde_model *model, const char *component, const char *class_name,
+void sde_model_adopt(struct sde_model *model, const char *component, const char *class_name,
 		     struct sde_weights *weights)
 {
 	sde_weights_set_pulse(weights, sde_runner_pulse(model->runner));
 	sde_weights_set_keep(weights, keep_of(model->form, component, class_name));
+	if (model->engine)
+		sde_model_share(model, weights);
 }
 
 int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,
@@ -384,6 +387,7 @@ int sde_model_load_as(struct sde_engine *engine, const char *path, enum sde_weig
 	if (!model)
 		return sde_error_set(ret_error, -ENOMEM, "no memory for a model");
 	model->references = 1;
+	model->engine = engine;
 	model->runner = engine->runner;
 	model->cache = engine->cache;
 	model->form = form;
@@ -392,6 +396,7 @@ int sde_model_load_as(struct sde_engine *engine, const char *path, enum sde_weig
 		sde_model_unref(model);
 		return r;
 	}
+	sde_engine_add_model(engine, model);
 	*ret_model = model;
 	return 0;
 }
@@ -426,6 +431,8 @@ struct sde_model *sde_model_unref(struct sde_model *model)
 {
 	if (!model || --model->references > 0)
 		return NULL;
+	if (model->engine)
+		sde_engine_remove_model(model->engine, model);
 	sde_model_forget_adapted(model);
 	sde_controls_forget(model);
 	sde_model_clear_text(model);

@@ -21,6 +21,7 @@ struct sde_engine {
 	struct sde_runner *runner;
 	struct sde_cache *cache;
 	enum sde_weights_form weights; /* of models that say nothing */
+	struct sde_model *models;      /* loaded; share.h */
 };
 
 #define SDE_TOWERS_MAX 2
@@ -43,6 +44,8 @@ struct sde_t5_tower {
 
 struct sde_model {
 	unsigned int references;
+	struct sde_engine *engine; /* NULL: peeked at */
+	struct sde_model *next;	   /* of the engine's */
 	struct sde_runner *runner; /* the engine's */
 	struct sde_cache *cache;   /* the engine's */
 	uint64_t partition;	   /* of the cache, for adapters: the running job's */
@@ -111,8 +114,8 @@ int sde_model_peek(const char *path, struct sde_model **ret_model, struct sde_er
 int sde_model_load_text(struct sde_model *model, bool weights, struct sde_error *error);
 void sde_model_clear_text(struct sde_model *model);
 
-/* What weights of this model need to know before they are bound: whose pulse to beat, in which form to rest. */
-void sde_model_adopt(const struct sde_model *model, const char *component, const char *class_name,
+/* What weights of this model need to know before they are bound: whose pulse to beat, in which form to rest, with whom to share. */
+void sde_model_adopt(struct sde_model *model, const char *component, const char *class_name,
 		     struct sde_weights *weights);
 /* The config and weights of a component, which must be of this class (NULL: the config tells); both owned by the caller. */
 int sde_model_open_component(struct sde_model *model, const char *name, const char *class_name,

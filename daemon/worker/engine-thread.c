@@ -97,6 +97,8 @@ static void post_loaded(struct sdd_worker *worker, uint32_t msgid,
 	sdp_writer_int(&writer, "default_steps", info->default_steps);
 	sdp_writer_double(&writer, "default_guidance", info->default_guidance);
 	sdp_writer_uint(&writer, "weight_bytes", info->weight_bytes);
+	if (info->shared_bytes > 0)
+		sdp_writer_uint(&writer, "shared_bytes", info->shared_bytes);
 	sdp_writer_uint(&writer, "load_ms", load_us / 1000);
 	sdp_writer_string(&writer, "weights", sdp_enum_weights_form.values[info->weights]);
 	sdd_worker_post(worker, &writer, 0);

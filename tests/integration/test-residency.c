@@ -149,6 +149,67 @@ static void test_least_recently_used_leaves(void **state)
 	daemon_clear(&daemon);
 }
 
+/* A model whose unet is another, and whose other files have longer headers, so that no file is the same. */
+static void add_variant(const struct daemon *daemon, const char *name)
+{
+	static const char script[] =
+		"import glob,struct\n"
+		"for path in glob.glob('*/*.safetensors'):\n"
+		"    data = open(path, 'rb').read()\n"
+		"    n = struct.unpack('<Q', data[:8])[0]\n"
+		"    tail = data[8 + n:]\n"
+		"    if path.startswith('unet'): tail = bytes([tail[0] ^ 1]) + tail[1:]\n"
+		"    open(path, 'wb').write(struct.pack('<Q', n + 8) + data[8:8 + n] + b' ' * 8 + "
+		"tail)\n";
+	char command[2048];
+
+	snprintf(command, sizeof(command),
+		 "cp -rL %s %s/models/%s && cd %s/models/%s && chmod -R u+w . && python3 -c \"%s\"",
+		 getenv("SDD_TEST_MODEL"), daemon->folder, name, daemon->folder, name, script);
+	assert_int_equal(system(command), 0);
+}
+
+static int64_t bytes_in(const char *component)
+{
+	char command[512], line[32] = "";
+	FILE *pipe;
+
+	snprintf(command, sizeof(command), "stat -Lc %%s %s/%s/*.safetensors",
+		 getenv("SDD_TEST_MODEL"), component);
+	pipe = popen(command, "re");
+	assert_non_null(pipe);
+	assert_non_null(fgets(line, sizeof(line), pipe));
+	pclose(pipe);
+	return atoll(line);
+}
+
+/* Autoencoder and text encoder of the same bytes are there once; the answer and status say how much that is. */
+static void test_shared_parts_are_told(void **state)
+{
+	sdc_client *client;
+	sdc_error error = {0};
+	struct daemon daemon;
+	int64_t shared, files;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	add_model(&daemon, "a");
+	add_variant(&daemon, "b");
+	client = daemon_connect(&daemon);
+	assert_int_equal(load(client, "a", false, -2, &error), 0);
+	assert_int_equal(daemon_status_int(&daemon, "models.0.shared_bytes"), 0);
+	assert_int_equal(load(client, "b", false, -2, &error), 0);
+	shared = daemon_status_int(&daemon, "models.1.shared_bytes");
+	/* but for the headers of the files */
+	files = bytes_in("vae") + bytes_in("text_encoder");
+	assert_in_range(shared, files * 9 / 10 - (64 << 10), files);
+	assert_true(shared + bytes_in("unet") >
+		    daemon_status_int(&daemon, "models.1.weight_bytes"));
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 static void test_unused_models_leave(void **state)
 {
 	sdc_client *client;
@@ -188,6 +249,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_least_recently_used_leaves),
+		cmocka_unit_test(test_shared_parts_are_told),
 		cmocka_unit_test(test_unused_models_leave),
 	};
 

@@ -24,6 +24,8 @@ struct entry {
 };
 
 struct sde_weights {
+	unsigned int references;    /* one's own and of those who share data */
+	struct sde_weights *origin; /* whose data these are, NULL: their own */
 	char *path;
 	struct sde_tensor_file **files;
 	size_t file_count;
@@ -269,6 +271,7 @@ int sde_weights_new(const char *path, struct sde_weights **ret_weights, struct s
 		free(weights);
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	}
+	weights->references = 1;
 	*ret_weights = weights;
 	return 0;
 }
@@ -299,7 +302,7 @@ int sde_weights_open(const char *path, struct sde_weights **ret_weights, struct 
 
 struct sde_weights *sde_weights_free(struct sde_weights *weights)
 {
-	if (!weights)
+	if (!weights || --weights->references > 0)
 		return NULL;
 	for (size_t i = 0; i < weights->count; i++) {
 		free(weights->entries[i].own);
@@ -308,6 +311,7 @@ struct sde_weights *sde_weights_free(struct sde_weights *weights)
 	}
 	for (size_t i = 0; i < weights->file_count; i++)
 		sde_tensor_file_unref(weights->files[i]);
+	sde_weights_free(weights->origin);
 	free(weights->files);
 	free(weights->entries);
 	free(weights->path);
@@ -396,6 +400,90 @@ static int give_rank(struct entry *entry, int rank, struct sde_error *error)
 		entry->own->shape[i] = i < missing ? 1 : entry->own->shape[i - missing];
 	entry->own->rank = rank;
 	return 0;
+}
+
+/* As far as it can be told without looking at the data. */
+static bool outlines_match(const struct sde_weights *a, const struct sde_weights *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++) {
+		const struct sde_tensor *left = a->entries[i].tensor, *right = b->entries[i].tensor;
+
+		if (left->dtype != right->dtype || left->bytes != right->bytes ||
+		    left->scale != right->scale || strcmp(left->name, right->name) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool data_match(const struct sde_weights *a, const struct sde_weights *b)
+{
+	for (size_t i = 0; i < a->count; i++) {
+		const struct sde_tensor *left = a->entries[i].tensor, *right = b->entries[i].tensor;
+
+		if (left->data != right->data && memcmp(left->data, right->data, left->bytes) != 0)
+			return false;
+		sde_weights_beat(a);
+	}
+	return true;
+}
+
+static bool is_unchanged(const struct sde_weights *weights)
+{
+	return sde_weights_state_now(weights) == sde_weights_state(weights);
+}
+
+/* No memory: nothing is taken, and both go on as they are. */
+static bool take_data(struct sde_weights *weights, struct sde_weights *origin)
+{
+	struct sde_tensor_file **files = calloc(origin->file_count + 1, sizeof(*files));
+
+	for (size_t i = 0; files && i < weights->count; i++)
+		if (make_own(&weights->entries[i], NULL) < 0) {
+			free(files);
+			return false;
+		}
+	if (!files)
+		return false;
+	for (size_t i = 0; i < weights->count; i++) {
+		struct entry *entry = &weights->entries[i];
+		const struct sde_tensor *tensor = origin->entries[i].tensor;
+
+		if (!entry->name) /* the file's, which goes */
+			entry->own->name = tensor->name;
+		entry->own->file = weights->path; /* for messages */
+		entry->own->data = tensor->data;
+		entry->own->map = tensor->map;
+		entry->own->map_bytes = tensor->map_bytes;
+		free(entry->data);
+		entry->data = NULL;
+	}
+	for (size_t i = 0; i < origin->file_count; i++)
+		files[i] = sde_tensor_file_ref(origin->files[i]);
+	for (size_t i = 0; i < weights->file_count; i++)
+		sde_tensor_file_unref(weights->files[i]);
+	free(weights->files);
+	weights->files = files;
+	weights->file_count = origin->file_count;
+	weights->memo = origin->memo;
+	weights->origin = origin;
+	origin->references++;
+	return true;
+}
+
+bool sde_weights_share(struct sde_weights *weights, struct sde_weights *other)
+{
+	bool same;
+
+	if (!outlines_match(weights, other) || !is_unchanged(weights) || !is_unchanged(other))
+		return false;
+	same = data_match(weights, other);
+	/* the pages that were read for it */
+	sde_weights_release(weights);
+	sde_weights_release(other);
+	return same && is_unchanged(weights) && is_unchanged(other) &&
+	       take_data(weights, other->origin ? other->origin : other);
 }
 
 /*

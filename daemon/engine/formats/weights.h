@@ -21,6 +21,7 @@ struct sde_weights;
  * of its folder. A tensor listed but absent, or present in two shards, is -EBADMSG.
  */
 int sde_weights_open(const char *path, struct sde_weights **ret_weights, struct sde_error *error);
+/* They end when nobody shares their data either (sde_weights_share). */
 struct sde_weights *sde_weights_free(struct sde_weights *weights);
 
 /*
@@ -38,6 +39,13 @@ int sde_weights_add_rows(struct sde_weights *weights, const char *name,
 			 const struct sde_tensor *tensor, int64_t first, int64_t rows,
 			 struct sde_error *error);
 int sde_weights_seal(struct sde_weights *weights, struct sde_error *error);
+
+/*
+ * When other holds tensors of the same names, types and bytes, take its data in place of our own, also what was aligned or converted: backends know data
+ * by its address. Other's data and files then live at least as long as these weights. False when they differ, or when a file of either has changed
+ * since it was opened. Both sealed, ours not bound yet; no other thread uses either.
+ */
+bool sde_weights_share(struct sde_weights *weights, struct sde_weights *other);
 
 /* Give the pages of its files' mappings back to the system; they come again when they are touched. */
 void sde_weights_release(const struct sde_weights *weights);

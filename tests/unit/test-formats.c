@@ -264,7 +264,7 @@ static void test_mutations(void **state)
 
 static void test_shards(void **state)
 {
-	struct sde_weights *weights = NULL;
+	struct sde_weights *weights = NULL, *linked = NULL;
 	struct sde_error error;
 	char source[600];
 
@@ -275,6 +275,14 @@ static void test_shards(void **state)
 	assert_int_equal(sde_weights_open(in_scratch("m.index.json"), &weights, &error), 0);
 	assert_int_equal(sde_weights_count(weights), 2);
 	assert_true(sde_weights_has_prefix(weights, "a") && !sde_weights_has_prefix(weights, "c"));
+	/* the file open already, under another name and in a folder of another length */
+	assert_int_equal(mkdir(in_scratch("other"), 0700), 0);
+	assert_int_equal(symlink(source, in_scratch("other/t.safetensors")), 0);
+	put_text("other/m.index.json",
+		 "{\"weight_map\": {\"a\": \"t.safetensors\", \"b\": \"t.safetensors\"}}");
+	assert_int_equal(sde_weights_open(in_scratch("other/m.index.json"), &linked, &error), 0);
+	assert_int_equal(sde_weights_count(linked), 2);
+	sde_weights_free(linked);
 	sde_weights_free(weights);
 	put_text("m.index.json", "{\"weight_map\": {\"a\": \"../s.safetensors\"}}");
 	assert_int_equal(sde_weights_open(in_scratch("m.index.json"), &weights, &error), -EBADMSG);

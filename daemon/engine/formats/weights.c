@@ -214,6 +214,7 @@ static int open_shards(struct sde_weights *weights, struct sde_error *error)
 	const int folder =
 		(int)(strrchr(weights->path, '/') ? strrchr(weights->path, '/') - weights->path + 1
 						  : 0);
+	const struct sde_tensor_file *file;
 	json_t *map, *value;
 	const char *name;
 	int r;
@@ -246,7 +247,8 @@ static int open_shards(struct sde_weights *weights, struct sde_error *error)
 		r = add_file(weights, path, error);
 		if (r < 0)
 			return r;
-		if (json_object_set_new(seen, shard, json_true()) < 0)
+		if (json_object_set_new(seen, shard,
+					json_integer((json_int_t)weights->file_count - 1)) < 0)
 			return sde_error_set(error, -ENOMEM, "%s: no memory", weights->path);
 	}
 	r = sde_weights_seal(weights, error);
@@ -255,7 +257,10 @@ static int open_shards(struct sde_weights *weights, struct sde_error *error)
 	json_object_foreach (map, name, value) {
 		const struct sde_tensor *tensor = sde_weights_find(weights, name);
 
-		if (!tensor || strcmp(tensor->file + folder, json_string_value(value)))
+		/* by the file itself: one that is open already goes by its first path */
+		file = weights->files[json_integer_value(
+			json_object_get(seen, json_string_value(value)))];
+		if (!tensor || sde_tensor_file_find(file, name) != tensor)
 			return sde_error_set(error, -EBADMSG,
 					     "%s: tensor '%s' is not in %s as listed",
 					     weights->path, name, json_string_value(value));

@@ -62,6 +62,8 @@ struct sdc_job {
 	struct sdc_job *next;
 	sdc_client *client; /* NULL once ended */
 	sdc_job_handlers handlers;
+	sdc_picture_fn picture_fn;
+	void *picture_userdata;
 	int64_t id;
 	uint32_t request; /* message id of its job.submit */
 	bool detach, ended;
@@ -83,6 +85,7 @@ int sdc_request_append(sdc_request *request, const char *field, struct sdp_recor
 		       sdc_error *error);
 int sdc_record_put_string(struct sdp_record *record, int index, const char *value,
 			  sdc_error *error);
+int sdc_record_put_uint(struct sdp_record *record, int index, uint64_t value, sdc_error *error);
 int sdc_record_put_double(struct sdp_record *record, int index, double value, sdc_error *error);
 /* x, y, width, height */
 int sdc_record_put_rect(struct sdp_record *record, int index, const int sides[4], sdc_error *error);
@@ -106,6 +109,9 @@ void sdc_job_end(struct sdc_job *job, const sdc_reply *reply, const sdc_error *e
 
 /* pixels.c */
 sdc_pixels *sdc_pixels_ref(sdc_pixels *pixels);
+/* A copy of image in an item of a list, kept as long as the request. */
+int sdc_request_hold_image(sdc_request *request, struct sdp_record *item, int index,
+			   const char *list, const sdc_image *image, sdc_error *ret_error);
 
 /* connect.c: sdc_connect on a socket that is connected already; takes fd. For tests and fuzzers. */
 int sdc_client_adopt(int fd, const char *program, unsigned flags, int timeout_ms,

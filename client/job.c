@@ -113,6 +113,10 @@ void sdc_job_event(sdc_client *client, const struct sdp_message *message, const 
 		if (job->handlers.preview && sdc_reply_image(reply, "pixels", &image, NULL) == 0)
 			job->handlers.preview(job, &image, job->handlers.userdata);
 		return;
+	case SDP_EVENT_JOB_PICTURE:
+		if (job->picture_fn && sdc_reply_image(reply, "image.pixels", &image, NULL) == 0)
+			job->picture_fn(job, &image, reply, job->picture_userdata);
+		return;
 	default:
 		return;
 	}
@@ -152,6 +156,12 @@ SDC_API int sdc_job_submit(sdc_client *client, const sdc_request *request,
 	client->jobs = job;
 	*ret_job = job;
 	return 0;
+}
+
+SDC_API void sdc_job_on_picture(sdc_job *job, sdc_picture_fn fn, void *userdata)
+{
+	job->picture_fn = fn;
+	job->picture_userdata = userdata;
 }
 
 SDC_API int64_t sdc_job_id(const sdc_job *job)
@@ -218,6 +228,7 @@ SDC_API sdc_job *sdc_job_free(sdc_job *job)
 	if (!job->ended && !job->detach && job->id == 0) {
 		/* its number is still to come: sdc_job_event cancels it then, and sdc_job_end frees it */
 		job->handlers = (sdc_job_handlers){0};
+		job->picture_fn = NULL;
 		job->cancel = job->orphan = true;
 		return NULL;
 	}

@@ -199,9 +199,8 @@ SDC_API int sdc_request_set_image(sdc_request *request, const char *field, const
 	return r;
 }
 
-/* A copy of image in an item of a list, kept as long as the request. */
-static int hold_image(sdc_request *request, struct sdp_record *item, int index, const char *list,
-		      const sdc_image *image, sdc_error *ret_error)
+int sdc_request_hold_image(sdc_request *request, struct sdp_record *item, int index,
+			   const char *list, const sdc_image *image, sdc_error *ret_error)
 {
 	sdc_pixels **grown, *p;
 	int r;
@@ -231,8 +230,8 @@ SDC_API int sdc_request_add_control(sdc_request *request, const char *kind, cons
 	for (size_t i = 0; r == 0 && i < 3; i++)
 		r = sdc_record_put_double(control, fields[i], numbers[i], ret_error);
 	return r < 0 ? r
-		     : hold_image(request, control, SDP_CONTROL_IMAGE, "controls", image,
-				  ret_error);
+		     : sdc_request_hold_image(request, control, SDP_CONTROL_IMAGE, "controls",
+					      image, ret_error);
 }
 
 SDC_API int sdc_request_add_region(sdc_request *request, const char *prompt, const sdc_image *mask,
@@ -250,7 +249,8 @@ SDC_API int sdc_request_add_region(sdc_request *request, const char *prompt, con
 		r = sdc_record_put_double(region, SDP_REGION_WEIGHT, weight, ret_error);
 	if (r < 0)
 		return r;
-	return mask ? hold_image(request, region, SDP_REGION_MASK, "regions", mask, ret_error)
+	return mask ? sdc_request_hold_image(request, region, SDP_REGION_MASK, "regions", mask,
+					     ret_error)
 		    : sdc_record_put_rect(region, SDP_REGION_RECT, sides, ret_error);
 }
 

@@ -232,6 +232,13 @@ int sdc_record_put_string(struct sdp_record *record, int index, const char *valu
 	return put(record, index, &o, error);
 }
 
+int sdc_record_put_uint(struct sdp_record *record, int index, uint64_t value, sdc_error *error)
+{
+	msgpack_object o = {.type = MSGPACK_OBJECT_POSITIVE_INTEGER, .via.u64 = value};
+
+	return put(record, index, &o, error);
+}
+
 int sdc_record_put_double(struct sdp_record *record, int index, double value, sdc_error *error)
 {
 	msgpack_object o = {.type = MSGPACK_OBJECT_FLOAT64, .via.f64 = value};

@@ -215,6 +215,21 @@ SDC_API int sdc_request_add_region(sdc_request *request, const char *prompt, con
 SDC_API int sdc_request_add_word_weight(sdc_request *request, const char *word, double weight,
 					sdc_error *ret_error);
 
+/*
+ * Sequences and latent arithmetic (API level 4). A waypoint is where the pictures lead to next: prompt, *seed and image, each NULL to
+ * leave it as before; "positions", by sdc_request_set_doubles, says which pictures to make (0 = the job itself, 1 = its first
+ * waypoint). A direction adds weight times the difference of two prompts, or of two pictures in img2img; each of the four may be NULL.
+ * Pictures are copied. May be called several times.
+ */
+SDC_API int sdc_request_add_waypoint(sdc_request *request, const char *prompt, const uint64_t *seed,
+				     const sdc_image *image, sdc_error *ret_error);
+SDC_API int sdc_request_add_direction(sdc_request *request, const char *plus, const char *minus,
+				      const sdc_image *plus_image, const sdc_image *minus_image,
+				      double weight, sdc_error *ret_error);
+/* Sets a list of doubles: "positions". */
+SDC_API int sdc_request_set_doubles(sdc_request *request, const char *field, const double *values,
+				    size_t n, sdc_error *ret_error);
+
 /* ------------------------------------------------------------------ calls */
 
 /* reply NULL: it failed and error says why. Both are valid inside; sdc_reply_ref keeps a reply. Called exactly once. */
@@ -283,6 +298,14 @@ typedef struct sdc_job_handlers {
 SDC_API int sdc_job_submit(sdc_client *client, const sdc_request *request,
 			   const sdc_job_handlers *handlers, sdc_job **ret_job,
 			   sdc_error *ret_error);
+/*
+ * A picture as soon as it is finished, before the others are; only when the request asked with "stream". picture: "index", "image.x",
+ * "image.y", "image.seed"; like image it is valid inside. The result holds all of them again.
+ */
+typedef void (*sdc_picture_fn)(sdc_job *job, const sdc_image *image, const sdc_reply *picture,
+			       void *userdata);
+/* May be called right after sdc_job_submit; nothing comes before the next dispatch. */
+SDC_API void sdc_job_on_picture(sdc_job *job, sdc_picture_fn fn, void *userdata);
 /* The daemon's number for it, 0 until the daemon has told. */
 SDC_API int64_t sdc_job_id(const sdc_job *job);
 SDC_API sdc_progress sdc_job_progress(const sdc_job *job);

@@ -105,6 +105,19 @@ void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job,
 	}
 }
 
+void sdd_events_job_picture(struct sdd_job *job, const struct sdp_record *picture)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	if (!job->session || job->detached)
+		return;
+	writer.inline_pixels = !job->session->receives_fds;
+	sdp_writer_event(&writer, "job.picture");
+	sdp_writer_record(&writer, picture, &sdp_struct_job_picture, 0);
+	sdd_session_event_result(job->session, &writer);
+	sdp_writer_clear(&writer);
+}
+
 void sdd_events_job_done(struct sdd_server *server, struct sdd_job *job)
 {
 	struct sdd_session *session;

@@ -10,6 +10,8 @@ void sdd_events_job_queued(struct sdd_server *server, struct sdd_job *job);
 void sdd_events_positions(struct sdd_server *server);
 void sdd_events_job_started(struct sdd_server *server, struct sdd_job *job);
 void sdd_events_job_progress(struct sdd_server *server, struct sdd_job *job);
+/* picture is the worker's job_picture record; for the job's own connection. */
+void sdd_events_job_picture(struct sdd_job *job, const struct sdp_record *picture);
 /* preview is the worker's job_preview record. */
 void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job,
 			    const struct sdp_record *preview);

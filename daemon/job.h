@@ -66,6 +66,7 @@ struct sdd_job {
 	bool keeps_apart; /* a worker died of it or of its company: it shows which when it is alone */
 	bool cancel_requested;
 	bool preview_requested; /* and none has come since */
+	int pictures_told;	/* job.picture so far */
 
 	struct sdp_message *
 		kept_message; /* worker.checkpoint: owns the state to go on from; NULL = from the start */

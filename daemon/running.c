@@ -85,6 +85,21 @@ static void take_preview(struct sdd_server *server, struct sdp_message *message)
 	sdd_events_job_preview(server, job, preview);
 }
 
+/* Those that an earlier run told of come again after a resumption; they are the same to the bit. */
+static void take_picture(struct sdd_server *server, struct sdp_message *message)
+{
+	struct sdp_record *picture;
+	struct sdd_job *job;
+
+	if (sdp_record_decode(message, &sdp_struct_job_picture, SDP_LENIENT, &picture, NULL) < 0)
+		return;
+	job = sdd_runner_find(server, sdp_record_uint(picture, SDP_JOB_PICTURE_JOB));
+	if (!job || sdp_record_int(picture, SDP_JOB_PICTURE_INDEX) < job->pictures_told)
+		return;
+	job->pictures_told = sdp_record_int(picture, SDP_JOB_PICTURE_INDEX) + 1;
+	sdd_events_job_picture(job, picture);
+}
+
 static void take_batched(struct sdd_server *server, struct sdp_message *message)
 {
 	struct sdp_record *batched;
@@ -106,6 +121,8 @@ void sdd_running_take_event(struct sdd_server *server, struct sdp_message *messa
 		take_progress(server, message);
 	else if (message->method->id == SDP_EVENT_WORKER_PREVIEW)
 		take_preview(server, message);
+	else if (message->method->id == SDP_EVENT_WORKER_PICTURE)
+		take_picture(server, message);
 	else if (message->method->id == SDP_EVENT_WORKER_BATCHED)
 		take_batched(server, message);
 	else if (message->method->id == SDP_EVENT_WORKER_CACHES)

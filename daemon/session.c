@@ -391,6 +391,19 @@ void sdd_session_event(struct sdd_session *session, struct sdp_writer *writer, u
 	update(session);
 }
 
+void sdd_session_event_result(struct sdd_session *session, struct sdp_writer *writer)
+{
+	const size_t length = writer->length;
+
+	if (session->state != SDD_SESSION_READY)
+		return;
+	/* one that finds no memory comes with the answer */
+	if (sdp_connection_queue(session->connection, writer, 0) < 0)
+		return;
+	session->result_bytes += length;
+	update(session);
+}
+
 bool sdd_session_is_behind(const struct sdd_session *session)
 {
 	return session->state != SDD_SESSION_CLOSED &&

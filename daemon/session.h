@@ -48,6 +48,8 @@ void sdd_session_reply_result(struct sdd_session *session, uint32_t msgid,
 void sdd_session_fail(struct sdd_session *session, uint32_t msgid, const struct sdp_error *error);
 /* coalesce as in sdp_connection_queue. A client that lets events pile up is cut off. */
 void sdd_session_event(struct sdd_session *session, struct sdp_writer *writer, uint64_t coalesce);
+/* The same for one that carries a result: never replaced, its bytes exempt as those of sdd_session_reply_result. */
+void sdd_session_event_result(struct sdd_session *session, struct sdp_writer *writer);
 /*
  * Whether it has so much to read that a sketch more is none it asked for: each keeps its pixels alive until it is read, in the kernel
  * too, where nothing replaces it. Some twenty short messages.

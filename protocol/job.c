@@ -106,6 +106,92 @@ static int check_regions(const struct sdp_record *r, struct sdp_error *error)
 	return 0;
 }
 
+/* Prompts, seeds and pictures on the way, and where on it a picture is wanted. */
+static int check_sequence(const struct sdp_record *r, bool pictures, struct sdp_error *error)
+{
+	const size_t n = sdp_record_count(r, SDP_JOB_PARAMETERS_WAYPOINTS);
+	const size_t wanted = sdp_record_count(r, SDP_JOB_PARAMETERS_POSITIONS);
+	char field[48];
+
+	if ((n > 0) != (wanted > 0))
+		return sdp_error_field(error, SDP_CODE_MISSING_FIELD,
+				       n > 0 ? "positions" : "waypoints",
+				       "a sequence needs waypoints, where it leads, and positions, "
+				       "which pictures of it to make");
+	if (wanted > 0 && sdp_record_int(r, SDP_JOB_PARAMETERS_COUNT) != 1)
+		return sdp_error_field(error, SDP_CODE_BAD_REQUEST, "count",
+				       "a sequence has a picture for each of positions; count must "
+				       "be left out");
+	for (size_t i = 0; i < wanted; i++) {
+		const double at = sdp_record_item(r, SDP_JOB_PARAMETERS_POSITIONS, i)->real;
+
+		snprintf(field, sizeof(field), "positions.%zu", i);
+		if (at > (double)n)
+			return sdp_error_field(error, SDP_CODE_BAD_VALUE, field,
+					       "%s is %g, and the last waypoint lies at %zu", field,
+					       at, n);
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct sdp_record *waypoint =
+			sdp_record_item(r, SDP_JOB_PARAMETERS_WAYPOINTS, i)->record;
+		const bool image = sdp_record_pixels(waypoint, SDP_WAYPOINT_IMAGE) != NULL;
+
+		snprintf(field, sizeof(field), "waypoints.%zu.%s", i, image ? "image" : "prompt");
+		if (image && !pictures)
+			return sdp_error_field(error, SDP_CODE_BAD_REQUEST, field,
+					       "%s: only img2img jobs lead to pictures", field);
+		if (!image && !sdp_record_given(waypoint, SDP_WAYPOINT_PROMPT) &&
+		    !sdp_record_given(waypoint, SDP_WAYPOINT_SEED))
+			return sdp_error_field(error, SDP_CODE_MISSING_FIELD, field,
+					       "%s is missing: a waypoint needs it, a seed or an "
+					       "image",
+					       field);
+	}
+	return 0;
+}
+
+static int check_directions(const struct sdp_record *r, bool pictures, struct sdp_error *error)
+{
+	for (size_t i = 0; i < sdp_record_count(r, SDP_JOB_PARAMETERS_DIRECTIONS); i++) {
+		const struct sdp_record *direction =
+			sdp_record_item(r, SDP_JOB_PARAMETERS_DIRECTIONS, i)->record;
+		const bool plus = sdp_record_pixels(direction, SDP_DIRECTION_PLUS_IMAGE) != NULL;
+		const bool minus = sdp_record_pixels(direction, SDP_DIRECTION_MINUS_IMAGE) != NULL;
+		char field[48];
+
+		snprintf(field, sizeof(field), "directions.%zu.%s", i,
+			 plus	 ? "plus_image"
+			 : minus ? "minus_image"
+				 : "plus");
+		if ((plus || minus) && !pictures)
+			return sdp_error_field(error, SDP_CODE_BAD_REQUEST, field,
+					       "%s: only img2img jobs add pictures", field);
+		if (!plus && !minus && !sdp_record_given(direction, SDP_DIRECTION_PLUS) &&
+		    !sdp_record_given(direction, SDP_DIRECTION_MINUS))
+			return sdp_error_field(error, SDP_CODE_MISSING_FIELD, field,
+					       "%s is missing: a direction needs plus or minus, or "
+					       "their pictures",
+					       field);
+	}
+	return 0;
+}
+
+static bool inverts(const struct sdp_record *r)
+{
+	return sdp_record_int(r, SDP_JOB_PARAMETERS_NOISING) == SDP_NOISING_INVERT;
+}
+
+static int check_noising(const struct sdp_record *r, bool pictures, struct sdp_error *error)
+{
+	if (pictures && inverts(r) != sdp_record_given(r, SDP_JOB_PARAMETERS_SOURCE_PROMPT))
+		return sdp_error_field(
+			error, inverts(r) ? SDP_CODE_MISSING_FIELD : SDP_CODE_BAD_REQUEST,
+			"source_prompt",
+			inverts(r) ? "noising invert needs source_prompt: what the source shows"
+				   : "source_prompt is for noising invert");
+	return 0;
+}
+
 static int check_outpaint(struct sdp_record *r, struct sdp_error *error)
 {
 	if (sdp_record_int(r, SDP_JOB_PARAMETERS_LEFT) == 0 &&
@@ -148,11 +234,18 @@ int sdp_job_check(struct sdp_record *r, struct sdp_error *error)
 		k = check_controls(r, error);
 	if (k >= 0)
 		k = check_regions(r, error);
+	if (k >= 0)
+		k = check_sequence(r, kind == SDP_JOB_KIND_IMG2IMG, error);
+	if (k >= 0)
+		k = check_directions(r, kind == SDP_JOB_KIND_IMG2IMG, error);
+	if (k >= 0)
+		k = check_noising(r, kind == SDP_JOB_KIND_IMG2IMG, error);
 	if (k < 0)
 		return k;
 	if (kind != SDP_JOB_KIND_TXT2IMG && !sdp_record_given(r, SDP_JOB_PARAMETERS_STRENGTH))
 		sdp_record_set_double(r, SDP_JOB_PARAMETERS_STRENGTH,
-				      kind == SDP_JOB_KIND_IMG2IMG   ? STRENGTH_IMG2IMG
+				      inverts(r)		     ? STRENGTH_OTHERS
+				      : kind == SDP_JOB_KIND_IMG2IMG ? STRENGTH_IMG2IMG
 				      : kind == SDP_JOB_KIND_UPSCALE ? STRENGTH_UPSCALE
 								     : STRENGTH_OTHERS);
 	return 0;

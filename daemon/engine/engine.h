@@ -109,9 +109,18 @@ enum sde_guider { SDE_GUIDER_CFG, SDE_GUIDER_APG };
 /* Seamless pictures: whose left and right, upper and lower sides continue each other. Values are those of enum sdk_wrap. */
 enum sde_tiling { SDE_TILING_NONE, SDE_TILING_X, SDE_TILING_Y, SDE_TILING_BOTH };
 
-#define SDE_REGIONS_MAX	 8
-#define SDE_LORAS_MAX	 16 /* of a job's list and its prompt together */
-#define SDE_CONTROLS_MAX 8
+/* Between the noises of two seeds: on the sphere, or straight (schedulers/steps.h). */
+enum sde_interpolation { SDE_SLERP, SDE_LERP };
+
+/* Where img2img's noise comes from: the seed, or DDIM inversion of the picture (job-invert.c). */
+enum sde_noising { SDE_NOISING_DRAW, SDE_NOISING_INVERT };
+
+#define SDE_WAYPOINTS_MAX  8
+#define SDE_POSITIONS_MAX  16
+#define SDE_DIRECTIONS_MAX 4
+#define SDE_REGIONS_MAX	   8
+#define SDE_LORAS_MAX	   16 /* of a job's list and its prompt together */
+#define SDE_CONTROLS_MAX   8
 
 /* A LoRA of loras/ below a root, and how strong it is: 0 changes nothing. */
 struct sde_lora {
@@ -159,6 +168,23 @@ enum sde_edit_kind { SDE_EDIT_AUTO, SDE_EDIT_REPLACE, SDE_EDIT_REFINE };
 struct sde_word_weight {
 	const char *word;
 	double weight; /* -10..10 */
+};
+
+/* Where a sequence leads; what is not given is as at the waypoint before. */
+struct sde_waypoint {
+	const char *prompt; /* without LoRA tags, or NULL */
+	bool has_seed;
+	uint64_t seed;
+	const struct sde_image *image; /* img2img, of the job's image's size, or NULL; borrowed */
+};
+
+/*
+ * A difference in latent space. Of prompts, both NULL: none, one NULL: "". Of pictures, either may be NULL, which counts as zero; img2img.
+ */
+struct sde_direction {
+	const char *plus, *minus;			  /* without LoRA tags */
+	const struct sde_image *plus_image, *minus_image; /* of the job's image's size; borrowed */
+	double weight;					  /* -10..10 */
 };
 
 /* One request, already shaped by the schema; numbers are checked again by sde_job_run. Strings are borrowed, UTF-8. */
@@ -221,10 +247,19 @@ struct sde_job {
 		partition; /* jobs of one number share what is kept, and never with those of another: the user */
 	const struct sde_region *regions; /* all but outpaint */
 	size_t n_regions;
+	/* txt2img, img2img: pictures on the way from the job (0) by its waypoints (1, 2, ...), one for each position, in place of count */
+	const struct sde_waypoint *waypoints;
+	size_t n_waypoints;
+	const double *positions;
+	size_t n_positions;
+	enum sde_interpolation interpolation;
+	const struct sde_direction *directions; /* txt2img, img2img */
+	size_t n_directions;
+	enum sde_noising noising; /* img2img */
 	bool guess_mode; /* ControlNets see only the prompt's half of guidance and count less in fine detail */
 	/*
 	 * txt2img with a U-Net: the picture is an edit of the one that source_prompt (without LoRA tags) and the same seed make. NULL: none,
-	 * or, with word_weights, the prompt itself.
+	 * or, with word_weights, the prompt itself. img2img: with noising inverted, what the picture shows.
 	 */
 	const char *source_prompt;
 	enum sde_edit_kind edit;
@@ -264,6 +299,8 @@ struct sde_progress {
 		total; /* denoising steps over the whole job (all pictures and growth stages), monotonic */
 };
 
+struct sde_layer;
+
 struct sde_hooks {
 	void (*progress)(void *userdata, const struct sde_progress *progress); /* may be NULL */
 	/*
@@ -279,6 +316,8 @@ struct sde_hooks {
 	 * of the same build, to a result that is equal to the bit. Borrowed for the call. May be NULL.
 	 */
 	void (*checkpoint)(void *userdata, const void *data, size_t size);
+	/* Picture i of the result is finished, the others may not be. Borrowed for the call. May be NULL. */
+	void (*picture)(void *userdata, int i, const struct sde_layer *layer);
 	/*
 	 * Steps with other jobs were tried both ways: so many jobs, and how much faster one batch is than one after the other (1.1: a
 	 * tenth; 0: the results would differ, so it is not done). May be NULL.
@@ -310,7 +349,7 @@ struct sde_word_map {
 #define SDE_WARNING_SIZE 200
 
 struct sde_result {
-	struct sde_layer *layers; /* count */
+	struct sde_layer *layers; /* count: of the job, or a sequence's positions */
 	int count;
 	int prompt_tokens, negative_tokens; /* without bos and eos */
 	int chunks;			    /* of 75 tokens */

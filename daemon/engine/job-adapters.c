@@ -20,6 +20,11 @@
 
 #define CONTROL_SCALE_MAX 10.0
 
+/* A job's prompts: its own two, the source's, and those of its lists. */
+enum {
+	TEXTS_MAX = 3 + SDE_REGIONS_MAX + SDE_WAYPOINTS_MAX + 2 * SDE_DIRECTIONS_MAX,
+};
+
 /* Owned by the run. */
 struct sde_job_adapters {
 	struct sde_adapter_roots roots;
@@ -188,8 +193,9 @@ static int set_up(struct sde_job_run *run, struct lora_list *list, struct sde_ip
 {
 	const struct sde_job *job = run->job;
 	struct sde_job_adapters *adapters = run->adapters;
-	const char *texts[3 + SDE_REGIONS_MAX] = {adapters->prompt,
-						  job->negative_prompt ? job->negative_prompt : ""};
+	const char *texts[TEXTS_MAX] = {adapters->prompt,
+					job->negative_prompt ? job->negative_prompt : ""};
+	size_t n = 2;
 	const struct sde_control *ip_control = NULL;
 	int r = 0;
 
@@ -207,11 +213,21 @@ static int set_up(struct sde_job_run *run, struct lora_list *list, struct sde_ip
 		r = sde_model_adapt(run->model, list->uses, list->n, ip->path ? ip : NULL,
 				    run->error);
 	for (size_t i = 0; i < job->n_regions; i++)
-		texts[2 + i] = job->regions[i].prompt;
-	texts[2 + job->n_regions] = job->source_prompt ? job->source_prompt : "";
+		texts[n++] = job->regions[i].prompt;
+	for (size_t i = 0; i < job->n_waypoints; i++)
+		if (job->waypoints[i].prompt)
+			texts[n++] = job->waypoints[i].prompt;
+	for (size_t i = 0; i < job->n_directions; i++) {
+		if (job->directions[i].plus)
+			texts[n++] = job->directions[i].plus;
+		if (job->directions[i].minus)
+			texts[n++] = job->directions[i].minus;
+	}
+	if (job->source_prompt)
+		texts[n++] = job->source_prompt;
 	if (r >= 0)
-		r = sde_words_find(&adapters->words, run->model, &adapters->roots, texts,
-				   3 + job->n_regions, run->error);
+		r = sde_words_find(&adapters->words, run->model, &adapters->roots, texts, n,
+				   run->error);
 	return r >= 0 && ip_control ? make_image_tokens(run, ip_control) : r;
 }
 

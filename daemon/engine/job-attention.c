@@ -46,6 +46,10 @@ static const char *in_the_way(const struct sde_job *job)
 		return "hires_scale";
 	if (job->n_controls > 0 && sde_job_is_edit(job))
 		return "controls";
+	if (job->n_positions > 0)
+		return "positions";
+	if (job->n_directions > 0)
+		return "directions";
 	return NULL;
 }
 

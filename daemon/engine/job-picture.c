@@ -33,6 +33,8 @@ struct sampling {
 	const float *image;		/* height x width x 3 interleaved, NULL for txt2img */
 	const float *denoise;		/* height x width, 0..1, inpainting only */
 	const struct sde_rect *context; /* the part of the canvas that is shown; NULL for txt2img */
+	bool inverts;			/* it begins with inverted latents */
+	const struct sde_added *added;	/* to image's latents, or NULL */
 	bool exact; /* the selection has hard edges: a latent any of whose pixels is selected is repainted */
 };
 
@@ -97,7 +99,8 @@ static int on_state(void *userdata, int step, const float *latents, size_t n_lat
 	const struct sde_hooks *hooks = run->hooks;
 	int r;
 
-	r = sde_resume_save(&run->resume, step, latents, n_latents, &run->rng, scheduler);
+	r = sde_resume_save(&run->resume, step, latents, n_latents, &run->rng, &run->other,
+			    scheduler);
 	if (r < 0)
 		return sde_error_set(run->error, r, "the state behind step %d cannot be kept: %s",
 				     step, strerror(-r));
@@ -223,13 +226,13 @@ static int recall(struct sde_job_run *run, size_t n_latents, struct sde_sd_resul
 	}
 	memcpy(result.latents, ended->latents, n_latents * sizeof(float));
 	run->rng = ended->rng;
+	run->other = ended->other;
 	*ret_result = result;
 	return 0;
 }
 
-/* The sampling loop, as far as it has not been run already. */
-static int run_loop(struct sde_job_run *run, struct sde_sd_request *request,
-		    struct sde_sd_result *ret_result)
+int sde_job_run_loop(struct sde_job_run *run, struct sde_sd_request *request,
+		     struct sde_sd_result *ret_result)
 {
 	const size_t n_latents = (size_t)run->model->vae.latent_channels *
 				 (size_t)run->latent_width * (size_t)run->latent_height;
@@ -247,7 +250,7 @@ static int run_loop(struct sde_job_run *run, struct sde_sd_request *request,
 	if (r < 0 || !request->on_state)
 		return r;
 	r = sde_resume_end_run(&run->resume, ret_result->latents, ret_result->latents_count,
-			       &run->rng);
+			       &run->rng, &run->other);
 	if (r < 0) {
 		sde_sd_result_clear(ret_result);
 		return sde_error_set(run->error, r, "the state behind a picture cannot be kept");
@@ -271,7 +274,11 @@ static int run_and_decode(struct sde_job_run *run, const struct sampling *sampli
 {
 	const int w = sampling->width, h = sampling->height;
 	const size_t values = (size_t)w * (size_t)h * 3;
-	struct sde_noise noise = {.rngs = &run->rng, .n_rngs = 1};
+	struct sde_noise noise = {.rngs = &run->rng,
+				  .n_rngs = 1,
+				  .other = run->place.two_seeds ? &run->other : NULL,
+				  .share = run->place.share,
+				  .straight = run->job->interpolation == SDE_LERP};
 	struct sde_sd_request request = {
 		.kind = sampling->kind,
 		.scheduler = &run->scheduler,
@@ -301,7 +308,7 @@ static int run_and_decode(struct sde_job_run *run, const struct sampling *sampli
 	const struct sde_apg apg = {run->job->apg_eta, run->job->apg_momentum, run->job->apg_norm};
 	int calls;
 	float time_ids[2 * SDE_TIME_IDS_MAX];
-	struct sde_sd_result result;
+	struct sde_sd_result inverted = {0}, result;
 	int r = 0;
 
 	request.guidance_rescale = run->job->guidance_rescale;
@@ -326,6 +333,12 @@ static int run_and_decode(struct sde_job_run *run, const struct sampling *sampli
 			return -ENOMEM;
 		sdk_nhwc_to_nchw(sampling->image, image, 1, h, w, 3);
 		request.image = image;
+		if (sampling->added) {
+			request.image_share = run->place.image_share;
+			request.added = (const float *const *)sampling->added->pictures;
+			request.added_weights = sampling->added->weights;
+			request.n_added = sampling->added->n;
+		}
 		/* so few steps that the strength leaves none: take more, as the strength is what was asked for */
 		if ((int)(run->steps * sampling->strength) < 1)
 			request.timesteps.num_inference_steps =
@@ -359,8 +372,11 @@ static int run_and_decode(struct sde_job_run *run, const struct sampling *sampli
 	request.n_variants = (size_t)run->n_variants;
 	if (run->attention)
 		r = sde_job_attention_begin(run, &request);
+	if (r >= 0 && sampling->inverts)
+		r = sde_job_invert(run, &request, &inverted);
 	if (r >= 0)
-		r = run_loop(run, &request, &result);
+		r = sde_job_run_loop(run, &request, &result);
+	sde_sd_result_clear(&inverted);
 	if (r < 0)
 		return r;
 	if (run->attention)
@@ -466,6 +482,7 @@ int sde_job_repaint(struct sde_job_run *run, const struct sde_inpaint_plan *plan
 		    const struct sde_image *canvas, struct sde_layer *ret_layer)
 {
 	struct sde_inpaint_work work = {0}, refined = {0};
+	struct sde_added added = {0};
 	_cleanup_free_ float *picture = NULL, *larger = NULL;
 	struct sampling sampling;
 	int r;
@@ -479,8 +496,12 @@ int sde_job_repaint(struct sde_job_run *run, const struct sde_inpaint_plan *plan
 		r = sde_inpaint_finish(plan, &work, work.original, canvas, ret_layer, run->error);
 		goto out;
 	}
+	if (r >= 0)
+		r = sde_job_added(run, plan, &added);
 	if (r >= 0) {
 		sampling = sampling_of(run, plan, &work, plan->strength);
+		sampling.added = &added;
+		sampling.inverts = sde_job_inverts(run->job);
 		r = sample(run, &sampling, picture);
 	}
 	if (r >= 0 && plan->refine_width > 0) {
@@ -497,5 +518,6 @@ int sde_job_repaint(struct sde_job_run *run, const struct sde_inpaint_plan *plan
 out:
 	sde_inpaint_work_clear(&work);
 	sde_inpaint_work_clear(&refined);
+	sde_job_added_clear(&added);
 	return r;
 }

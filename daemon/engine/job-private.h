@@ -13,9 +13,38 @@
 #include "daemon/engine/scheduler.h"
 
 struct sde_sd_request;
+struct sde_sd_result;
 struct sde_text;
 
 #define SDE_JOB_PIXELS_MOST 2.0 /* of the native size's: more, and what is painted repeats itself */
+
+/* Next waypoint and both sides of the directions; regions' prompts are not among them. */
+#define SDE_TERMS_MAX (1 + 2 * SDE_DIRECTIONS_MAX)
+
+/* What is added to the prompt's embedding or to the picture's latents. */
+struct sde_term {
+	const char *prompt;	       /* or NULL */
+	const struct sde_image *image; /* or NULL */
+	double weight;
+};
+
+/* What the picture being made is made of: its own prompt, picture and seed, and what is added to them. Borrowed. */
+struct sde_place {
+	const char *prompt; /* NULL: the job's */
+	const struct sde_image *image;
+	double prompt_share, image_share; /* of its own in the sums */
+	struct sde_term terms[SDE_TERMS_MAX];
+	int n_terms;
+	bool two_seeds;
+	double share; /* of the second */
+};
+
+/* Pictures ready for the autoencoder, (3, h, w) each. */
+struct sde_added {
+	float *pictures[SDE_TERMS_MAX]; /* owned */
+	double weights[SDE_TERMS_MAX];
+	int n;
+};
 
 struct sde_job_run {
 	struct sde_model *model;
@@ -30,7 +59,10 @@ struct sde_job_run {
 	int tokens;	      /* per row, specials included */
 	int *variants;	      /* of n_variants calls: which block of rows it reads */
 	int n_variants;
+	struct sde_place place;	   /* of the picture being made */
+	bool other_prompts;	   /* than those that are encoded */
 	struct sde_rng rng;	   /* of the picture being made */
+	struct sde_rng other;	   /* of the seed its sequence goes to */
 	int runs_done, runs_total; /* sampling runs, for progress */
 	struct sde_resume
 		resume; /* what is known of the runs: of an earlier process, then of this */
@@ -72,6 +104,32 @@ int sde_job_guides(struct sde_job_run *run, const struct sde_rect *context, int 
 int sde_job_encode_prompts(struct sde_job_run *run);
 /* Again for a run of so many calls, where the prompts change with them. */
 int sde_job_schedule_prompts(struct sde_job_run *run, int calls);
+/* job-sequence.c: numbers of waypoints, positions and directions. */
+int sde_job_sequence_check(const struct sde_job_run *run);
+/* Pictures of a job. */
+int sde_job_count(const struct sde_job *job);
+/* Begin with picture i: its place and its generators. */
+void sde_job_begin(struct sde_job_run *run, int i);
+/* Picture i stands in the result. */
+void sde_job_end(struct sde_job_run *run, int i);
+/* The pictures of the place's terms as a plan shows them; sde_job_added_clear, also after a failure. */
+int sde_job_added(struct sde_job_run *run, const struct sde_inpaint_plan *plan,
+		  struct sde_added *ret_added);
+void sde_job_added_clear(struct sde_added *added);
+/* job-picture.c: the sampling loop, as far as it has not been run already. */
+int sde_job_run_loop(struct sde_job_run *run, struct sde_sd_request *request,
+		     struct sde_sd_result *ret_result);
+/* job-invert.c: its numbers; and the latents that request, of img2img, begins with: they are put into it, in place of its picture. */
+int sde_job_invert_check(const struct sde_job_run *run);
+int sde_job_invert(struct sde_job_run *run, struct sde_sd_request *request,
+		   struct sde_sd_result *ret_inverted);
+static inline bool sde_job_inverts(const struct sde_job *job)
+{
+	return job->kind == SDE_IMG2IMG && job->noising == SDE_NOISING_INVERT;
+}
+/* job-prompt.c: the source prompt alone, *ret_tokens rows; owned by the caller, also after a failure. */
+int sde_job_embed_source(struct sde_job_run *run, float **ret_embeds, float **ret_pooled,
+			 int *ret_tokens);
 /* job-regions.c: weights for the latents of a run that shows this part (NULL: all): (1 + n_regions, h, w), summing to 1. */
 int sde_job_regions_check(const struct sde_job_run *run);
 int sde_job_regions(struct sde_job_run *run, const struct sde_rect *context, int h, int w,

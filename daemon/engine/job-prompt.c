@@ -14,12 +14,13 @@
 #include "daemon/engine/pipelines/conditioning.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
 #include "daemon/engine/prompt/schedule.h"
+#include "daemon/engine/schedulers/steps.h"
 
 #define VARIANTS_MAX 32
 
-/* and from there on each region's prompt, or that which an edit begins with */
+/* and from there on each region's prompt, or that which an edit begins with; then those that are added */
 enum { NEGATIVE, POSITIVE, REGIONS, SOURCE = REGIONS };
-enum { TEXTS_MAX = REGIONS + SDE_REGIONS_MAX };
+enum { TEXTS_MAX = REGIONS + SDE_REGIONS_MAX + SDE_TERMS_MAX };
 
 /* The prompts as they stand at some calls. */
 struct variant {
@@ -30,6 +31,7 @@ struct prompts {
 	struct sde_job_run *run;
 	struct sde_prompt_schedule schedules[TEXTS_MAX];
 	int n, first; /* texts; the first that the denoiser hears */
+	int n_heard;  /* without those that are added to the prompt */
 	struct variant variants[VARIANTS_MAX];
 	int n_variants;
 	struct sde_text *texts; /* of each variant those from first on */
@@ -47,15 +49,31 @@ static void prompts_clear(struct prompts *p)
 	free(p->texts);
 }
 
+/* The n-th term that is a prompt; NULL: there are fewer. */
+static const struct sde_term *term_at(const struct sde_place *place, int n)
+{
+	for (int i = 0; i < place->n_terms; i++)
+		if (place->terms[i].prompt && n-- == 0)
+			return &place->terms[i];
+	return NULL;
+}
+
 static const char *source_of(const struct sde_job_run *run, int i)
 {
 	const struct sde_job *job = run->job;
+	const int regions = (int)job->n_regions;
 
+	/* guidance then leads from what the picture shows to the prompt, and nowhere if they are one (Miyake et al. 2023) */
+	if (i == NEGATIVE && sde_job_inverts(job) && !job->negative_prompt)
+		return job->source_prompt;
 	if (i == NEGATIVE)
 		return job->negative_prompt ? job->negative_prompt : "";
 	if (i == POSITIVE)
-		return sde_job_prompt_text(run);
-	return sde_job_is_edit(job) ? sde_job_source_text(run) : job->regions[i - REGIONS].prompt;
+		return run->place.prompt ? run->place.prompt : sde_job_prompt_text(run);
+	if (sde_job_is_edit(job))
+		return sde_job_source_text(run);
+	return i < REGIONS + regions ? job->regions[i - REGIONS].prompt
+				     : term_at(&run->place, i - REGIONS - regions)->prompt;
 }
 
 static int read_sources(struct prompts *p, bool *ret_changes)
@@ -65,7 +83,9 @@ static int read_sources(struct prompts *p, bool *ret_changes)
 	int r = 0;
 
 	p->first = sde_sd_uses_guidance(run->model, run->guidance_scale) ? NEGATIVE : POSITIVE;
-	p->n = REGIONS + (int)run->job->n_regions + sde_job_is_edit(run->job);
+	p->n_heard = p->n = REGIONS + (int)run->job->n_regions + sde_job_is_edit(run->job);
+	while (term_at(&run->place, p->n - p->n_heard))
+		p->n++;
 	for (int i = 0; r >= 0 && i < p->n; i++) {
 		r = sde_prompt_schedule_init(&p->schedules[i], source_of(run, i), run->error);
 		changes = changes || (r >= 0 && p->schedules[i].changes);
@@ -149,6 +169,25 @@ static int earlier(const struct prompts *p, int v, int i)
 	return -1;
 }
 
+/* Latent arithmetic: the prompt's rows become a sum, those that were added to it go. width: of a prompt's values. */
+static void add_terms(const struct prompts *p, float *values, size_t width)
+{
+	const struct sde_place *place = &p->run->place;
+	const size_t each = (size_t)(p->n - p->first), heard = (size_t)(p->n_heard - p->first);
+
+	for (int v = 0; each > heard && v < p->n_variants; v++) {
+		float *block = values + (size_t)v * each * width;
+		float *own = block + (size_t)(POSITIVE - p->first) * width;
+
+		if (place->prompt_share != 1)
+			sde_add_weighted(own, own, width, place->prompt_share - 1);
+		for (size_t k = heard; k < each; k++)
+			sde_add_weighted(own, block + k * width, width,
+					 term_at(place, (int)(k - heard))->weight);
+		memmove(values + (size_t)v * heard * width, block, heard * width * sizeof(float));
+	}
+}
+
 static int embed(struct prompts *p)
 {
 	struct sde_job_run *run = p->run;
@@ -156,7 +195,8 @@ static int embed(struct prompts *p)
 	const size_t rows = sde_model_context_rows(run->model, &p->texts[0]);
 	const size_t row = rows * (size_t)sde_model_context_width(run->model);
 	const size_t pooled = (size_t)sde_model_pooled_width(run->model);
-	const bool zeros = run->model->zero_negative && !run->job->negative_prompt;
+	const bool inverts = sde_job_inverts(run->job);
+	const bool zeros = run->model->zero_negative && !run->job->negative_prompt && !inverts;
 	int r = 0;
 
 	free(run->prompt_embeds);
@@ -182,10 +222,12 @@ static int embed(struct prompts *p)
 			continue;
 		}
 		r = sde_cached_embed(run->model, run->job->partition, &p->texts[at],
-				     i == NEGATIVE ? 0 : run->job->clip_skip,
+				     i == NEGATIVE && !inverts ? 0 : run->job->clip_skip,
 				     run->prompt_embeds + at * row, run->pooled + at * pooled,
 				     run->error);
 	}
+	add_terms(p, run->prompt_embeds, row);
+	add_terms(p, run->pooled, pooled);
 	return r;
 }
 
@@ -225,9 +267,11 @@ static int report(struct prompts *p)
 		sde_text_clear(&unheard);
 	}
 	for (int i = REGIONS; i < p->n; i++)
-		sde_job_warn_of_prompt(
-			run, sde_job_is_edit(run->job) ? "source_prompt" : "a region's prompt",
-			&p->texts[i - p->first]);
+		sde_job_warn_of_prompt(run,
+				       sde_job_is_edit(run->job) ? "source_prompt"
+				       : i < p->n_heard		 ? "a region's prompt"
+								 : "a prompt that is added",
+				       &p->texts[i - p->first]);
 	return r;
 }
 
@@ -253,7 +297,7 @@ static int encode(struct sde_job_run *run, int calls, bool first)
 	r = read_sources(&p, &changes);
 	if (r >= 0 && !changes)
 		calls = 1;
-	if (r >= 0 && !first && (!changes || calls == run->n_variants)) {
+	if (r >= 0 && !first && !run->other_prompts && (!changes || calls == run->n_variants)) {
 		prompts_clear(&p);
 		return 0;
 	}
@@ -271,6 +315,7 @@ static int encode(struct sde_job_run *run, int calls, bool first)
 	if (r >= 0)
 		r = embed(&p);
 	release_encoders(run->model);
+	run->other_prompts = false;
 	if (r >= 0 && first)
 		r = report(&p);
 	prompts_clear(&p);
@@ -285,4 +330,32 @@ int sde_job_encode_prompts(struct sde_job_run *run)
 int sde_job_schedule_prompts(struct sde_job_run *run, int calls)
 {
 	return encode(run, calls, false);
+}
+
+int sde_job_embed_source(struct sde_job_run *run, float **ret_embeds, float **ret_pooled,
+			 int *ret_tokens)
+{
+	struct prompts p = {.run = run};
+	struct sde_text text = {0};
+	size_t rows, width;
+	int r;
+
+	r = cut_one(&p, run->job->source_prompt, &text);
+	if (r >= 0)
+		r = sde_texts_even_out(run->model, &text, 1, run->error);
+	if (r >= 0) {
+		rows = sde_model_context_rows(run->model, &text);
+		width = (size_t)sde_model_context_width(run->model);
+		*ret_tokens = (int)rows;
+		*ret_embeds = calloc(rows * width, sizeof(float));
+		*ret_pooled = calloc((size_t)sde_model_pooled_width(run->model) + 1, sizeof(float));
+		r = *ret_embeds && *ret_pooled
+			    ? sde_cached_embed(run->model, run->job->partition, &text,
+					       run->job->clip_skip, *ret_embeds, *ret_pooled,
+					       run->error)
+			    : sde_error_set(run->error, -ENOMEM, "no memory for a prompt");
+	}
+	release_encoders(run->model);
+	sde_text_clear(&text);
+	return r;
 }

@@ -86,7 +86,7 @@ static int check(const struct sde_job_run *run)
 				     "apg_eta must be 0 to 1, apg_momentum -1 to 1 and apg_norm "
 				     "not negative; they are %g, %g and %g",
 				     job->apg_eta, job->apg_momentum, job->apg_norm);
-	if (sde_job_regions_check(run) < 0)
+	if (sde_job_regions_check(run) < 0 || sde_job_sequence_check(run) < 0)
 		return -EINVAL;
 	r = sde_job_attention_check(run);
 	if (r < 0)
@@ -112,14 +112,17 @@ static int repaint_pictures(struct sde_job_run *run)
 	int r;
 
 	r = sde_job_plan_repaint(run->model, run->job, &plan, run->error);
-	run->runs_total = run->job->count * (r >= 0 && plan.refine_width > 0 ? 2 : 1);
-	for (int i = 0; r >= 0 && i < run->job->count; i++) {
-		sde_rng_seed(&run->rng, run->job->rng, run->job->seed + (uint64_t)i);
-		r = sde_job_repaint(run, &plan, run->job->image, &run->result.layers[i]);
+	run->runs_total = run->result.count * ((r >= 0 && plan.refine_width > 0 ? 2 : 1) +
+					       (sde_job_inverts(run->job) ? 1 : 0));
+	for (int i = 0; r >= 0 && i < run->result.count; i++) {
+		sde_job_begin(run, i);
+		r = sde_job_repaint(run, &plan, run->place.image, &run->result.layers[i]);
 		if (r >= 0 && run->job->has_canvas) {
 			run->result.layers[i].x += run->job->canvas_x;
 			run->result.layers[i].y += run->job->canvas_y;
 		}
+		if (r >= 0)
+			sde_job_end(run, i);
 	}
 	return r;
 }
@@ -165,8 +168,10 @@ static int outpaint_pictures(struct sde_job_run *run)
 		return r;
 	run->runs_total = job->count * (int)outpaint.count;
 	for (int i = 0; r >= 0 && i < job->count; i++) {
-		sde_rng_seed(&run->rng, job->rng, job->seed + (uint64_t)i);
+		sde_job_begin(run, i);
 		r = outpaint_picture(run, &outpaint, &source, &options, &run->result.layers[i]);
+		if (r >= 0)
+			sde_job_end(run, i);
 	}
 	sde_outpaint_clear(&outpaint);
 	return r;
@@ -176,12 +181,14 @@ static int text_pictures(struct sde_job_run *run)
 {
 	int r = 0;
 
-	run->runs_total = run->job->count * (sde_job_is_hires(run->job) ? 2 : 1);
-	for (int i = 0; r >= 0 && i < run->job->count; i++) {
-		sde_rng_seed(&run->rng, run->job->rng, run->job->seed + (uint64_t)i);
+	run->runs_total = run->result.count * (sde_job_is_hires(run->job) ? 2 : 1);
+	for (int i = 0; r >= 0 && i < run->result.count; i++) {
+		sde_job_begin(run, i);
 		r = sde_job_text_picture(run, &run->result.layers[i]);
 		if (r >= 0 && run->job->hires_scale > 1)
 			r = sde_job_hires(run, &run->result.layers[i]);
+		if (r >= 0)
+			sde_job_end(run, i);
 	}
 	return r;
 }
@@ -192,8 +199,10 @@ static int upscale_pictures(struct sde_job_run *run)
 
 	run->runs_total = run->job->count;
 	for (int i = 0; r >= 0 && i < run->job->count; i++) {
-		sde_rng_seed(&run->rng, run->job->rng, run->job->seed + (uint64_t)i);
+		sde_job_begin(run, i);
 		r = sde_job_upscale(run, &run->result.layers[i]);
+		if (r >= 0)
+			sde_job_end(run, i);
 	}
 	return r;
 }
@@ -202,7 +211,9 @@ static int prepare(struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
 	const struct sde_model_info *info = &run->model->info;
-	const char *sampler = job->sampler ? job->sampler : info->default_sampler;
+	const char *sampler = job->sampler	     ? job->sampler
+			      : sde_job_inverts(job) ? "DDIM"
+						     : info->default_sampler;
 	int r;
 
 	r = check(run);
@@ -215,13 +226,16 @@ static int prepare(struct sde_job_run *run)
 					   run->error);
 	if (r < 0)
 		return r;
+	r = sde_job_invert_check(run);
+	if (r < 0)
+		return r;
 	snprintf(run->result.sampler, sizeof(run->result.sampler), "%s", sampler);
 	run->result.steps = run->steps;
 	run->result.guidance_scale = run->guidance_scale;
-	run->result.layers = calloc((size_t)job->count, sizeof(*run->result.layers));
+	run->result.layers = calloc((size_t)sde_job_count(job), sizeof(*run->result.layers));
 	if (!run->result.layers)
 		return sde_error_set(run->error, -ENOMEM, "no memory for a result");
-	run->result.count = job->count;
+	run->result.count = sde_job_count(job);
 	run->canvas_width = job->width > 0 ? job->width : info->native_size;
 	run->canvas_height = job->height > 0 ? job->height : info->native_size;
 	if (job->image) {
@@ -230,6 +244,7 @@ static int prepare(struct sde_job_run *run)
 	}
 	run->canvas_scale = 1;
 	sde_job_warn(run);
+	sde_job_begin(run, 0);
 	r = sde_job_adapt(run);
 	return r < 0 ? r : sde_job_encode_prompts(run);
 }
@@ -287,8 +302,6 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 		sde_result_clear(&run.result);
 		return r;
 	}
-	for (int i = 0; i < run.result.count; i++)
-		run.result.layers[i].seed = job->seed + (uint64_t)i;
 	run.result.staged = job->staged;
 	*ret_result = run.result;
 	return 0;

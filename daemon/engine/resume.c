@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char magic[8] = {'s', 'd', 'd', '-', 'j', 'o', 'b', '1'};
+static const char magic[8] = {'s', 'd', 'd', '-', 'j', 'o', 'b', '2'};
 
 struct header {
 	char magic[8];
@@ -54,24 +54,41 @@ void sde_resume_clear(struct sde_resume *resume)
 
 static size_t run_size(size_t n_latents)
 {
-	return sizeof(uint64_t) + n_latents * sizeof(float) + sde_rng_state_size();
+	return sizeof(uint64_t) + n_latents * sizeof(float) + 2 * sde_rng_state_size();
 }
 
-static void put_run(struct cursor *cursor, const float *latents, size_t n_latents,
-		    const struct sde_rng *rng)
+static void put_rng(struct cursor *cursor, const struct sde_rng *rng)
 {
-	const uint64_t n = n_latents;
-
-	put(cursor, &n, sizeof(n));
-	put(cursor, latents, n_latents * sizeof(float));
 	sde_rng_state_save(rng, cursor->at);
 	cursor->at += sde_rng_state_size();
 	cursor->left -= sde_rng_state_size();
 }
 
-static int get_run(struct cursor *cursor, struct sde_resume_run *ret_run)
+static void put_run(struct cursor *cursor, const float *latents, size_t n_latents,
+		    const struct sde_rng *rng, const struct sde_rng *other)
+{
+	const uint64_t n = n_latents;
+
+	put(cursor, &n, sizeof(n));
+	put(cursor, latents, n_latents * sizeof(float));
+	put_rng(cursor, rng);
+	put_rng(cursor, other);
+}
+
+static bool get_rng(struct cursor *cursor, struct sde_rng *ret_rng)
 {
 	struct sde_error ignored;
+
+	if (cursor->left < sde_rng_state_size() ||
+	    sde_rng_state_load(ret_rng, cursor->at, sde_rng_state_size(), &ignored) < 0)
+		return false;
+	cursor->at += sde_rng_state_size();
+	cursor->left -= sde_rng_state_size();
+	return true;
+}
+
+static int get_run(struct cursor *cursor, struct sde_resume_run *ret_run)
+{
 	uint64_t n;
 
 	if (!get(cursor, &n, sizeof(n)) || n > cursor->left / sizeof(float))
@@ -80,13 +97,10 @@ static int get_run(struct cursor *cursor, struct sde_resume_run *ret_run)
 	if (!ret_run->latents)
 		return -ENOMEM;
 	ret_run->n_latents = (size_t)n;
-	if (!get(cursor, ret_run->latents, (size_t)n * sizeof(float)) ||
-	    cursor->left < sde_rng_state_size() ||
-	    sde_rng_state_load(&ret_run->rng, cursor->at, sde_rng_state_size(), &ignored) < 0)
-		return -EBADMSG;
-	cursor->at += sde_rng_state_size();
-	cursor->left -= sde_rng_state_size();
-	return 0;
+	return get(cursor, ret_run->latents, (size_t)n * sizeof(float)) &&
+			       get_rng(cursor, &ret_run->rng) && get_rng(cursor, &ret_run->other)
+		       ? 0
+		       : -EBADMSG;
 }
 
 static int load(struct sde_resume *resume, struct cursor *cursor)
@@ -139,7 +153,8 @@ int sde_resume_load(struct sde_resume *resume, const void *bytes, size_t size)
 }
 
 int sde_resume_save(struct sde_resume *resume, int step, const float *latents, size_t n_latents,
-		    const struct sde_rng *rng, const struct sde_scheduler *scheduler)
+		    const struct sde_rng *rng, const struct sde_rng *other,
+		    const struct sde_scheduler *scheduler)
 {
 	struct header header = {.n_ended = (uint32_t)resume->n_ended,
 				.step = (uint32_t)step,
@@ -163,16 +178,16 @@ int sde_resume_save(struct sde_resume *resume, int step, const float *latents, s
 	put(&cursor, &header, sizeof(header));
 	for (int i = 0; i < resume->n_ended; i++)
 		put_run(&cursor, resume->ended[i].latents, resume->ended[i].n_latents,
-			&resume->ended[i].rng);
-	put_run(&cursor, latents, n_latents, rng);
+			&resume->ended[i].rng, &resume->ended[i].other);
+	put_run(&cursor, latents, n_latents, rng, other);
 	resume->n_bytes = total;
 	return sde_scheduler_state_save(scheduler, cursor.at, cursor.left);
 }
 
 int sde_resume_end_run(struct sde_resume *resume, const float *latents, size_t n_latents,
-		       const struct sde_rng *rng)
+		       const struct sde_rng *rng, const struct sde_rng *other)
 {
-	struct sde_resume_run *grown, run = {.n_latents = n_latents, .rng = *rng};
+	struct sde_resume_run *grown, run = {.n_latents = n_latents, .rng = *rng, .other = *other};
 
 	if (resume->n_ended >= SDE_RESUME_RUNS_MAX)
 		return -E2BIG;

@@ -18,7 +18,7 @@
 struct sde_resume_run {
 	float *latents; /* owned */
 	size_t n_latents;
-	struct sde_rng rng;
+	struct sde_rng rng, other; /* the second: of the seed that a sequence goes to */
 };
 
 enum { SDE_RESUME_RUNS_MAX = 1024 };
@@ -45,8 +45,9 @@ int sde_resume_load(struct sde_resume *resume, const void *bytes, size_t size);
  * scheduler.
  */
 int sde_resume_save(struct sde_resume *resume, int step, const float *latents, size_t n_latents,
-		    const struct sde_rng *rng, const struct sde_scheduler *scheduler);
+		    const struct sde_rng *rng, const struct sde_rng *other,
+		    const struct sde_scheduler *scheduler);
 
 /* The run in work has ended with these latents. -ENOMEM, -E2BIG. */
 int sde_resume_end_run(struct sde_resume *resume, const float *latents, size_t n_latents,
-		       const struct sde_rng *rng);
+		       const struct sde_rng *rng, const struct sde_rng *other);

@@ -35,6 +35,7 @@ struct sdd_worker_run {
 	struct sde_image region_masks[SDE_REGIONS_MAX];
 	struct sdp_mapping region_mappings[SDE_REGIONS_MAX];
 	struct sde_word_weight word_weights[SDE_WORD_WEIGHTS_MAX];
+	struct sdd_worker_latents latents;
 };
 
 /* The enums have the same order on the wire and in the engine; a changed one must not pass silently. */
@@ -45,6 +46,8 @@ _Static_assert((int)SDP_STAGE_DECODE == (int)SDE_STAGE_DECODE, "stage");
 _Static_assert((int)SDP_CACHE_KIND_ADAPTERS == (int)SDE_CACHE_ADAPTERS, "cache_kind");
 _Static_assert((int)SDP_RNG_PHILOX == (int)SDE_RNG_PHILOX, "rng");
 _Static_assert((int)SDP_GUIDER_APG == (int)SDE_GUIDER_APG, "guider");
+_Static_assert((int)SDP_INTERPOLATION_LERP == (int)SDE_LERP, "interpolation");
+_Static_assert((int)SDP_NOISING_INVERT == (int)SDE_NOISING_INVERT, "noising");
 _Static_assert((int)SDP_TILING_BOTH == (int)SDE_TILING_BOTH, "tiling");
 _Static_assert((int)SDP_EDIT_REFINE == (int)SDE_EDIT_REFINE, "edit");
 _Static_assert((int)SDP_TILES_OFF == (int)SDE_TILES_OFF, "tiles");
@@ -59,9 +62,9 @@ static const char *text_or_null(const struct sdp_record *record, int index)
 	return *text ? text : NULL;
 }
 
-static int map_picture(const struct sdp_pixels *pixels, const char *what,
-		       struct sdp_mapping *mapping, struct sde_image *image,
-		       struct sdp_error *ret_error)
+int sdd_worker_map_picture(const struct sdp_pixels *pixels, const char *what,
+			   struct sdp_mapping *mapping, struct sde_image *image,
+			   struct sdp_error *ret_error)
 {
 	struct sde_error error = {0};
 	int r;
@@ -108,8 +111,9 @@ static int fill_adapters(struct sdd_worker_run *run, struct sdp_error *ret_error
 		const struct sdp_record *control =
 			sdp_record_item(record, SDP_JOB_PARAMETERS_CONTROLS, i)->record;
 
-		r = map_picture(sdp_record_pixels(control, SDP_CONTROL_IMAGE), "controls",
-				&run->guide_mappings[i], &run->guides[i], ret_error);
+		r = sdd_worker_map_picture(sdp_record_pixels(control, SDP_CONTROL_IMAGE),
+					   "controls", &run->guide_mappings[i], &run->guides[i],
+					   ret_error);
 		if (r < 0)
 			return r;
 		run->controls[job->n_controls++] = (struct sde_control){
@@ -147,8 +151,8 @@ static int fill_regions(struct sdd_worker_run *run, struct sdp_error *ret_error)
 					    .height = rect.height,
 					    .weight = sdp_record_double(region, SDP_REGION_WEIGHT)};
 		if (mask) {
-			r = map_picture(mask, "regions", &run->region_mappings[i],
-					&run->region_masks[i], ret_error);
+			r = sdd_worker_map_picture(mask, "regions", &run->region_mappings[i],
+						   &run->region_masks[i], ret_error);
 			if (r < 0)
 				return r;
 			run->regions[i].mask = &run->region_masks[i];
@@ -235,13 +239,14 @@ static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 	sdd_worker_fill_geometry(record, job);
 	fill_attention(run);
 	if (image) {
-		r = map_picture(image, "image", &run->image_mapping, &run->image, ret_error);
+		r = sdd_worker_map_picture(image, "image", &run->image_mapping, &run->image,
+					   ret_error);
 		if (r < 0)
 			return r;
 		job->image = &run->image;
 	}
 	if (mask) {
-		r = map_picture(mask, "mask", &run->mask_mapping, &run->mask, ret_error);
+		r = sdd_worker_map_picture(mask, "mask", &run->mask_mapping, &run->mask, ret_error);
 		if (r < 0)
 			return r;
 		job->mask = &run->mask;
@@ -249,6 +254,8 @@ static int fill_job(struct sdd_worker_run *run, struct sdp_error *ret_error)
 	r = fill_adapters(run, ret_error);
 	if (r >= 0)
 		r = fill_regions(run, ret_error);
+	if (r >= 0)
+		r = sdd_worker_fill_latents(record, job, &run->latents, ret_error);
 	return r < 0 ? r : map_resume(run, ret_error);
 }
 
@@ -357,7 +364,7 @@ static void on_checkpoint(void *userdata, const void *data, size_t size)
 }
 
 /* One layer, packed into a sealed buffer. */
-static int write_layer(struct sdp_writer *writer, const struct sde_layer *layer,
+static int write_layer(struct sdp_writer *writer, const char *key, const struct sde_layer *layer,
 		       const struct sdp_pixels *source)
 {
 	struct sdp_buffer buffer = SDP_BUFFER_INIT;
@@ -371,7 +378,7 @@ static int write_layer(struct sdp_writer *writer, const struct sde_layer *layer,
 			pixels.icc = source->icc;
 			pixels.icc_size = source->icc_size;
 		}
-		sdp_writer_map_begin(writer, NULL);
+		sdp_writer_map_begin(writer, key);
 		sdp_writer_pixels(writer, "pixels", &pixels);
 		sdp_writer_int(writer, "x", layer->x);
 		sdp_writer_int(writer, "y", layer->y);
@@ -380,6 +387,23 @@ static int write_layer(struct sdp_writer *writer, const struct sde_layer *layer,
 	}
 	sdp_buffer_clear(&buffer);
 	return r;
+}
+
+/* A picture that cannot be handed over now comes with the answer. */
+static void on_picture(void *userdata, int i, const struct sde_layer *layer)
+{
+	struct sdd_worker_run *run = userdata;
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	if (!sdp_record_bool(run->task->record, SDP_WORKER_RUN_STREAM))
+		return;
+	sdp_writer_event(&writer, "worker.picture");
+	sdp_writer_uint(&writer, "job", run->task->job);
+	sdp_writer_int(&writer, "index", i);
+	if (write_layer(&writer, "image", layer,
+			sdp_record_pixels(run->task->record, SDP_WORKER_RUN_IMAGE)) == 0)
+		sdd_worker_post(run->worker, &writer, 0);
+	sdp_writer_clear(&writer);
 }
 
 static void write_facts(struct sdd_worker_run *run, const struct sde_result *result,
@@ -456,7 +480,7 @@ static int write_result(struct sdd_worker_run *run, const struct sde_result *res
 	sdp_writer_string(writer, "state", "done");
 	sdp_writer_list_begin(writer, "images");
 	for (int i = 0; i < result->count && r == 0; i++)
-		r = write_layer(writer, &result->layers[i], source);
+		r = write_layer(writer, NULL, &result->layers[i], source);
 	sdp_writer_end(writer);
 	if (r == 0)
 		r = write_explanation(result, writer);
@@ -490,6 +514,7 @@ static void finish(struct sdd_worker_run *run, struct sdp_writer *writer)
 		sdp_mapping_clear(&run->guide_mappings[i]);
 	for (size_t i = 0; i < SDE_REGIONS_MAX; i++)
 		sdp_mapping_clear(&run->region_mappings[i]);
+	sdd_worker_latents_clear(&run->latents);
 	sdp_mapping_clear(&run->resume_mapping);
 	free(run);
 	sdd_worker_post_caches(worker);
@@ -523,6 +548,7 @@ struct sdd_worker_run *sdd_worker_run_begin(struct sdd_worker *worker, struct sd
 					.preview = on_preview,
 					.preview_request = &task->preview,
 					.checkpoint = on_checkpoint,
+					.picture = on_picture,
 					.batched = on_batched,
 					.yield = &task->yield,
 					.userdata = run,

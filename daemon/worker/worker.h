@@ -103,6 +103,22 @@ void sdd_worker_drop_counters(struct sdd_worker *worker);
 void sdd_worker_translate_error(const struct sde_error *from, bool loading, struct sdp_error *to);
 /* plan.c: where a request says what to do with which part of the canvas. */
 void sdd_worker_fill_geometry(const struct sdp_record *record, struct sde_job *job);
+/* A view of a client's picture, mapped as long as the mapping; errors name `what`. */
+int sdd_worker_map_picture(const struct sdp_pixels *pixels, const char *what,
+			   struct sdp_mapping *mapping, struct sde_image *image,
+			   struct sdp_error *ret_error);
+/* latents.c: where a request says what to do in latent space; what the job then borrows. */
+struct sdd_worker_latents {
+	struct sde_waypoint waypoints[SDE_WAYPOINTS_MAX];
+	double positions[SDE_POSITIONS_MAX];
+	struct sde_direction directions[SDE_DIRECTIONS_MAX];
+	struct sde_image images[SDE_WAYPOINTS_MAX + 2 * SDE_DIRECTIONS_MAX];
+	struct sdp_mapping mappings[SDE_WAYPOINTS_MAX + 2 * SDE_DIRECTIONS_MAX];
+	size_t n_images;
+};
+int sdd_worker_fill_latents(const struct sdp_record *record, struct sde_job *job,
+			    struct sdd_worker_latents *latents, struct sdp_error *ret_error);
+void sdd_worker_latents_clear(struct sdd_worker_latents *latents);
 /* Any thread: the answer to worker.plan into *writer. */
 int sdd_worker_plan(const struct sdp_message *message, const struct sdp_record *record,
 		    struct sdp_writer *writer, struct sdp_error *ret_error);

@@ -1,11 +1,13 @@
 /*
- * kind ddim_inversion: a picture's latents carried to noise by DDIMInverse and back by DDIM, without guidance.
+ * kind ddim_inversion: a picture's latents carried to noise by DDIMInverse and back by DDIM, without guidance, by the pipeline that jobs
+ * run.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/conditioning.h"
+#include "daemon/engine/pipelines/stable-diffusion.h"
 #include "daemon/engine/pixels/convert.h"
 #include "daemon/engine/scheduler.h"
 #include "tests/golden/golden.h"
@@ -13,55 +15,74 @@
 struct inversion {
 	struct golden_case *c;
 	struct sde_model *model;
-	float *embeds;
+	float *embeds, *image;
 	int h, w;
 	size_t n;
 	struct sde_error error;
 };
 
-/* Run a scheduler's whole list; row i of rows is the sample after step i. */
-static int run(struct inversion *inversion, enum sde_scheduler_class class_id, const float *start,
-	       float *rows, int32_t *steps)
+struct rows {
+	float *values; /* row i: the latents behind step i */
+	int32_t *timesteps;
+	size_t n;
+};
+
+static int take_row(void *userdata, int step, int total, const float *latents)
 {
-	const struct sde_timesteps_request request = {
-		.num_inference_steps = (int)golden_param_int(inversion->c, "steps", 1)};
-	const struct sde_model *model = inversion->model;
-	const size_t n = inversion->n;
-	struct sde_scheduler_config config;
-	struct sde_scheduler *scheduler;
-	float *x = golden_floats(n), *prediction = golden_floats(n);
-	const double *timesteps;
-	size_t count;
+	struct rows *rows = userdata;
 
-	sde_scheduler_config_init(&config, class_id);
-	if (sde_scheduler_config_apply_json(&config, golden_param(inversion->c, "config"),
-					    &inversion->error) < 0 ||
-	    sde_scheduler_new(&config, &scheduler, &inversion->error) < 0 ||
-	    sde_scheduler_set_timesteps(scheduler, &request, &inversion->error) < 0)
-		return -1;
-	timesteps = sde_scheduler_timesteps(scheduler, &count);
-	memcpy(x, start, n * sizeof(float));
-	for (size_t i = 0; i < count && i < (size_t)request.num_inference_steps; i++) {
-		const float t = (float)timesteps[i];
-		const struct sde_denoiser_call call = {.sample = x,
-						       .batch = 1,
-						       .height = inversion->h,
-						       .width = inversion->w,
-						       .timesteps = &t,
-						       .context = inversion->embeds,
-						       .tokens = SDE_PROMPT_LENGTH};
-
-		steps[i] = (int32_t)timesteps[i];
-		if (sde_denoiser_forward(model->runner, &model->denoiser, &call, prediction,
-					 &inversion->error) < 0 ||
-		    sde_scheduler_step(scheduler, prediction, x, x, n, NULL, &inversion->error) < 0)
-			return -1;
-		memcpy(rows + i * n, x, n * sizeof(float));
-	}
+	memcpy(rows->values + (size_t)step * rows->n, latents, rows->n * sizeof(float));
 	return 0;
 }
 
-static int prepare(struct inversion *inversion, float **ret_latents)
+/* The pipeline's whole run one way; rows for each step and the latents before it. */
+static int run(struct inversion *inversion, enum sde_sd_kind kind, const float *latents,
+	       struct rows *rows)
+{
+	struct sde_scheduler_config config;
+	struct sde_rng rng;
+	struct sde_noise noise = {.rngs = &rng, .n_rngs = 1};
+	struct sde_sd_request request = {
+		.kind = kind,
+		.scheduler = &config,
+		.timesteps = {.num_inference_steps =
+				      (int)golden_param_int(inversion->c, "steps", 1)},
+		.batch = 1,
+		.n_images = 1,
+		.height = inversion->h * sde_model_factor(inversion->model),
+		.width = inversion->w * sde_model_factor(inversion->model),
+		.guidance_scale = 1,
+		.strength = 1,
+		.prompt_embeds = inversion->embeds,
+		.tokens = SDE_PROMPT_LENGTH,
+		.image = inversion->image,
+		.image_latents = latents,
+		.noised = latents != NULL,
+		.noise = &noise,
+		.on_step = take_row,
+		.userdata = rows,
+	};
+	struct sde_sd_result result;
+	int r;
+
+	rows->n = inversion->n;
+	sde_rng_seed(&rng, SDE_RNG_TORCH_CPU, 0);
+	sde_scheduler_config_init(&config, kind == SDE_SD_INVERT ? SDE_SCHEDULER_DDIM_INVERSE
+								 : SDE_SCHEDULER_DDIM);
+	r = sde_scheduler_config_apply_json(&config, golden_param(inversion->c, "config"),
+					    &inversion->error);
+	if (r >= 0)
+		r = sde_sd_run(inversion->model, &request, &result, &inversion->error);
+	sde_scheduler_config_clear(&config);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < result.n_timesteps; i++)
+		rows->timesteps[i] = (int32_t)result.timesteps[i];
+	sde_sd_result_clear(&result);
+	return 0;
+}
+
+static int prepare(struct inversion *inversion)
 {
 	struct golden_case *c = inversion->c;
 	const struct sde_engine_options options = {c->options->backend, c->options->dtype, 1};
@@ -89,13 +110,11 @@ static int prepare(struct inversion *inversion, float **ret_latents)
 	inversion->n =
 		(size_t)model->vae.latent_channels * (size_t)inversion->h * (size_t)inversion->w;
 	values = golden_floats(image->count);
-	*ret_latents = golden_floats(inversion->n);
 	sde_image_to_float(&pixels, SDE_PLANAR, 2, -1, values);
 	inversion->embeds =
 		golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)sde_model_context_width(model));
-	if (sde_vae_encode(model->runner, &model->vae, values, NULL, 1, height, width, *ret_latents,
-			   &inversion->error) < 0 ||
-	    sde_text_cut(model, &prompt, false, NULL, 0, &text, &inversion->error) < 0)
+	inversion->image = values;
+	if (sde_text_cut(model, &prompt, false, NULL, 0, &text, &inversion->error) < 0)
 		return golden_fail_error(c, "encode", &inversion->error);
 	text.clip[0].count = 1;
 	if (sde_model_embed(model, &text, 0, inversion->embeds, NULL, &inversion->error) < 0)
@@ -107,8 +126,7 @@ int golden_ddim_inversion(struct golden_case *c)
 {
 	const int64_t steps = golden_param_int(c, "steps", 0);
 	struct inversion inversion = {.c = c};
-	float *latents = NULL, *inverted, *reconstructed;
-	int32_t *there, *back;
+	struct rows there, back;
 	int64_t channels;
 	int r;
 
@@ -117,29 +135,26 @@ int golden_ddim_inversion(struct golden_case *c)
 	if (strcmp(c->options->dtype, "f32") != 0)
 		return golden_skip(
 			c, "a random U-Net's way back magnifies rounding; judged in f32 only");
-	r = prepare(&inversion, &latents);
+	r = prepare(&inversion);
 	if (r != GOLDEN_PASS)
 		return r;
 	channels = inversion.model->vae.latent_channels;
-	inverted = golden_floats((size_t)(steps + 1) * inversion.n);
-	reconstructed = golden_floats((size_t)steps * inversion.n);
-	there = calloc((size_t)steps, sizeof(*there));
-	back = calloc((size_t)steps, sizeof(*back));
-	if (!there || !back)
+	there.values = golden_floats((size_t)(steps + 1) * inversion.n);
+	back.values = golden_floats((size_t)(steps + 1) * inversion.n);
+	there.timesteps = calloc((size_t)steps, sizeof(*there.timesteps));
+	back.timesteps = calloc((size_t)steps, sizeof(*back.timesteps));
+	if (!there.timesteps || !back.timesteps)
 		abort();
-	memcpy(inverted, latents, inversion.n * sizeof(float));
-	if (run(&inversion, SDE_SCHEDULER_DDIM_INVERSE, latents, inverted + inversion.n, there) <
-		    0 ||
-	    run(&inversion, SDE_SCHEDULER_DDIM, inverted + (size_t)steps * inversion.n,
-		reconstructed, back) < 0)
+	if (run(&inversion, SDE_SD_INVERT, NULL, &there) < 0 ||
+	    run(&inversion, SDE_SD_IMG2IMG, there.values + (size_t)steps * inversion.n, &back) < 0)
 		return golden_fail_error(c, "steps", &inversion.error);
-	golden_expect_f32(c, "latents0", latents,
+	golden_expect_f32(c, "latents0", there.values,
 			  GOLDEN_SHAPE(1, channels, inversion.h, inversion.w));
-	golden_expect_i32(c, "inverse_timesteps", there, GOLDEN_SHAPE(steps));
-	golden_expect_f32(c, "inverted", inverted,
+	golden_expect_i32(c, "inverse_timesteps", there.timesteps, GOLDEN_SHAPE(steps));
+	golden_expect_f32(c, "inverted", there.values,
 			  GOLDEN_SHAPE(steps + 1, 1, channels, inversion.h, inversion.w));
-	golden_expect_i32(c, "forward_timesteps", back, GOLDEN_SHAPE(steps));
-	golden_expect_f32(c, "reconstructed", reconstructed,
+	golden_expect_i32(c, "forward_timesteps", back.timesteps, GOLDEN_SHAPE(steps));
+	golden_expect_f32(c, "reconstructed", back.values + inversion.n,
 			  GOLDEN_SHAPE(steps, 1, channels, inversion.h, inversion.w));
 	return GOLDEN_PASS;
 }

@@ -4,9 +4,25 @@
 #include "daemon/engine/pipelines/noise.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/engine/error.h"
+#include "daemon/engine/schedulers/steps.h"
+
+static int draw_between(struct sde_noise *noise, float *ret_values, size_t n,
+			struct sde_error *error)
+{
+	float *from = malloc(n * sizeof(*from) + 1);
+
+	if (!from)
+		return sde_error_set(error, -ENOMEM, "no memory for %zu random numbers", n);
+	sde_rng_randn(noise->rngs, from, n);
+	sde_rng_randn(noise->other, ret_values, n);
+	(noise->straight ? sde_lerp : sde_slerp)(from, ret_values, ret_values, n, noise->share);
+	free(from);
+	return 0;
+}
 
 int sde_noise_draw(struct sde_noise *noise, float *ret_values, size_t n_images, size_t per_image,
 		   struct sde_error *error)
@@ -23,6 +39,8 @@ int sde_noise_draw(struct sde_noise *noise, float *ret_values, size_t n_images, 
 		noise->stream_left -= n;
 		return 0;
 	}
+	if (noise->n_rngs == 1 && noise->other)
+		return draw_between(noise, ret_values, n, error);
 	if (noise->n_rngs == 1) {
 		sde_rng_randn(noise->rngs, ret_values, n);
 		return 0;

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "daemon/engine/rng.h"
@@ -16,11 +17,18 @@ struct sde_noise {
 	const float
 		*stream; /* when not NULL: recorded draws, one behind the other, instead of rngs */
 	size_t stream_left; /* floats */
+	/*
+	 * With one generator: every draw lies between one of it and one of this, so that the pictures of two seeds pass into each
+	 * other whatever a sampler draws. Borrowed, NULL = it alone.
+	 */
+	struct sde_rng *other;
+	double share;  /* of the other, 0..1 */
+	bool straight; /* lerp in place of slerp */
 };
 
 /*
  * One draw of n_images x per_image standard normals. -EINVAL when a list of generators is shorter than the batch, -ENODATA
- * when a recorded stream ends.
+ * when a recorded stream ends, -ENOMEM.
  */
 int sde_noise_draw(struct sde_noise *noise, float *ret_values, size_t n_images, size_t per_image,
 		   struct sde_error *error);

@@ -64,9 +64,11 @@ static int check_request(struct run *run)
 			"denoising_start (image to image only) and denoising_end must be "
 			"fractions, they are %g and %g",
 			request->denoising_start, request->denoising_end);
-	if ((request->n_regions > 0 || request->variants) && request->batch != 1)
+	if ((request->n_regions > 0 || request->variants || request->n_added > 0) &&
+	    request->batch != 1)
 		return sde_error_set(run->error, -EINVAL,
-				     "regions and changing prompts are for batches of one");
+				     "regions, changing prompts and added pictures are for batches "
+				     "of one");
 	if (request->kind == SDE_SD_INPAINT && !request->mask && !request->soft_mask)
 		return sde_error_set(run->error, -EINVAL, "inpainting needs a mask");
 	if (run->mask_channels > 0 && (request->kind != SDE_SD_INPAINT || !request->mask))
@@ -171,6 +173,10 @@ static int start_scheduler(struct run *run)
 		if (r < 0)
 			return r;
 		run->begin = (size_t)range.start * (size_t)sde_scheduler_order(run->scheduler);
+		if (request->kind == SDE_SD_INVERT) {
+			run->n_timesteps -= run->begin;
+			run->begin = 0;
+		}
 	}
 	if (request->denoising_end > 0) {
 		for (size_t i = 0; i < run->n_timesteps; i++)
@@ -186,27 +192,61 @@ static int start_scheduler(struct run *run)
 		       : sde_scheduler_set_begin_index(run->scheduler, run->begin, run->error);
 }
 
+/* What the autoencoder draws for so many pictures; NULL where it draws nothing. Owned by the caller. */
+static int draw_for_encoder(struct run *run, int n_images, float **ret_eps)
+{
+	float *eps = NULL;
+	int r = 0;
+
+	if (sde_vae_draws(&run->model->vae) && run->request->kind != SDE_SD_INVERT) {
+		r = sde_run_floats(run, &eps, (size_t)n_images * run->n);
+		if (r >= 0)
+			r = sde_noise_draw(run->request->noise, eps, (size_t)n_images, run->n,
+					   run->error);
+	}
+	*ret_eps = eps;
+	return r;
+}
+
 /* n_images pictures -> scaled latents, drawn where the autoencoder draws, repeated to the whole batch. */
 static int encode(struct run *run, const float *images, int n_images, float *ret_latents)
 {
 	const struct sde_sd_request *request = run->request;
-	const struct sde_vae *vae = &run->model->vae;
 	const size_t count = (size_t)n_images * run->n;
-	float *eps = NULL;
-	int r = 0;
+	float *eps;
+	int r;
 
-	if (sde_vae_draws(vae)) {
-		r = sde_run_floats(run, &eps, count);
-		if (r >= 0)
-			r = sde_noise_draw(request->noise, eps, (size_t)n_images, run->n,
-					   run->error);
-	}
+	r = draw_for_encoder(run, n_images, &eps);
 	if (r >= 0)
 		r = sde_cached_encode(run->model, request->partition, images, eps, n_images,
 				      request->height, request->width, ret_latents, run->error);
 	if (r >= 0)
 		for (size_t at = count; at < run->all; at += count)
 			memcpy(ret_latents + at, ret_latents, count * sizeof(float));
+	free(eps);
+	return r;
+}
+
+/* The source and what is added to it. */
+static int encode_sum(struct run *run, float *ret_latents)
+{
+	const struct sde_sd_request *request = run->request;
+	float *eps;
+	int r;
+
+	r = draw_for_encoder(run, 1, &eps);
+	if (r >= 0)
+		r = sde_cached_encode(run->model, request->partition, request->image, eps, 1,
+				      request->height, request->width, ret_latents, run->error);
+	if (r >= 0 && request->image_share != 1)
+		sde_add_weighted(ret_latents, ret_latents, run->n, request->image_share - 1);
+	for (int i = 0; r >= 0 && i < request->n_added; i++) {
+		r = sde_cached_encode(run->model, request->partition, request->added[i], eps, 1,
+				      request->height, request->width, run->scratch, run->error);
+		if (r >= 0)
+			sde_add_weighted(ret_latents, run->scratch, run->n,
+					 request->added_weights[i]);
+	}
 	free(eps);
 	return r;
 }
@@ -228,6 +268,8 @@ static int encode_source(struct run *run)
 				request->image_latents[i % ((size_t)request->n_images * run->n)];
 		return 0;
 	}
+	if (request->n_added > 0)
+		return encode_sum(run, run->image_latents);
 	if (request->kind == SDE_SD_INPAINT || run->model->family->flow ||
 	    request->n_images == request->batch || request->noise->n_rngs < 2)
 		return encode(run, request->image, request->n_images, run->image_latents);
@@ -253,8 +295,9 @@ static int prepare_latents(struct run *run)
 	if (!pure || (request->kind == SDE_SD_INPAINT &&
 		      (run->mask_channels == 0 || run->model->family->flow)))
 		r = encode_source(run);
-	if (r >= 0 && request->denoising_start > 0) {
-		/* the picture comes out of an earlier part of the schedule, with its noise */
+	if (r >= 0 &&
+	    (request->denoising_start > 0 || request->noised || request->kind == SDE_SD_INVERT)) {
+		/* the picture comes out of another part of the schedule, with its noise */
 		memcpy(run->latents, run->image_latents, run->all * sizeof(float));
 		return 0;
 	}
@@ -422,6 +465,8 @@ static int go_on(struct run *run, const struct sde_resume *resume, size_t *ret_f
 		memcpy(run->average + run->all, resume->current.latents + run->all,
 		       run->all * sizeof(float));
 	noise->rngs[0] = resume->current.rng;
+	if (noise->other)
+		*noise->other = resume->current.other;
 	*ret_first = run->begin + (size_t)resume->step;
 	return 0;
 }

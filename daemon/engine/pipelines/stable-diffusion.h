@@ -22,7 +22,11 @@ struct sde_model;
 struct sde_resume;
 struct sde_watch;
 
-enum sde_sd_kind { SDE_SD_TXT2IMG, SDE_SD_IMG2IMG, SDE_SD_INPAINT };
+/*
+ * SDE_SD_INVERT goes the other way (DDIM inversion, Song et al. 2020, 4.3; diffusers' DDIMInverseScheduler, which the request must
+ * name): from the image's latents, the mode of their posterior, up to the noise that IMG2IMG of the same strength begins with.
+ */
+enum sde_sd_kind { SDE_SD_TXT2IMG, SDE_SD_IMG2IMG, SDE_SD_INPAINT, SDE_SD_INVERT };
 
 struct sde_sd_request {
 	enum sde_sd_kind kind;
@@ -70,10 +74,19 @@ struct sde_sd_request {
 	uint64_t skipped_layers;
 	double skip_scale, skip_start, skip_stop;
 	const float *image; /* (n_images, 3, height, width) */
-	const float *mask;  /* (n_images, height, width), 0 or 1; 1 = repaint */
-	int n_images;	    /* divides batch */
+	/*
+	 * Batches of one only: latent arithmetic. The image's latents become image_share times themselves plus, for each of n_added
+	 * pictures (3, height, width), added_weights[i] times its latents, with the same draws of the autoencoder.
+	 */
+	const float *const *added;
+	const double *added_weights;
+	int n_added;
+	double image_share;
+	const float *mask; /* (n_images, height, width), 0 or 1; 1 = repaint */
+	int n_images;	   /* divides batch */
 	const float *
 		image_latents; /* img2img, in place of image: (n_images, C, h, w), scaled, as a base model left them */
+	bool noised; /* img2img: image_latents have their noise, as SDE_SD_INVERT left them */
 	/*
 	 * Differential diffusion instead of mask, 4-channel U-Nets only: (height / f, width / f) at the latent's
 	 * resolution, values 0..1, the same for every image.

@@ -156,3 +156,8 @@ void sde_slerp(const float *a, const float *b, float *out, size_t n, double t)
 	angle = acos(cosine);
 	weighted_sum(a, b, out, n, sin((1 - t) * angle) / sin(angle), sin(t * angle) / sin(angle));
 }
+
+void sde_add_weighted(float *sum, const float *values, size_t n, double weight)
+{
+	weighted_sum(sum, values, sum, n, 1, weight);
+}

@@ -65,3 +65,6 @@ void sde_lerp(const float *a, const float *b, float *out, size_t n, double t);
  * vectors); falls back to lerp when they are nearly parallel (|cos| > 0.9995).
  */
 void sde_slerp(const float *a, const float *b, float *out, size_t n, double t);
+
+/* sum += weight * values. sum may be values. */
+void sde_add_weighted(float *sum, const float *values, size_t n, double weight);

@@ -1,0 +1,72 @@
+/*
+ * Requests for sequences of pictures and for latent arithmetic: lists of structs and of numbers.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+SDC_API int sdc_request_add_waypoint(sdc_request *request, const char *prompt, const uint64_t *seed,
+				     const sdc_image *image, sdc_error *ret_error)
+{
+	struct sdp_record *waypoint;
+	int r;
+
+	r = sdc_request_append(request, "waypoints", &waypoint, ret_error);
+	if (r == 0 && prompt)
+		r = sdc_record_put_string(waypoint, SDP_WAYPOINT_PROMPT, prompt, ret_error);
+	if (r == 0 && seed)
+		r = sdc_record_put_uint(waypoint, SDP_WAYPOINT_SEED, *seed, ret_error);
+	if (r == 0 && image)
+		r = sdc_request_hold_image(request, waypoint, SDP_WAYPOINT_IMAGE, "waypoints",
+					   image, ret_error);
+	return r;
+}
+
+SDC_API int sdc_request_add_direction(sdc_request *request, const char *plus, const char *minus,
+				      const sdc_image *plus_image, const sdc_image *minus_image,
+				      double weight, sdc_error *ret_error)
+{
+	struct sdp_record *direction;
+	int r;
+
+	r = sdc_request_append(request, "directions", &direction, ret_error);
+	if (r == 0)
+		r = sdc_record_put_double(direction, SDP_DIRECTION_WEIGHT, weight, ret_error);
+	if (r == 0 && plus)
+		r = sdc_record_put_string(direction, SDP_DIRECTION_PLUS, plus, ret_error);
+	if (r == 0 && minus)
+		r = sdc_record_put_string(direction, SDP_DIRECTION_MINUS, minus, ret_error);
+	if (r == 0 && plus_image)
+		r = sdc_request_hold_image(request, direction, SDP_DIRECTION_PLUS_IMAGE,
+					   "directions", plus_image, ret_error);
+	if (r == 0 && minus_image)
+		r = sdc_request_hold_image(request, direction, SDP_DIRECTION_MINUS_IMAGE,
+					   "directions", minus_image, ret_error);
+	return r;
+}
+
+SDC_API int sdc_request_set_doubles(sdc_request *request, const char *field, const double *values,
+				    size_t n, sdc_error *ret_error)
+{
+	const int index = sdp_struct_index(request->record->type, field, strlen(field));
+	msgpack_object *items = calloc(n + 1, sizeof(*items));
+	msgpack_object list = {.type = MSGPACK_OBJECT_ARRAY, .via.array = {(uint32_t)n, items}};
+	struct sdp_error why;
+	int r = 0;
+
+	if (!items || n > UINT32_MAX) {
+		r = sdc_fail(ret_error, SDC_E_NO_MEMORY, "out of memory");
+	} else if (index < 0) {
+		r = sdc_fail(ret_error, SDC_E_UNKNOWN_FIELD, "%s is no field of %s", field,
+			     request->method->name);
+	} else {
+		for (size_t i = 0; i < n; i++)
+			items[i] = (msgpack_object){.type = MSGPACK_OBJECT_FLOAT64,
+						    .via.f64 = values[i]};
+		if (sdp_record_put(request->record, index, &list, &why) < 0)
+			r = sdc_fail_with(ret_error, &why);
+	}
+	free(items);
+	return r;
+}

@@ -1,6 +1,6 @@
 /*
- * The verbs that make pictures: txt2img, img2img, inpaint, outpaint, upscale, edit and explain, and replay of a picture made
- * before.
+ * The verbs that make pictures: txt2img, img2img, inpaint, outpaint, upscale, edit and explain, sequences, inverted pictures, and
+ * replay of a picture made before.
  */
 #include "client/sdctl/sdctl.h"
 
@@ -17,18 +17,22 @@
 #include "client/sdctl/metadata.h"
 #include "client/sdctl/options.h"
 #include "client/sdctl/progress.h"
+#include "client/sdctl/sequence.h"
 
 #define OUTPAINT_STEP "128"
 
 struct generation {
 	sdc_request *request;
 	const char *image_path, *mask_path, *output, *sheet, *preview;
+	const char *prompt, *source_prompt; /* as given */
 	bool as_layer, detach, any_side, preview_every;
 	bool explains, edits;	/* a source or weighted words were given */
 	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
 	struct guides guides;
 	struct regions regions;
+	struct sequence sequence;
+	size_t frame, frames; /* of a sequence: the first of this job, and all of them */
 };
 
 static void generation_clear(struct generation *generation)
@@ -48,8 +52,12 @@ static int set_field(struct generation *generation, const char *option, const ch
 	options_field(option, field, sizeof(field));
 	if (strcmp(field, "preview") == 0)
 		generation->preview_every = true;
-	if (strcmp(field, "source_prompt") == 0)
+	if (strcmp(field, "prompt") == 0)
+		generation->prompt = value;
+	if (strcmp(field, "source_prompt") == 0) {
 		generation->edits = true;
+		generation->source_prompt = value;
+	}
 	if (strcmp(field, "left") == 0 || strcmp(field, "right") == 0 ||
 	    strcmp(field, "top") == 0 || strcmp(field, "bottom") == 0)
 		generation->any_side = true;
@@ -57,54 +65,9 @@ static int set_field(struct generation *generation, const char *option, const ch
 										   : EXIT_OK;
 }
 
-/* Luminance times alpha in a picture's own type: what a painted mask means. */
-static int make_mask(struct picture *picture)
-{
-	const size_t n = (size_t)picture->width * (size_t)picture->height;
-	const size_t channels = (size_t)picture->channels;
-	struct picture mask;
-
-	if (channels == 1)
-		return EXIT_OK;
-	if (picture_new(picture->width, picture->height, 1, picture->type, &mask) < 0) {
-		complain("out of memory");
-		return EXIT_FAILED;
-	}
-	for (size_t i = 0; i < n; i++) {
-		const float first = picture_sample(picture, i * channels);
-		const float alpha = channels % 2 == 0
-					    ? picture_sample(picture, i * channels + channels - 1)
-					    : 1.0f;
-		float grey = first;
-
-		if (channels >= 3)
-			grey = 0.299f * first + 0.587f * picture_sample(picture, i * channels + 1) +
-			       0.114f * picture_sample(picture, i * channels + 2);
-		picture_set_sample(&mask, i, grey * alpha);
-	}
-	picture_clear(picture);
-	*picture = mask;
-	return EXIT_OK;
-}
-
-static sdc_image image_of(const struct picture *picture)
-{
-	const int type = picture->type == PICTURE_U8	? SDC_U8
-			 : picture->type == PICTURE_U16 ? SDC_U16
-							: SDC_F32;
-
-	return (sdc_image){.width = picture->width,
-			   .height = picture->height,
-			   .channels = picture->channels,
-			   .type = type,
-			   .data = picture->data,
-			   .icc = picture->icc,
-			   .icc_size = picture->icc_size};
-}
-
 static int attach(struct generation *generation, const char *field, const struct picture *picture)
 {
-	const sdc_image image = image_of(picture);
+	const sdc_image image = layers_view(picture);
 	sdc_error error = {0};
 
 	return sdc_request_set_image(generation->request, field, &image, &error) < 0 ? fail(&error)
@@ -142,7 +105,7 @@ static int load_one(struct generation *generation, const char *field, const char
 			 generation->replayed ? field : "");
 		return generation->replayed ? EXIT_FAILED : EXIT_USAGE;
 	}
-	r = strcmp(field, "mask") == 0 ? make_mask(picture) : EXIT_OK;
+	r = strcmp(field, "mask") == 0 ? layers_make_mask(picture) : EXIT_OK;
 	if (r == EXIT_OK)
 		r = check_unchanged(json_object_get(generation->replayed, field), field, picture,
 				    path);
@@ -168,7 +131,7 @@ static int load_guides(struct generation *generation)
 				    guide->path);
 		if (r != EXIT_OK)
 			break;
-		image = image_of(&guide->picture);
+		image = layers_view(&guide->picture);
 		if (sdc_request_add_control(generation->request, guide->kind, &image, guide->scale,
 					    guide->start, guide->end, &error) < 0)
 			r = fail(&error);
@@ -193,13 +156,13 @@ static int load_regions(struct generation *generation)
 			complain("%s", message);
 			return generation->replayed ? EXIT_FAILED : EXIT_USAGE;
 		}
-		r = region->path ? make_mask(&region->mask) : EXIT_OK;
+		r = region->path ? layers_make_mask(&region->mask) : EXIT_OK;
 		if (r == EXIT_OK && region->path)
 			r = check_unchanged(json_array_get(sources, i), "region's mask",
 					    &region->mask, region->path);
 		if (r != EXIT_OK)
 			break;
-		image = image_of(&region->mask);
+		image = layers_view(&region->mask);
 		if (sdc_request_add_region(generation->request, region->prompt,
 					   region->path ? &image : NULL, sides[0], sides[1],
 					   sides[2], sides[3], region->weight, &error) < 0)
@@ -214,6 +177,8 @@ static int load_pictures(struct generation *generation)
 
 	if (r == EXIT_OK)
 		r = load_one(generation, "mask", generation->mask_path, &generation->mask);
+	if (r == EXIT_OK)
+		r = sequence_attach(&generation->sequence, generation->request);
 	if (r == EXIT_OK)
 		r = load_guides(generation);
 	return r == EXIT_OK ? load_regions(generation) : r;
@@ -230,6 +195,7 @@ static void on_interrupt(int number)
 struct display {
 	struct progress progress;
 	const char *preview; /* file to rewrite, or NULL */
+	const struct layers_target *target;
 };
 
 static void on_progress(sdc_job *job, const sdc_progress *now, void *userdata)
@@ -261,6 +227,18 @@ static void on_preview(sdc_job *job, const sdc_image *image, void *userdata)
 	picture_clear(&picture);
 }
 
+/* A sequence's pictures are there to look at before its end. */
+static void on_picture(sdc_job *job, const sdc_image *image, const sdc_reply *picture,
+		       void *userdata)
+{
+	struct display *display = userdata;
+	int64_t i = 0;
+
+	sdc_reply_int(picture, "index", &i);
+	progress_clear(&display->progress);
+	layers_save_early(display->target, (size_t)i, image);
+}
+
 /* Until the job ends; the first ^C asks the daemon to cancel and waits for its word, the second leaves. */
 static int follow(sdc_client *client, sdc_job *job, struct progress *progress, sdc_error *error)
 {
@@ -279,37 +257,6 @@ static int follow(sdc_client *client, sdc_job *job, struct progress *progress, s
 	}
 	progress_clear(progress);
 	return r;
-}
-
-static int print_warnings(const sdc_reply *reply)
-{
-	char path[32];
-
-	for (size_t i = 0; i < sdc_reply_count(reply, "warnings"); i++) {
-		const char *text = "";
-
-		snprintf(path, sizeof(path), "warnings.%zu", i);
-		sdc_reply_string(reply, path, &text);
-		complain("note: %s", text);
-	}
-	return EXIT_OK;
-}
-
-static double seconds(const sdc_reply *reply, const char *path)
-{
-	uint64_t ms = 0;
-
-	sdc_reply_uint(reply, path, &ms);
-	return (double)ms / 1000.0;
-}
-
-/* Where the time went, for people; --json has the same as "timings". */
-static void print_timings(const sdc_reply *reply)
-{
-	complain("queue %.2f s, load %.2f s, encode %.2f s, steps %.2f s, decode %.2f s",
-		 seconds(reply, "timings.queue_ms"), seconds(reply, "timings.load_ms"),
-		 seconds(reply, "timings.encode_ms"), seconds(reply, "timings.steps_ms"),
-		 seconds(reply, "timings.decode_ms"));
 }
 
 static int submit_detached(const struct context *context, sdc_client *client,
@@ -352,27 +299,55 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 		.mask = generation->mask.data ? &generation->mask : NULL,
 		.mask_path = path_to_record(generation, "mask", generation->mask_path),
 		.guides = &generation->guides,
-		.regions = &generation->regions};
+		.regions = &generation->regions,
+		.first = generation->frame,
+		.total = generation->frames};
 	sdc_error error = {0};
+	uint64_t seed;
 	sdc_job *job;
 	int r;
+
+	display.target = &target;
 
 	progress_init(&display.progress, context->quiet || context->json);
 	if (sdc_job_submit(client, generation->request, &handlers, &job, &error) < 0)
 		return fail(&error);
+	if (generation->frames > 0)
+		sdc_job_on_picture(job, on_picture, &display);
 	r = follow(client, job, &display.progress, &error);
 	if (r == 0) {
-		print_warnings(sdc_job_result(job));
+		progress_warnings(sdc_job_result(job));
 		if (context->verbose)
-			print_timings(sdc_job_result(job));
+			progress_timings(sdc_job_result(job));
 		r = generation->explains
 			    ? explain_save(context, sdc_job_result(job), generation->output)
 			    : layers_save(context, sdc_job_result(job), &target);
+		/* a sequence's next job goes on with the seed that the daemon drew */
+		if (generation->frames > 0 &&
+		    sdc_reply_uint(sdc_job_result(job), "images.0.seed", &seed) == 0)
+			sdc_request_set_uint(generation->request, "seed", seed, NULL);
 	} else {
 		error.code = r;
 		r = fail(&error);
 	}
 	sdc_job_free(job);
+	return r;
+}
+
+/* As many jobs as it takes. */
+static int submit_sequence(const struct context *context, sdc_client *client,
+			   struct generation *generation)
+{
+	size_t n = 0;
+	int r = EXIT_OK;
+
+	sdc_request_set_bool(generation->request, "stream", 1, NULL);
+	generation->frames = sequence_frames(&generation->sequence);
+	for (; r == EXIT_OK && generation->frame < generation->frames; generation->frame += n) {
+		r = sequence_ask(&generation->sequence, generation->request, generation->frame, &n);
+		if (r == EXIT_OK)
+			r = submit(context, client, generation);
+	}
 	return r;
 }
 
@@ -395,8 +370,11 @@ static int run(const struct context *context, struct generation *generation)
 		r = reach_daemon(context, &client);
 	if (r != EXIT_OK)
 		return r;
-	r = generation->detach ? submit_detached(context, client, generation)
-			       : submit(context, client, generation);
+	if (generation->detach)
+		r = submit_detached(context, client, generation);
+	else
+		r = (sequence_waypoints(&generation->sequence) > 0 ? submit_sequence : submit)(
+			context, client, generation);
 	sdc_client_free(client);
 	return r;
 }
@@ -450,7 +428,9 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 		case 'h':
 			exit(options_print(verb));
 		default:
-			r = usage(verb);
+			r = sequence_option(&generation->sequence, option, optarg);
+			if (r < 0)
+				r = usage(verb);
 		}
 	}
 	if (r == EXIT_OK && optind + 1 < argc) {
@@ -514,23 +494,55 @@ static int run_generate(const struct context *context, int argc, char **argv)
 	return r;
 }
 
-/* A JSON value as a command line would spell it. Empty for null. */
-static void spell(const json_t *value, char *text, size_t size)
+static int run_interpolate(const struct context *context, int argc, char **argv)
 {
-	size_t used = 0;
+	struct generation generation = {0};
+	sdc_error error = {0};
+	int r;
 
-	text[0] = '\0';
-	if (json_is_string(value))
-		snprintf(text, size, "%s", json_string_value(value));
-	else if (json_is_boolean(value))
-		snprintf(text, size, "%s", json_is_true(value) ? "true" : "false");
-	else if (json_is_integer(value))
-		snprintf(text, size, "%lld", (long long)json_integer_value(value));
-	else if (json_is_real(value))
-		snprintf(text, size, "%.17g", json_real_value(value));
-	for (size_t i = 0; json_is_array(value) && i < json_array_size(value) && used < size; i++)
-		used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "," : "",
-					 (long long)json_integer_value(json_array_get(value, i)));
+	generation.request = sdc_job_request_new("txt2img", &error);
+	if (!generation.request)
+		return fail(&error);
+	r = parse(&generation, find_verb(generate_verbs, argv[0]), argc, argv);
+	if (r == EXIT_OK && sequence_waypoints(&generation.sequence) == 0) {
+		complain("interpolate needs where to go: --to PROMPT, --to-seed N or --to-image "
+			 "FILE");
+		r = EXIT_USAGE;
+	}
+	if (r == EXIT_OK && !generation.image_path && generation.sequence.n_images > 0) {
+		complain("--to-image needs a picture to begin with: -i FILE");
+		r = EXIT_USAGE;
+	}
+	if (r == EXIT_OK && generation.image_path)
+		r = set_field(&generation, "kind", "img2img");
+	if (r == EXIT_OK)
+		r = run(context, &generation);
+	generation_clear(&generation);
+	return r;
+}
+
+static int run_invert(const struct context *context, int argc, char **argv)
+{
+	struct generation generation = {0};
+	sdc_error error = {0};
+	int r;
+
+	generation.request = sdc_job_request_new("img2img", &error);
+	if (!generation.request)
+		return fail(&error);
+	r = parse(&generation, find_verb(generate_verbs, argv[0]), argc, argv);
+	if (r == EXIT_OK && !(generation.image_path && generation.source_prompt)) {
+		complain("invert needs a picture, -i FILE, and what it shows, --source TEXT");
+		r = EXIT_USAGE;
+	}
+	if (r == EXIT_OK)
+		r = set_field(&generation, "noising", "invert");
+	if (r == EXIT_OK && !generation.prompt)
+		r = set_field(&generation, "prompt", generation.source_prompt);
+	if (r == EXIT_OK)
+		r = run(context, &generation);
+	generation_clear(&generation);
+	return r;
 }
 
 static int replay_fields(struct generation *generation, const json_t *entry)
@@ -545,9 +557,11 @@ static int replay_fields(struct generation *generation, const json_t *entry)
 		if (strcmp(key, "kind") == 0 || strcmp(key, "seed") == 0 ||
 		    strcmp(key, "count") == 0 || strcmp(key, "loras") == 0 ||
 		    strcmp(key, "controls") == 0 || strcmp(key, "regions") == 0 ||
-		    strcmp(key, "word_weights") == 0 || strcmp(key, "explain") == 0)
+		    strcmp(key, "word_weights") == 0 || strcmp(key, "explain") == 0 ||
+		    strcmp(key, "waypoints") == 0 || strcmp(key, "positions") == 0 ||
+		    strcmp(key, "directions") == 0)
 			continue;
-		spell(value, text, sizeof(text));
+		metadata_spell(value, text, sizeof(text));
 		if (r == EXIT_OK && text[0])
 			r = set_field(generation, key, text);
 	}
@@ -583,6 +597,8 @@ static int replay_entry(const struct context *context, struct generation *genera
 	if (r == EXIT_OK)
 		r = adapters_replay(generation->request, entry, &generation->guides,
 				    &generation->regions);
+	if (r == EXIT_OK)
+		r = sequence_replay(generation->request, json_object_get(entry, "request"));
 	return r == EXIT_OK ? run(context, generation) : r;
 }
 
@@ -642,6 +658,11 @@ const struct verb generate_verbs[] = {
 	 "make a picture's twin for another prompt"},
 	{"explain", run_text, "[options] -o SHEET PROMPT",
 	 "show where a picture looked at each word"},
+	{"interpolate", run_interpolate,
+	 "[options] [-i FILE] [--to PROMPT] [--to-seed N] [--to-image FILE] -o FILE PROMPT",
+	 "make pictures between prompts, seeds or pictures"},
+	{"invert", run_invert, "[options] -i FILE --source PROMPT [-o FILE] [PROMPT]",
+	 "find a picture's noise, and paint it again or otherwise"},
 	{"replay", run_replay, "FILE.png -o FILE",
 	 "make a picture again from what it says about itself"},
 	{0},

@@ -35,6 +35,50 @@ int layers_copy_picture(const sdc_image *image, struct picture *ret)
 	return EXIT_OK;
 }
 
+sdc_image layers_view(const struct picture *picture)
+{
+	const int type = picture->type == PICTURE_U8	? SDC_U8
+			 : picture->type == PICTURE_U16 ? SDC_U16
+							: SDC_F32;
+
+	return (sdc_image){.width = picture->width,
+			   .height = picture->height,
+			   .channels = picture->channels,
+			   .type = type,
+			   .data = picture->data,
+			   .icc = picture->icc,
+			   .icc_size = picture->icc_size};
+}
+
+int layers_make_mask(struct picture *picture)
+{
+	const size_t n = (size_t)picture->width * (size_t)picture->height;
+	const size_t channels = (size_t)picture->channels;
+	struct picture mask;
+
+	if (channels == 1)
+		return EXIT_OK;
+	if (picture_new(picture->width, picture->height, 1, picture->type, &mask) < 0) {
+		complain("out of memory");
+		return EXIT_FAILED;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const float first = picture_sample(picture, i * channels);
+		const float alpha = channels % 2 == 0
+					    ? picture_sample(picture, i * channels + channels - 1)
+					    : 1.0f;
+		float grey = first;
+
+		if (channels >= 3)
+			grey = 0.299f * first + 0.587f * picture_sample(picture, i * channels + 1) +
+			       0.114f * picture_sample(picture, i * channels + 2);
+		picture_set_sample(&mask, i, grey * alpha);
+	}
+	picture_clear(picture);
+	*picture = mask;
+	return EXIT_OK;
+}
+
 static int take_picture(const sdc_reply *reply, size_t index, struct picture *ret)
 {
 	sdc_error error = {0};
@@ -106,6 +150,18 @@ static json_t *mask_sources(const struct regions *regions)
 	return NULL;
 }
 
+/* Of a sequence's request, what makes picture i alone; a new reference. */
+static json_t *request_of_one(json_t *request, size_t i)
+{
+	json_t *position = json_array_get(json_object_get(request, "positions"), i), *copy;
+
+	if (!position)
+		return json_incref(request);
+	copy = json_copy(request);
+	json_object_set_new(copy, "positions", json_pack("[O]", position));
+	return copy;
+}
+
 static json_t *replay_entry(const struct layers_target *target, json_t *request, uint64_t seed)
 {
 	char text[24];
@@ -156,7 +212,7 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 	char *parameters, *replay = NULL;
 	int64_t x = 0, y = 0;
 	uint64_t seed = 0;
-	json_t *entry;
+	json_t *entry, *one;
 	int r;
 
 	snprintf(path, sizeof(path), "images.%zu.x", index);
@@ -179,12 +235,14 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 				    0
 			    ? EXIT_FAILED
 			    : EXIT_OK;
-	entry = replay_entry(target, request, seed);
+	one = request_of_one(request, index);
+	entry = replay_entry(target, one, seed);
 	if (entry)
 		replay = json_dumps(entry, JSON_COMPACT);
 	json_decref(entry);
+	json_decref(one);
 	parameters = metadata_a1111(request, seed, target->as_layer ? &layer : &whole);
-	numbered_name(name, sizeof(name), target->output, index, count);
+	numbered_name(name, sizeof(name), target->output, target->first + index, count);
 	if (r == EXIT_OK && replay && parameters) {
 		const struct picture_text texts[] = {{"parameters", parameters},
 						     {METADATA_KEY, replay}};
@@ -196,7 +254,8 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 	} else if (r == EXIT_OK) {
 		r = EXIT_FAILED;
 	}
-	if (r == EXIT_OK && target->sheet && index == 0 && target->base && !target->as_layer) {
+	if (r == EXIT_OK && target->sheet && target->first + index == 0 && target->base &&
+	    !target->as_layer) {
 		if (compose_side_by_side(target->base, &whole, 16, &sheet) < 0 ||
 		    picture_save_png(target->sheet, &sheet, NULL, 0, message, sizeof(message)) < 0)
 			r = EXIT_FAILED;
@@ -215,6 +274,24 @@ static int save_one(const struct context *context, const sdc_reply *reply,
 	return r;
 }
 
+int layers_save_early(const struct layers_target *target, size_t i, const sdc_image *image)
+{
+	char name[4096], message[512];
+	struct picture picture;
+	int r;
+
+	r = layers_copy_picture(image, &picture);
+	if (r != EXIT_OK)
+		return r;
+	numbered_name(name, sizeof(name), target->output, target->first + i, target->total);
+	if (picture_save_png(name, &picture, NULL, 0, message, sizeof(message)) < 0) {
+		complain("%s", message);
+		r = EXIT_FAILED;
+	}
+	picture_clear(&picture);
+	return r;
+}
+
 static json_t *effective_request(const sdc_reply *reply)
 {
 	char *text = sdc_reply_json(reply, "parameters");
@@ -228,11 +305,12 @@ int layers_save(const struct context *context, const sdc_reply *reply,
 		const struct layers_target *target)
 {
 	const size_t count = sdc_reply_count(reply, "images");
+	const size_t total = target->total > 0 ? target->total : count;
 	json_t *request;
 	int r = EXIT_OK;
 
-	if (count > 1 && strcmp(target->output, "-") == 0) {
-		complain("%zu pictures cannot go to standard output; give -o FILE", count);
+	if (total > 1 && strcmp(target->output, "-") == 0) {
+		complain("%zu pictures cannot go to standard output; give -o FILE", total);
 		return EXIT_USAGE;
 	}
 	request = effective_request(reply);
@@ -241,7 +319,7 @@ int layers_save(const struct context *context, const sdc_reply *reply,
 		return EXIT_FAILED;
 	}
 	for (size_t i = 0; i < count && r == EXIT_OK; i++)
-		r = save_one(context, reply, target, request, i, count);
+		r = save_one(context, reply, target, request, i, total);
 	json_decref(request);
 	if (r == EXIT_OK && context->json) {
 		char *json = sdc_reply_json(reply, "");

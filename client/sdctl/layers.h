@@ -17,6 +17,8 @@ struct layers_target {
 	const char *mask_path;
 	const struct guides *guides;   /* or NULL */
 	const struct regions *regions; /* or NULL */
+	size_t first,
+		total; /* of a sequence: number of the reply's first picture, and how many in all; total 0: the reply's */
 };
 
 /*
@@ -25,6 +27,15 @@ struct layers_target {
  */
 int layers_save(const struct context *context, const sdc_reply *reply,
 		const struct layers_target *target);
+
+/* Write picture i of a job as it is, before the job's end; its texts come with layers_save. An exit code. */
+int layers_save_early(const struct layers_target *target, size_t i, const sdc_image *image);
+
+/* Make it a mask: luminance times alpha in its own type, what a painted mask means. An exit code. */
+int layers_make_mask(struct picture *picture);
+
+/* The picture as libsdclient takes it; borrowed. */
+sdc_image layers_view(const struct picture *picture);
 
 /* Copy a returned picture into packed rows, owned by the caller. Returns an exit code, having complained. */
 int layers_copy_picture(const sdc_image *image, struct picture *ret);

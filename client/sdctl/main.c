@@ -56,7 +56,7 @@ int usage(const struct verb *verb)
 static void print_verbs(const struct verb *verbs)
 {
 	for (; verbs->name; verbs++)
-		printf("  %-9s %s\n", verbs->name, verbs->help);
+		printf("  %-11s %s\n", verbs->name, verbs->help);
 }
 
 static int print_help(void)

@@ -111,3 +111,21 @@ uint64_t metadata_fingerprint(const struct picture *picture)
 
 	return fnv1a64(fnv1a64(0xcbf29ce484222325u, shape, sizeof(shape)), picture->data, size);
 }
+
+void metadata_spell(const json_t *value, char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	if (json_is_string(value))
+		snprintf(text, size, "%s", json_string_value(value));
+	else if (json_is_boolean(value))
+		snprintf(text, size, "%s", json_is_true(value) ? "true" : "false");
+	else if (json_is_integer(value))
+		snprintf(text, size, "%lld", (long long)json_integer_value(value));
+	else if (json_is_real(value))
+		snprintf(text, size, "%.17g", json_real_value(value));
+	for (size_t i = 0; json_is_array(value) && i < json_array_size(value) && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "," : "",
+					 (long long)json_integer_value(json_array_get(value, i)));
+}

@@ -25,3 +25,6 @@ json_t *metadata_parse(const char *text);
 
 /* FNV-1a 64 over size, type and pixels: tells whether a source picture is still the one a job was made from. */
 uint64_t metadata_fingerprint(const struct picture *picture);
+
+/* A JSON value as a command line would spell it. Empty for null. */
+void metadata_spell(const json_t *value, char *text, size_t size);

@@ -15,15 +15,19 @@ enum {
 	REPLAY = 16,
 	UPSCALE = 32,
 	EXPLAIN = 64,
-	EDIT = 128
+	EDIT = 128,
+	INTERPOLATE = 256,
+	INVERT = 512
 };
+#define TEXT	 (TXT2IMG | INTERPOLATE)
+#define PICTURE	 (IMG2IMG | INTERPOLATE | INVERT)
 #define WATCHED	 (EXPLAIN | EDIT)
-#define GENERATE (TXT2IMG | IMG2IMG | INPAINT | OUTPAINT | UPSCALE | WATCHED)
-#define SOURCE	 (IMG2IMG | INPAINT | OUTPAINT | UPSCALE)
+#define GENERATE (TEXT | PICTURE | INPAINT | OUTPAINT | UPSCALE | WATCHED)
+#define SOURCE	 (PICTURE | INPAINT | OUTPAINT | UPSCALE)
 #define HOLE	 (INPAINT | OUTPAINT)
 
-static const char *const verbs[] = {"txt2img", "img2img", "inpaint", "outpaint",
-				    "replay",  "upscale", "explain", "edit"};
+static const char *const verbs[] = {"txt2img", "img2img", "inpaint", "outpaint",    "replay",
+				    "upscale", "explain", "edit",    "interpolate", "invert"};
 
 struct entry {
 	const char *name;
@@ -42,6 +46,7 @@ static const struct entry table[] = {
 	{"top", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
 	{"bottom", OPTION_FIELD, "N", OUTPAINT, "pixels to grow on this side"},
 	{"output", 'o', "FILE", GENERATE | REPLAY, "the PNG to write; - is standard output"},
+	{"source", OPTION_FIELD, "PROMPT", INVERT, "what the picture shows"},
 	{"source", OPTION_FIELD, "PROMPT", WATCHED,
 	 "the prompt of the picture that this one is an edit of"},
 	{"edit", OPTION_FIELD, "HOW", WATCHED,
@@ -59,7 +64,7 @@ static const struct entry table[] = {
 	{"model", OPTION_FIELD, "NAME", GENERATE, "one of sdctl models"},
 	{"negative", OPTION_FIELD, "PROMPT", GENERATE, "what it should not show"},
 	{"seed", OPTION_FIELD, "N", GENERATE, "same seed, same picture; else one is drawn"},
-	{"count", OPTION_FIELD, "N", GENERATE & ~EXPLAIN,
+	{"count", OPTION_FIELD, "N", GENERATE & ~(EXPLAIN | INTERPOLATE),
 	 "pictures to make, of seed, seed + 1, ... (1)"},
 	{"steps", OPTION_FIELD, "N", GENERATE, "denoising steps"},
 	{"guidance", OPTION_FIELD, "X", GENERATE, "how closely to follow the prompt; up to 1: off"},
@@ -71,27 +76,39 @@ static const struct entry table[] = {
 	{"apg-norm", OPTION_FIELD, "X", GENERATE, "apg: an update's length at most (15)"},
 	{"rng", OPTION_FIELD, "WHICH", GENERATE,
 	 "whose seeds: torch-cpu, or philox as A1111 on NVIDIA (torch-cpu)"},
-	{"tiles", OPTION_FIELD, "WHEN", TXT2IMG | IMG2IMG | INPAINT | UPSCALE,
+	{"tiles", OPTION_FIELD, "WHEN", TEXT | PICTURE | INPAINT | UPSCALE,
 	 "paint in blended tiles of native size: auto, on or off (auto)"},
-	{"tiling", OPTION_FIELD, "SIDES", TXT2IMG | IMG2IMG | WATCHED,
+	{"tiling", OPTION_FIELD, "SIDES", TEXT | PICTURE | WATCHED,
 	 "seamless: x, y or both sides meet (none)"},
-	{"hires-scale", OPTION_FIELD, "X", TXT2IMG, "enlarge it by a second pass, 1 to 4 (1)"},
-	{"hires-strength", OPTION_FIELD, "X", TXT2IMG, "how much that pass repaints (0.4)"},
+	{"hires-scale", OPTION_FIELD, "X", TEXT, "enlarge it by a second pass, 1 to 4 (1)"},
+	{"hires-strength", OPTION_FIELD, "X", TEXT, "how much that pass repaints (0.4)"},
 	{"sampler", OPTION_FIELD, "NAME", GENERATE, "such as \"DPM++ 2M Karras\" or \"Euler a\""},
 	{"strength", OPTION_FIELD, "X", SOURCE, "how much to change: 0 nothing, 1 everything"},
 	{"scale", OPTION_FIELD, "X", UPSCALE,
 	 "how many times larger each side becomes, 1 to 4 (2)"},
 	{"lora", OPTION_LORA, "NAME[:WEIGHT]", GENERATE,
 	 "a LoRA of sdctl adapters (1); may be repeated"},
-	{"control", OPTION_CONTROL, "KIND=IMAGE[:SCALE]", TXT2IMG | IMG2IMG | INPAINT | EXPLAIN,
+	{"control", OPTION_CONTROL, "KIND=IMAGE[:SCALE]", TEXT | PICTURE | INPAINT | EXPLAIN,
 	 "guide it by a picture: canny, scribble or a ControlNet's name"},
-	{"region", OPTION_REGION, "X,Y,W,H|MASK=PROMPT", TXT2IMG | IMG2IMG | INPAINT | UPSCALE,
+	{"to", OPTION_TO, "PROMPT", INTERPOLATE, "a prompt on the way; may be repeated"},
+	{"to-seed", OPTION_TO_SEED, "N", INTERPOLATE, "a seed on the way; may be repeated"},
+	{"to-image", OPTION_TO_IMAGE, "FILE", INTERPOLATE, "a picture on the way; may be repeated"},
+	{"frames", OPTION_FRAMES, "N", INTERPOLATE,
+	 "pictures from the first to the last (8 a way, and the first)"},
+	{"interpolation", OPTION_FIELD, "HOW", INTERPOLATE,
+	 "between seeds: slerp, on the sphere, or lerp (slerp)"},
+	{"plus", OPTION_PLUS, "PROMPT", TEXT | PICTURE, "add what it says; may be repeated"},
+	{"minus", OPTION_MINUS, "PROMPT", TEXT | PICTURE, "and take away what it says"},
+	{"plus-image", OPTION_PLUS_IMAGE, "FILE", PICTURE, "add its latents; may be repeated"},
+	{"minus-image", OPTION_MINUS_IMAGE, "FILE", PICTURE, "and take away its latents"},
+	{"weight", OPTION_WEIGHT, "X", TEXT | PICTURE, "how much of plus less minus (1)"},
+	{"region", OPTION_REGION, "X,Y,W,H|MASK=PROMPT", TEXT | PICTURE | INPAINT | UPSCALE,
 	 "another prompt for a part; :WEIGHT before = mixes it; may be repeated"},
-	{"guess-mode", OPTION_FIELD, "true|false", TXT2IMG | IMG2IMG | INPAINT | EXPLAIN,
+	{"guess-mode", OPTION_FIELD, "true|false", TEXT | PICTURE | INPAINT | EXPLAIN,
 	 "let ControlNets guide without the negative prompt (false)"},
 	{"clip-skip", OPTION_FIELD, "N", GENERATE, "text encoder layers to skip (0)"},
-	{"width", OPTION_FIELD, "N", TXT2IMG | WATCHED, "pixels, a multiple of 8"},
-	{"height", OPTION_FIELD, "N", TXT2IMG | WATCHED, "pixels, a multiple of 8"},
+	{"width", OPTION_FIELD, "N", TEXT | WATCHED, "pixels, a multiple of 8"},
+	{"height", OPTION_FIELD, "N", TEXT | WATCHED, "pixels, a multiple of 8"},
 	{"feather", OPTION_FIELD, "X", HOLE, "soft edge, of the diagonal (0.1); 0: exact"},
 	{"grow", OPTION_FIELD, "N", HOLE, "pixels to grow the selection by (4)"},
 	{"padding", OPTION_FIELD, "X", HOLE, "surroundings that come back (0.06)"},
@@ -100,7 +117,8 @@ static const struct entry table[] = {
 	{"color-match", OPTION_FIELD, "true|false", HOLE,
 	 "match colours to the surroundings (true)"},
 	{"priority", OPTION_FIELD, "CLASS", GENERATE, "interactive, normal or batch (normal)"},
-	{"detach", OPTION_DETACH, NULL, GENERATE & ~EXPLAIN, "print the job's number and leave"},
+	{"detach", OPTION_DETACH, NULL, GENERATE & ~(EXPLAIN | INTERPOLATE),
+	 "print the job's number and leave"},
 	{"help", 'h', NULL, GENERATE | REPLAY, "print this"},
 };
 

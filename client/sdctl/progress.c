@@ -80,3 +80,32 @@ void progress_clear(struct progress *progress)
 	fflush(stderr);
 	progress->drawn = false;
 }
+
+void progress_warnings(const sdc_reply *reply)
+{
+	char path[32];
+
+	for (size_t i = 0; i < sdc_reply_count(reply, "warnings"); i++) {
+		const char *text = "";
+
+		snprintf(path, sizeof(path), "warnings.%zu", i);
+		sdc_reply_string(reply, path, &text);
+		complain("note: %s", text);
+	}
+}
+
+static double seconds(const sdc_reply *reply, const char *path)
+{
+	uint64_t ms = 0;
+
+	sdc_reply_uint(reply, path, &ms);
+	return (double)ms / 1000.0;
+}
+
+void progress_timings(const sdc_reply *reply)
+{
+	complain("queue %.2f s, load %.2f s, encode %.2f s, steps %.2f s, decode %.2f s",
+		 seconds(reply, "timings.queue_ms"), seconds(reply, "timings.load_ms"),
+		 seconds(reply, "timings.encode_ms"), seconds(reply, "timings.steps_ms"),
+		 seconds(reply, "timings.decode_ms"));
+}

@@ -46,7 +46,7 @@ def main():
 
     check("bash, verbs", ask_bash(bash, ""), verbs)
     check("bash, options before the verb", ask_bash(bash, "-"), before)
-    check("bash, verbs with a beginning", ask_bash(bash, "--json", "in"), ["inpaint"])
+    check("bash, verbs with a beginning", ask_bash(bash, "--json", "in"), ["inpaint", "interpolate", "invert"])
     for verb, wanted in options.items():
         check(f"bash, options of {verb}", ask_bash(bash, verb, "--"), wanted)
     check("bash, options of get", ask_bash(bash, "get", "--"), ["--help", "--output"])

@@ -115,6 +115,21 @@ static void assert_only_inside_changed(const char *name, int x, int y, int width
 	picture_clear(&after);
 }
 
+static void assert_pixels_equal(const char *one, const char *other)
+{
+	struct picture a, b;
+
+	load(one, &a);
+	load(other, &b);
+	assert_int_equal(a.width, b.width);
+	assert_int_equal(a.height, b.height);
+	assert_int_equal(a.channels, b.channels);
+	assert_memory_equal(a.data, b.data,
+			    (size_t)a.width * (size_t)a.height * (size_t)a.channels);
+	picture_clear(&a);
+	picture_clear(&b);
+}
+
 static void test_inpaint_leaves_the_rest_alone_and_replays(void **state)
 {
 	SKIP_WITHOUT_WORKER();
@@ -328,6 +343,55 @@ static void test_edits_and_explanations(void **state)
 	assert_int_equal(sdctl("models >/dev/null && grep -q \"no word 'green'\" message"), 0);
 }
 
+/* A sequence of two jobs keeps one drawn seed; each of its pictures says how to make it again, and its ends are the plain pictures. */
+static void test_sequence(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(sdctl("interpolate --to 'a boat' --to-seed 8 --frames 18 --steps 1 "
+			       "--plus tree --minus bush --weight 0.5 -o f.png 'a house' "
+			       "2>/dev/null"),
+			 0);
+	assert_int_equal(sdctl("models >/dev/null && test -e f-18.png && ! test -e f-19.png"), 0);
+	assert_int_equal(sdctl("replay f-8.png -o a.png 2>/dev/null && cmp f-8.png a.png"), 0);
+	assert_int_equal(sdctl("replay f-17.png -o a.png 2>/dev/null && cmp f-17.png a.png"), 0);
+	assert_int_equal(sdctl("txt2img --seed 8 --steps 1 --plus tree --minus bush --weight 0.5 "
+			       "-o plain.png 'a boat' 2>/dev/null"),
+			 0);
+	assert_pixels_equal("plain.png", "f-18.png");
+	write_source(3);
+	assert_int_equal(sdctl("interpolate -i in.png --to-image plain.png --frames 2 --steps 1 "
+			       "-o never.png x 2>message"),
+			 2);
+	assert_int_equal(sdctl("models >/dev/null && grep -q 'of one size' message"), 0);
+	assert_int_equal(sdctl("interpolate --to-image in.png -o never.png x 2>/dev/null"), 2);
+	assert_int_equal(sdctl("interpolate -o never.png x 2>/dev/null"), 2);
+	assert_int_equal(sdctl("interpolate --to y --frames 1 -o never.png x 2>/dev/null"), 2);
+	assert_int_equal(sdctl("interpolate --to-seed -1 -o never.png x 2>/dev/null"), 2);
+	assert_int_equal(sdctl("txt2img --weight 2 -o never.png x 2>/dev/null"), 2);
+}
+
+/* Without another prompt the picture's own is painted again; what made it replays. */
+static void test_invert(void **state)
+{
+	SKIP_WITHOUT_WORKER();
+	assert_int_equal(sdctl("txt2img --steps 1 --seed 4 -o small.png stripes 2>/dev/null"), 0);
+	assert_int_equal(sdctl("invert -i small.png --source stripes --steps 2 -o one.png "
+			       "2>/dev/null"),
+			 0);
+	assert_int_equal(sdctl("invert -i small.png --source stripes --steps 2 --seed 9 -o "
+			       "two.png stripes 2>/dev/null"),
+			 0);
+	/* nothing is drawn */
+	assert_pixels_equal("one.png", "two.png");
+	assert_int_equal(sdctl("replay one.png -o again.png 2>/dev/null && cmp one.png again.png"),
+			 0);
+	assert_int_equal(sdctl("invert -i small.png -o never.png x 2>/dev/null"), 2);
+	assert_int_equal(sdctl("invert -i small.png --source x --sampler Euler -o never.png "
+			       "2>message"),
+			 2);
+	assert_int_equal(sdctl("models >/dev/null && grep -q 'the sampler DDIM' message"), 0);
+}
+
 /* Euler's last preview is the picture itself where the model's own decoder makes both. */
 static void test_preview_file_is_rewritten(void **state)
 {
@@ -514,6 +578,8 @@ int main(void)
 		cmocka_unit_test(test_guidance_replays),
 		cmocka_unit_test(test_region_by_mask),
 		cmocka_unit_test(test_edits_and_explanations),
+		cmocka_unit_test(test_sequence),
+		cmocka_unit_test(test_invert),
 		cmocka_unit_test(test_preview_file_is_rewritten),
 		cmocka_unit_test(test_preview_on_demand),
 		cmocka_unit_test(test_exit_codes),

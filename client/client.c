@@ -117,6 +117,26 @@ static struct call *take_call(sdc_client *client, uint32_t id)
 	return NULL;
 }
 
+/* Kept before the callback sees the error, so that it can ask. */
+static void keep_shortage(sdc_client *client, const struct sdp_error *error)
+{
+	sdc_shortage *shortage = &client->shortage;
+
+	if (error->code != SDP_CODE_NO_MEMORY)
+		return;
+	*shortage = (sdc_shortage){.needed_bytes = error->needed_bytes,
+				   .free_bytes = error->free_bytes};
+	snprintf(shortage->remedy, sizeof(shortage->remedy), "%s", error->remedy);
+}
+
+SDC_API int sdc_client_shortage(const sdc_client *client, sdc_shortage *ret_shortage)
+{
+	if (client->shortage.needed_bytes == 0)
+		return SDC_E_NOT_FOUND;
+	*ret_shortage = client->shortage;
+	return 0;
+}
+
 /* The answer to a call, checked against the method's table so that programs never see a misshapen one. */
 static int handle_response(sdc_client *client, sdc_reply *reply)
 {
@@ -134,6 +154,7 @@ static int handle_response(sdc_client *client, sdc_reply *reply)
 				       "the daemon answered a question that was not asked");
 	if (m->failed) {
 		sdc_fail_with(&error, &m->error);
+		keep_shortage(client, &m->error);
 		end_call(client, call, NULL, &error);
 		return 0;
 	}

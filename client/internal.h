@@ -54,6 +54,7 @@ struct sdc_client {
 	struct call *calls;
 	struct sdc_job *jobs;
 	sdc_reply *hello;
+	sdc_shortage shortage; /* all 0: the newest no_memory brought none */
 	sdc_event_fn event_fn;
 	void *event_userdata;
 };

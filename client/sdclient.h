@@ -116,6 +116,21 @@ SDC_API int sdc_client_events(const sdc_client *client);
 /* Read, write and run callbacks, without blocking. Number of messages handled, or a negative code once it is lost. */
 SDC_API int sdc_client_dispatch(sdc_client *client, sdc_error *ret_error);
 
+/*
+ * Of a job or load that was refused because memory does not suffice (SDC_E_NO_MEMORY, API level 4): bytes at its highest, bytes that it
+ * could have, and what would fit: "vae_tiling" (that field of the job), "weights" (q8_0, by models.load or the model's sdd.json), "size" (a
+ * smaller picture), "memory_budget" (none of these; the daemon's budget), or "". error.message says the same to people.
+ */
+typedef struct sdc_shortage {
+	uint64_t needed_bytes, free_bytes;
+	char remedy[32];
+} sdc_shortage;
+/*
+ * What belongs to the newest SDC_E_NO_MEMORY that the daemon has answered this client with; ask in the callback that got it, or
+ * after the blocking call. 0, or SDC_E_NOT_FOUND: no such answer, or one without figures.
+ */
+SDC_API int sdc_client_shortage(const sdc_client *client, sdc_shortage *ret_shortage);
+
 /* Called for every event of the daemon: job.progress, model.loaded, server.stopping, ... The reply is valid inside. */
 typedef void (*sdc_event_fn)(sdc_client *client, const char *event, const sdc_reply *reply,
 			     void *userdata);

@@ -285,6 +285,26 @@ static const char *path_to_record(const struct generation *generation, const cha
 	return recorded ? recorded : path;
 }
 
+/* How to ask for what would fit, in sdctl's own words; the error has said how much is missing. */
+static void advise(const sdc_client *client, int code)
+{
+	static const struct {
+		const char *remedy, *advice;
+	} rows[] = {
+		{"vae_tiling", "this fits with --vae-tiling true"},
+		{"weights", "`sdctl load MODEL --weights q8_0` makes the model smaller"},
+		{"size", "a smaller --width and --height, or a smaller selection, fits"},
+		{"memory_budget", "memory-budget in sdd.conf(5) is how much sdd may use"},
+	};
+	sdc_shortage shortage;
+
+	if (code != SDC_E_NO_MEMORY || sdc_client_shortage(client, &shortage) < 0)
+		return;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strcmp(rows[i].remedy, shortage.remedy) == 0)
+			complain("%s", rows[i].advice);
+}
+
 static int submit(const struct context *context, sdc_client *client, struct generation *generation)
 {
 	struct display display = {.preview = generation->preview};
@@ -329,6 +349,7 @@ static int submit(const struct context *context, sdc_client *client, struct gene
 	} else {
 		error.code = r;
 		r = fail(&error);
+		advise(client, error.code);
 	}
 	sdc_job_free(job);
 	return r;

@@ -106,6 +106,8 @@ static const struct entry table[] = {
 	 "another prompt for a part; :WEIGHT before = mixes it; may be repeated"},
 	{"guess-mode", OPTION_FIELD, "true|false", TEXT | PICTURE | INPAINT | EXPLAIN,
 	 "let ControlNets guide without the negative prompt (false)"},
+	{"vae-tiling", OPTION_FIELD, "true|false", GENERATE,
+	 "run the autoencoder in tiles, which takes less memory (false)"},
 	{"clip-skip", OPTION_FIELD, "N", GENERATE, "text encoder layers to skip (0)"},
 	{"width", OPTION_FIELD, "N", TEXT | WATCHED, "pixels, a multiple of 8"},
 	{"height", OPTION_FIELD, "N", TEXT | WATCHED, "pixels, a multiple of 8"},

@@ -71,6 +71,27 @@ void sdh_explain(sdc_error *error)
 	}
 }
 
+void sdh_explain_shortage(sdc_error *error, const sdc_shortage *shortage)
+{
+	const char *advice = "";
+
+	if (strcmp(shortage->remedy, "size") == 0)
+		advice = _("A smaller picture or selection fits.");
+	else if (strcmp(shortage->remedy, "weights") == 0)
+		advice = _("Weights in q8_0 fit: the model's sdd.json or “sdctl load --weights "
+			   "q8_0” chooses them.");
+	else if (strcmp(shortage->remedy, "vae_tiling") == 0)
+		advice = _("Decoding in tiles (vae_tiling) fits.");
+	else if (shortage->remedy[0])
+		advice = _("Choose a smaller model, close programs that use sdd, or raise "
+			   "memory-budget in sdd.conf.");
+	if (error->code == SDC_E_NO_MEMORY && shortage->needed_bytes > 0)
+		snprintf(error->message, sizeof(error->message),
+			 _("Not enough memory: this needs %.1f GB, and sdd may use %.1f GB. %s"),
+			 (double)shortage->needed_bytes / 1e9, (double)shortage->free_bytes / 1e9,
+			 advice);
+}
+
 int sdh_connect(const char *socket, sdc_client **ret_client, sdc_error *error)
 {
 	const int r = sdc_connect(socket, "sdd-plugin", 0, CONNECT_TIMEOUT_MS, ret_client, error);

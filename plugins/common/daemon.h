@@ -14,6 +14,8 @@ SDH_API const char *sdh_text(const char *text);
 int sdh_connect(const char *socket, sdc_client **ret_client, sdc_error *error);
 /* The daemon's error in words for people, translated, with what to do about it where that is known. */
 void sdh_explain(sdc_error *error);
+/* The same of a job that was refused for want of memory (sdc_client_shortage): how much is missing, and what would fit. */
+void sdh_explain_shortage(sdc_error *error, const sdc_shortage *shortage);
 /* Start the user's socket unit and wait for it. SDC_E_SYSTEM says what to type instead. */
 SDH_API int sdh_service_start(sdc_error *error);
 

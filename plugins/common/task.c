@@ -24,7 +24,8 @@ struct sdh_task {
 	struct sdh_plan plan;
 	sdc_client *client;
 	sdc_job *job;
-	bool answered, ended;
+	sdc_request *request; /* what was sent */
+	bool answered, ended, tiled;
 	sdc_error error; /* code 0 after success */
 	struct sdh_timings timings;
 	double begun_ms, sent_ms;
@@ -83,25 +84,24 @@ static void on_done(sdc_job *job, const sdc_reply *result, const sdc_error *erro
 	task->answered = true;
 	if (error) {
 		task->error = *error;
-		sdh_explain(&task->error);
+		if (error->code != SDC_E_NO_MEMORY)
+			sdh_explain(&task->error);
 	}
 }
 
-static int submit(struct sdh_task *task, const sdc_request *request, sdc_error *error)
+static int submit(struct sdh_task *task, sdc_error *error)
 {
 	const sdc_job_handlers handlers = {
 		.progress = on_progress, .preview = on_preview, .done = on_done, .userdata = task};
 
 	task->sent_ms = now_ms();
-	task->timings.read_ms = task->sent_ms - task->begun_ms - task->timings.plan_ms;
-	return sdc_job_submit(task->client, request, &handlers, &task->job, error);
+	return sdc_job_submit(task->client, task->request, &handlers, &task->job, error);
 }
 
 /* From the document to the daemon: what is selected, what of the canvas is needed, that part, and off it goes. */
 static int send_job(struct sdh_task *task, const char *socket, sdc_error *error)
 {
 	const struct sdh_host *host = &task->host;
-	sdc_request *request = NULL;
 	struct sdh_mask mask = {0};
 	struct sdh_rect area;
 	double before_ms;
@@ -118,17 +118,16 @@ static int send_job(struct sdh_task *task, const char *socket, sdc_error *error)
 		sdh_explain(error);
 	task->timings.plan_ms = now_ms() - before_ms;
 	if (r >= 0) {
-		request = sdh_request_new(&task->plan, task->settings, &task->document, error);
-		r = request ? 0 : error->code;
+		task->request =
+			sdh_request_new(&task->plan, task->settings, &task->document, error);
+		r = task->request ? 0 : error->code;
 	}
 	if (r >= 0)
-		r = sdh_pictures_attach(request, &task->plan, host, &task->document, &mask, area,
-					&task->timings.sent_bytes, error);
+		r = sdh_pictures_attach(task->request, &task->plan, host, &task->document, &mask,
+					area, &task->timings.sent_bytes, error);
 	sdh_mask_clear(&mask);
-	if (r >= 0)
-		r = submit(task, request, error);
-	sdc_request_free(request);
-	return r;
+	task->timings.read_ms = now_ms() - task->begun_ms - task->timings.plan_ms;
+	return r < 0 ? r : submit(task, error);
 }
 
 /* What is selected now goes before what a stored job had selected. */
@@ -176,6 +175,7 @@ struct sdh_task *sdh_task_free(struct sdh_task *task)
 	if (!task)
 		return NULL;
 	sdc_job_free(task->job);
+	sdc_request_free(task->request);
 	sdc_client_free(task->client);
 	sdh_settings_free(task->settings);
 	free(task);
@@ -238,12 +238,37 @@ static void finish(struct sdh_task *task)
 		task->host.done(task->host.watcher, task->error.code ? &task->error : NULL);
 }
 
+/*
+ * Refused for want of memory: where the autoencoder in tiles would fit, ask for that, once, instead of asking the artist to find a setting.
+ * True when the job is on its way again; else the error tells what would help.
+ */
+static bool tries_tiles(struct sdh_task *task)
+{
+	sdc_shortage shortage = {0};
+
+	if (task->error.code != SDC_E_NO_MEMORY)
+		return false;
+	sdc_client_shortage(task->client, &shortage);
+	if (!task->tiled && strcmp(shortage.remedy, "vae_tiling") == 0 &&
+	    sdc_request_set_bool(task->request, "vae_tiling", 1, NULL) == 0) {
+		task->tiled = true;
+		task->answered = false;
+		task->error = (sdc_error){0};
+		task->job = sdc_job_free(task->job);
+		if (submit(task, &task->error) == 0)
+			return true;
+		task->answered = true;
+	}
+	sdh_explain_shortage(&task->error, &shortage);
+	return false;
+}
+
 int sdh_task_dispatch(struct sdh_task *task)
 {
 	if (task->ended)
 		return 1;
 	sdc_client_dispatch(task->client, NULL);
-	if (!task->answered)
+	if (!task->answered || tries_tiles(task))
 		return 0;
 	finish(task);
 	return 1;

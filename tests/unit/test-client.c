@@ -171,6 +171,7 @@ static void test_errors(void **state)
 		.code = SDP_CODE_BUSY, .retry_ms = 1500, .field = "x", .message = "full"};
 	sdc_request *request = sdc_request_new("ping", NULL);
 	sdc_reply *reply = NULL;
+	sdc_shortage shortage;
 	sdc_error error;
 
 	sdp_writer_failure(&w, 2, &why);
@@ -181,6 +182,7 @@ static void test_errors(void **state)
 	assert_string_equal(error.field, "x");
 	assert_string_equal(error.message, "full");
 	assert_null(reply);
+	assert_int_equal(sdc_client_shortage(f->client, &shortage), SDC_E_NOT_FOUND);
 	/* a malformed answer ends the call, not the connection */
 	sdp_writer_response(&w, 3);
 	sdp_writer_int(&w, "version", 1);
@@ -200,6 +202,34 @@ static void test_errors(void **state)
 	assert_int_equal(sdc_client_dispatch(f->client, &error), SDC_E_PROTOCOL);
 	assert_int_equal(sdc_call(f->client, request, 10, &reply, &error), SDC_E_PROTOCOL);
 	assert_int_equal(sdc_client_fd(f->client), -1);
+	sdc_request_free(request);
+}
+
+/* One without figures takes back what an earlier one said. */
+static void test_shortage(void **state)
+{
+	struct fixture *f = *state;
+	struct sdp_writer w = SDP_WRITER_INIT;
+	struct sdp_error why = {.code = SDP_CODE_NO_MEMORY,
+				.needed_bytes = 5200000000,
+				.free_bytes = 4100000000,
+				.remedy = "vae_tiling",
+				.message = "too little"};
+	sdc_request *request = sdc_request_new("ping", NULL);
+	sdc_shortage shortage;
+	sdc_error error;
+
+	sdp_writer_failure(&w, 2, &why);
+	answer(f, &w);
+	assert_int_equal(sdc_call(f->client, request, 1000, NULL, &error), SDC_E_NO_MEMORY);
+	assert_int_equal(sdc_client_shortage(f->client, &shortage), 0);
+	assert_true(shortage.needed_bytes == 5200000000 && shortage.free_bytes == 4100000000);
+	assert_string_equal(shortage.remedy, "vae_tiling");
+	why.needed_bytes = 0;
+	sdp_writer_failure(&w, 3, &why);
+	answer(f, &w);
+	assert_int_equal(sdc_call(f->client, request, 1000, NULL, &error), SDC_E_NO_MEMORY);
+	assert_int_equal(sdc_client_shortage(f->client, &shortage), SDC_E_NOT_FOUND);
 	sdc_request_free(request);
 }
 
@@ -651,6 +681,7 @@ int main(void)
 		T(test_hello),
 		T(test_call),
 		T(test_errors),
+		T(test_shortage),
 		cmocka_unit_test(test_codes),
 		T(test_job),
 		T(test_cancel_before_number),

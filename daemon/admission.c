@@ -44,8 +44,9 @@ static struct sdd_work work_of(const struct sdd_model *model, const struct sdp_r
 	return work;
 }
 
-/* What connected clients have pinned, besides this model. */
-static uint64_t pinned_bytes(const struct sdd_server *server, const struct sdd_model *model)
+/* What other models take: those that connected clients have pinned, or all. */
+static uint64_t others_bytes(const struct sdd_server *server, const struct sdd_model *model,
+			     bool pinned_only)
 {
 	const struct sdd_model *other;
 	uint64_t bytes = 0;
@@ -55,7 +56,7 @@ static uint64_t pinned_bytes(const struct sdd_server *server, const struct sdd_m
 		if (other == model || other->state != SDP_MODEL_STATE_LOADED)
 			continue;
 		sdd_residency_holders(server, other, &pinned);
-		if (pinned)
+		if (pinned || !pinned_only)
 			bytes += other->weight_bytes;
 	}
 	return bytes;
@@ -75,6 +76,15 @@ static int side_that_fits(const struct sdd_footprint *footprint, struct sdd_type
 	return 0;
 }
 
+/* As people say it: MB below a gigabyte. */
+static double amount(uint64_t bytes, const char **ret_unit)
+{
+	const bool large = bytes >= UINT64_C(1000000000);
+
+	*ret_unit = large ? "GB" : "MB";
+	return (double)bytes / (large ? 1e9 : 1e6);
+}
+
 static int refuse(const struct sdd_server *server, const struct sdd_model *model,
 		  const struct sdd_footprint *footprint, const struct sdd_work *work,
 		  uint64_t needed, uint64_t pinned, struct sdp_error *ret_error)
@@ -83,8 +93,10 @@ static int refuse(const struct sdd_server *server, const struct sdd_model *model
 	const uint64_t free_bytes = budget > pinned ? budget - pinned : 0;
 	struct sdd_footprint small = *footprint;
 	struct sdd_work tiled = *work;
+	const char *name, *needed_unit, *free_unit;
+	const double needed_amount = amount(needed, &needed_unit);
+	const double free_amount = amount(free_bytes, &free_unit);
 	char remedy[160];
-	const char *name;
 	int side;
 
 	tiled.tiled = true;
@@ -110,9 +122,9 @@ static int refuse(const struct sdd_server *server, const struct sdd_model *model
 			 "daemon's control group");
 	}
 	sdp_error_field(ret_error, SDP_CODE_NO_MEMORY, "model",
-			"a picture of %d x %d with '%s' needs %.1f MB, %.1f MB free%s: %s",
-			work->width, work->height, model->name, (double)needed / 1e6,
-			(double)free_bytes / 1e6,
+			"a picture of %d x %d with '%s' needs %.1f %s, %.1f %s free%s: %s",
+			work->width, work->height, model->name, needed_amount, needed_unit,
+			free_amount, free_unit,
 			pinned > 0 ? " beside what clients have pinned" : "", remedy);
 	if (!ret_error)
 		return -ENOMEM;
@@ -122,11 +134,33 @@ static int refuse(const struct sdd_server *server, const struct sdd_model *model
 	return -ENOMEM;
 }
 
+/* The model's, in the form its weights will have, and what the job's adapters add. */
+static struct sdd_footprint footprint_of(const struct sdd_server *server,
+					 const struct sdd_model *model,
+					 const struct sdp_record *job,
+					 const enum sdp_weights_form *form)
+{
+	const struct sdd_footprint_roots roots = {server->registry.roots, server->registry.n_roots};
+	struct sdd_footprint footprint;
+
+	footprint = model->footprint;
+	if (form)
+		footprint.form = *form;
+	else if (model->has_chosen_weights)
+		footprint.form = model->chosen_weights;
+	else if (!footprint.says_form)
+		footprint.form = (enum sdp_weights_form)server->config->weights;
+	if (job)
+		sdd_footprint_add_adapters(&footprint, &roots, job);
+	return footprint;
+}
+
 int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
 			const struct sdp_record *job, const enum sdp_weights_form *form,
 			struct sdd_admission *ret_admission, struct sdp_error *ret_error)
 {
-	const uint64_t stamp = sdd_model_stamp(model->path), pinned = pinned_bytes(server, model);
+	const uint64_t stamp = sdd_model_stamp(model->path),
+		       pinned = others_bytes(server, model, true);
 	const uint64_t budget = server->memory_budget_bytes;
 	struct sdd_admission admission = {0};
 	struct sdd_footprint footprint;
@@ -142,13 +176,7 @@ int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
 		ret_admission->needed_bytes = model->weight_bytes;
 		return sdd_budget_check(budget, model, ret_error);
 	}
-	footprint = model->footprint;
-	if (form)
-		footprint.form = *form;
-	else if (model->has_chosen_weights)
-		footprint.form = model->chosen_weights;
-	else if (!footprint.says_form)
-		footprint.form = (enum sdp_weights_form)server->config->weights;
+	footprint = footprint_of(server, model, job, form);
 	work = work_of(model, job);
 	whole = sdd_footprint_whole(&footprint, server->types, &work);
 	admission.needed_bytes = sdd_footprint_staged(&footprint, server->types, &work);
@@ -160,4 +188,17 @@ int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
 			      ret_error);
 	*ret_admission = admission;
 	return 0;
+}
+
+bool sdd_admission_fits_batch(const struct sdd_server *server, const struct sdd_model *model,
+			      const struct sdp_record *job, int jobs)
+{
+	const struct sdd_footprint footprint = footprint_of(server, model, job, NULL);
+	const uint64_t others = others_bytes(server, model, false);
+	const uint64_t budget = server->memory_budget_bytes;
+	struct sdd_work work = work_of(model, job);
+
+	work.batch = jobs;
+	return others <= budget &&
+	       sdd_footprint_whole(&footprint, server->types, &work) <= budget - others;
 }

@@ -2,6 +2,7 @@
  * The rule of company; see batch.h.
  */
 #include "daemon/batch.h"
+#include "daemon/admission.h"
 #include "daemon/util/clock.h"
 
 #include <string.h>
@@ -92,6 +93,7 @@ bool sdd_batch_joins(struct sdd_server *server, const struct sdd_job *job)
 	const size_t jobs = server->runner.n_jobs + 1;
 	struct sdd_batch_figures *figures;
 	const struct sdd_job *running;
+	const struct sdd_model *model;
 
 	if (jobs < 2 || jobs > SDD_BATCH_MAX || !can_have_company(server, job))
 		return false;
@@ -102,6 +104,9 @@ bool sdd_batch_joins(struct sdd_server *server, const struct sdd_job *job)
 		    !can_have_company(server, running) || !same_shape(&theirs, &shape))
 			return false;
 	}
+	model = sdd_registry_find(&server->registry, job->model);
+	if (!model || !sdd_admission_fits_batch(server, model, job->record, (int)jobs))
+		return false;
 	figures = find(server, &shape);
 	if (figures->since_us + forget_us < sdd_now_us())
 		*figures = (struct sdd_batch_figures){.shape = shape, .since_us = sdd_now_us()};

@@ -6,9 +6,9 @@
 #include "daemon/model-file.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/size.h"
+#include "daemon/weight-header.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <malloc.h>
@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 enum {
-	HEADER_BYTES_MAX = 8 << 20,
 	CONFIG_BYTES_MAX = 256 << 10,
 	FILES_MAX = 64, /* of one component */
 	CHANNELS_MAX = 1 << 16,
@@ -34,8 +33,10 @@ enum {
 	TILE = 512,
 	/* numbers alive at once for each place and channel of the first level: 16 in U-Nets that attend there, less in others */
 	STEP_NUMBERS = 16,
-	/* a pixel of float pictures: in, out, and two on the way */
-	PICTURE_BYTES = 3 * 4 * 4,
+	/* a pixel of float pictures: in, out, and two on the way; the result */
+	PICTURE_BYTES = 4 * 4 * 4,
+	/* quarters of numbers that ControlNets hand to the denoiser, for each place and channel of the first level */
+	GUIDE_QUARTERS = 25,
 };
 
 static bool is_text(const char *name)
@@ -83,32 +84,20 @@ static const char *component_of(const json_t *header)
 }
 
 static void count_tensor(struct sdd_footprint *footprint, const char *component, const char *name,
-			 const json_t *tensor)
+			 const json_t *entry)
 {
-	const json_t *shape = json_object_get(tensor, "shape"),
-		     *offsets = json_object_get(tensor, "data_offsets");
-	const char *dtype = json_string_value(json_object_get(tensor, "dtype"));
-	const json_int_t begin = json_integer_value(json_array_get(offsets, 0));
-	const json_int_t end = json_integer_value(json_array_get(offsets, 1));
 	struct sdd_part *part = part_of(footprint, component, name);
-	uint64_t numbers = 1;
+	struct sdd_weight_tensor tensor;
 
-	if (!part || !dtype || json_array_size(shape) < 2 || begin < 0 || end < begin)
+	if (!part || !sdd_weight_tensor_read(entry, &tensor) || tensor.rank < 2)
 		return;
-	for (size_t i = 0; i < json_array_size(shape); i++) {
-		const json_int_t side = json_integer_value(json_array_get(shape, i));
-
-		if (side < 1 || __builtin_mul_overflow(numbers, (uint64_t)side, &numbers) ||
-		    numbers > (uint64_t)1 << 40)
-			return;
-	}
-	part->numbers = sdd_u64_add_saturated(part->numbers, numbers);
-	part->stored_bytes = sdd_u64_add_saturated(part->stored_bytes, (uint64_t)(end - begin));
+	part->numbers = sdd_u64_add_saturated(part->numbers, tensor.numbers);
+	part->stored_bytes = sdd_u64_add_saturated(part->stored_bytes, tensor.bytes);
 	if (part != &footprint->denoiser)
 		return;
-	if (numbers > footprint->largest)
-		footprint->largest = numbers;
-	footprint->quantised |= strncmp(dtype, "F8", 2) == 0;
+	if (tensor.numbers > footprint->largest)
+		footprint->largest = tensor.numbers;
+	footprint->quantised |= strncmp(tensor.dtype, "F8", 2) == 0;
 }
 
 /* A transformer of a single file, by its first layer, and how wide it is. */
@@ -144,35 +133,20 @@ static void count_gguf(struct sdd_footprint *footprint, const struct stat *st, b
 static bool read_weights(struct sdd_footprint *footprint, const char *component, const char *path,
 			 bool beside)
 {
-	SDD_CLEANUP(sdd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	SDD_CLEANUP(json_decrefp) json_t *header = NULL;
-	SDD_CLEANUP(sdd_freep) char *text = NULL;
-	unsigned char head[8];
-	uint64_t size = 0;
 	const char *name;
 	struct stat st;
-	json_t *tensor;
+	json_t *entry;
+	bool gguf;
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    pread(fd, head, sizeof(head), 0) != sizeof(head))
-		return false;
-	if (memcmp(head, "GGUF", 4) == 0) {
+	header = sdd_weight_header_read(path, &st, &gguf);
+	if (gguf)
 		count_gguf(footprint, &st, beside);
-		return true;
-	}
-	for (int i = 7; i >= 0; i--)
-		size = size << 8 | head[i];
-	if (size > HEADER_BYTES_MAX)
-		return false;
-	text = malloc(size + 1);
-	if (!text || pread(fd, text, size, 8) != (ssize_t)size)
-		return false;
-	header = json_loadb(text, size, 0, NULL);
 	component = component ? component : component_of(header);
 	read_width(footprint, header);
-	json_object_foreach (header, name, tensor)
-		count_tensor(footprint, component, name, tensor);
-	return header;
+	json_object_foreach (header, name, entry)
+		count_tensor(footprint, component, name, entry);
+	return header || gguf;
 }
 
 static json_t *read_json(const char *path)
@@ -214,11 +188,6 @@ static void read_settings(struct sdd_footprint *footprint, const char *path)
 		number(json_object_get(settings, "native_size"), SIDE_MAX, footprint->native_size);
 }
 
-static bool is_variant(const char *name)
-{
-	return strstr(name, ".fp16.") || strstr(name, ".bf16.");
-}
-
 /* Weight files of a component; of its variants only where there is no plain one, as the engine chooses. */
 static void read_component(struct sdd_footprint *footprint, const char *folder,
 			   const char *component)
@@ -233,12 +202,12 @@ static void read_component(struct sdd_footprint *footprint, const char *folder,
 	n = scandir(path, &entries, NULL, alphasort);
 	for (int i = 0; i < n; i++)
 		plain |= strstr(entries[i]->d_name, ".safetensors") &&
-			 !is_variant(entries[i]->d_name);
+			 !sdd_weight_is_variant(entries[i]->d_name);
 	for (int i = 0; i < n; i++) {
 		const char *name = entries[i]->d_name, *end = strrchr(name, '.');
 
 		if (i < FILES_MAX && end && strcmp(end, ".safetensors") == 0 &&
-		    !(plain && is_variant(name)) &&
+		    !(plain && sdd_weight_is_variant(name)) &&
 		    (size_t)snprintf(path, sizeof(path), "%s/%s/%s", folder, component, name) <
 			    sizeof(path))
 			footprint->known |= read_weights(footprint, component, path, false);
@@ -498,6 +467,28 @@ static uint64_t vae_run(const struct sdd_footprint *footprint, struct sdd_types 
 	       (uint64_t)(2 * footprint->vae_channels[1] + footprint->vae_channels[0]);
 }
 
+/*
+ * Weights of adapters are packed like any of the part they change; LoRAs' files stay mapped, as their numbers may be asked for again. The image
+ * encoder, in float32, runs while prompts are read. What ControlNets find is summed on the way and lies in the denoiser's run: floats, twice,
+ * whose memory the heap may keep to the end, and once as activations.
+ */
+static void add_adapters(const struct sdd_footprint *footprint, struct sdd_types types,
+			 uint64_t places, struct stages *stages)
+{
+	const uint64_t found = 2 * places * (uint64_t)footprint->channels * GUIDE_QUARTERS / 4;
+	const uint64_t floats =
+		(footprint->image_encoder_numbers + footprint->adapter_text_numbers) * 4;
+
+	stages->text += floats;
+	stages->packed_text += floats;
+	stages->denoiser +=
+		footprint->adapter_numbers * types.weight + footprint->adapter_file_bytes;
+	if (footprint->guided) {
+		stages->denoiser += found * 2 * sizeof(float);
+		stages->step_run += found * types.activation;
+	}
+}
+
 static struct stages stages_of(const struct sdd_footprint *footprint, struct sdd_types types,
 			       const struct sdd_work *work)
 {
@@ -517,11 +508,22 @@ static struct stages stages_of(const struct sdd_footprint *footprint, struct sdd
 	};
 
 	s.packed_text = packed_text;
+	/* half as much again is what convolutions and attention work in, beside their activations */
+	s.step_run += s.step_run / 2;
+	s.decode_run += s.decode_run / 2;
+	s.step_run *= (uint64_t)(work->batch > 1 ? work->batch : 1);
+	add_adapters(footprint, types, places, &s);
 	if (rests)
 		s.step_run += footprint->largest * types.weight;
 	if (work->encodes)
 		s.vae += resting(footprint, &footprint->vae_encoder, types.weight, true);
 	return s;
+}
+
+static uint64_t pictures(const struct sdd_work *work)
+{
+	return (uint64_t)work->width * (uint64_t)work->height * PICTURE_BYTES *
+	       (uint64_t)(work->batch > 1 ? work->batch : 1);
 }
 
 uint64_t sdd_footprint_whole(const struct sdd_footprint *footprint, struct sdd_types types,
@@ -532,7 +534,7 @@ uint64_t sdd_footprint_whole(const struct sdd_footprint *footprint, struct sdd_t
 	if (!footprint->known)
 		return 0;
 	return s.denoiser + s.vae + most(s.text, s.packed_text + most(s.step_run, s.decode_run)) +
-	       (uint64_t)work->width * (uint64_t)work->height * PICTURE_BYTES;
+	       pictures(work);
 }
 
 uint64_t sdd_footprint_staged(const struct sdd_footprint *footprint, struct sdd_types types,
@@ -542,6 +544,5 @@ uint64_t sdd_footprint_staged(const struct sdd_footprint *footprint, struct sdd_
 
 	if (!footprint->known)
 		return 0;
-	return most(most(s.text, s.denoiser + s.step_run), s.vae + s.decode_run) +
-	       (uint64_t)work->width * (uint64_t)work->height * PICTURE_BYTES;
+	return most(most(s.text, s.denoiser + s.step_run), s.vae + s.decode_run) + pictures(work);
 }

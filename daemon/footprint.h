@@ -27,6 +27,10 @@ struct sdd_footprint {
 	int channels,
 		vae_channels[2]; /* at full resolution; of the autoencoder also one level below */
 	int native_size;
+	/* of a job's adapters (sdd_footprint_add_adapters): numbers in the denoiser's type, and in float32 */
+	uint64_t adapter_numbers, adapter_text_numbers, image_encoder_numbers;
+	uint64_t adapter_file_bytes; /* that stay mapped */
+	bool guided; /* by ControlNets or T2I-Adapters, whose findings lie beside the denoiser's activations */
 };
 
 /* Bytes of a packed weight and of an activation, as the worker will choose them. */
@@ -38,13 +42,31 @@ struct sdd_types sdd_types_expected(const char *backend, const char *dtype);
 /* Of a model folder or checkpoint file. What cannot be read leaves it unknown: then nothing is refused for it. */
 void sdd_footprint_read(const char *path, struct sdd_footprint *ret_footprint);
 
+struct sdp_record;
+/* Folders of models, below which loras/ and controlnets/ lie; borrowed. */
+struct sdd_footprint_roots {
+	char *const *paths;
+	size_t count;
+};
+/* job: the record of job_parameters (or job_submit, worker_run). Adds what its adapters take; reads their files' headers. */
+void sdd_footprint_add_adapters(struct sdd_footprint *footprint,
+				const struct sdd_footprint_roots *roots,
+				const struct sdp_record *job);
+
 /* The picture a job works on, pixels; encodes: it has a source picture. */
 struct sdd_work {
 	int width, height;
 	bool encodes, tiled;
+	int batch; /* jobs that run as one; 0 is 1 */
 };
 /*
- * Bytes at the highest, without the program itself: everything in memory at once; or, staged, part after part. 0 for a footprint that is
+ * What a worker's first job takes beside them, once: the libraries' kernels and primitives, small tensors, the heap. No part of a budget: what
+ * budgets leave of a machine or a control group is for it, too (budget.h).
+ */
+#define SDD_FOOTPRINT_PROGRAM_BYTES ((uint64_t)28 << 20)
+
+/*
+ * Bytes at the highest, beside the program: everything in memory at once; or, staged, part after part. 0 for a footprint that is
  * not known.
  */
 uint64_t sdd_footprint_whole(const struct sdd_footprint *footprint, struct sdd_types types,

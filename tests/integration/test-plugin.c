@@ -2,6 +2,7 @@
  * The plug-ins' common part with the headless host against a real daemon and worker: every action, several document
  * types, what is left alone, stored parameters, failures.
  */
+#include "daemon/footprint.h"
 #include "tests/integration/harness.h"
 
 #include <poll.h>
@@ -443,6 +444,38 @@ static void test_errors(void **state)
 	server = absent;
 }
 
+/* Memory for the picture in tiles alone: the plug-in asks for those by itself; for less, it says what would help. */
+static void test_tiles_where_memory_asks(void **state)
+{
+	const struct sdd_types types = sdd_types_expected(NULL, NULL);
+	const struct sdd_work work = {.width = 768, .height = 768, .tiled = true};
+	const struct daemon others = server;
+	struct sdd_footprint footprint;
+	struct none none;
+	sdc_error error = {0};
+	char option[64];
+
+	SKIP_WITHOUT_WORKER();
+	sdd_footprint_read(getenv("SDD_TEST_MODEL"), &footprint);
+	snprintf(option, sizeof(option), "--memory-budget=%llu",
+		 (unsigned long long)sdd_footprint_staged(&footprint, types, &work));
+	daemon_start(&server, option, NULL);
+	none_init(&none, 768, 768, SDC_U8);
+	must_generate(&none, "action=generate prompt=fox" QUICK);
+	assert_int_equal(none.n_layers, 1);
+	none_clear(&none);
+	daemon_clear(&server);
+	daemon_start(&server, "--memory-budget=1000", NULL);
+	none_init(&none, WIDTH, HEIGHT, SDC_U8);
+	assert_int_equal(generate(&none, "action=generate prompt=fox" QUICK, &error),
+			 SDC_E_NO_MEMORY);
+	if (!strstr(error.message, "Not enough memory") || !strstr(error.message, "memory-budget"))
+		fail_msg("“%s”", error.message);
+	none_clear(&none);
+	daemon_clear(&server);
+	server = others;
+}
+
 /* Somebody else's job is first: the artist sees how many are. */
 static void test_place_in_queue(void **state)
 {
@@ -519,6 +552,7 @@ int main(void)
 		cmocka_unit_test(test_again),
 		cmocka_unit_test(test_canvas_of_odd_size),
 		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_tiles_where_memory_asks),
 		cmocka_unit_test(test_place_in_queue),
 		cmocka_unit_test(test_cancel_and_loss), /* ends the daemon: last */
 	};

@@ -25,9 +25,8 @@ samples. It is {psnr_to_teacher:.1f} dB near what the autoencoder itself makes o
 """
 
 VQ = """
-`{vq}` is the same model with a VQ-regularised twin of the autoencoder ({codes:,} codes, {used:,} of them used on those scenes; the
-encoder is the same), briefly trained. It is there to run quantised latents on a real codebook, is not installed, and its pictures
-are a little poorer.
+`{vq}` is the same model with a VQ-regularised twin of the autoencoder ({codes:,} codes; the encoder is the
+same), briefly trained. It is there to run quantised latents on a real codebook, is not installed, and its pictures are a little poorer.
 """
 
 ADAPTERS = """
@@ -64,7 +63,7 @@ def text(entries, models=MODELS):
                          labels_right=last(entries("perceptual"), "labels_right", 0),
                          psnr_to_teacher=last(taesd, "psnr_to_teacher", 0), **names)]
     if (models / VQ_FOLDER).exists():
-        parts.append(VQ.format(codes=CODES, used=last(vq, "codes_used", 0), **names))
+        parts.append(VQ.format(codes=CODES, **names))
     if entries("adapters"):
         shown = entries("adapters")[-1]
         plain, half, full = shown.pop("light").values()

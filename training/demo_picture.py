@@ -16,14 +16,15 @@ PICTURE = [("tree", "green", 0.41, 1.53, 0.69), ("sun", None, 2.48, 0.58, 0.41),
 SCENE = [("tree", "green", 0.3, 0.86, 0.52), ("cloud", None, 0.68, 0.34, 0.2)]
 JOBS = {
     "txt2img": [{"prompt": prompt, "seed": seed} for prompt, seed in (
-        ("a red house at sunset", 2), ("a yellow boat at sea by day", 1),
-        ("a blue car on a meadow at sunset", 5), ("an orange balloon in the hills by day", 1),
-        ("a purple mushroom on a meadow at sunset", 3))],
-    "img2img": {"picture": "scene.png", "prompt": "an orange tree on a meadow by day", "seed": 5,
+        ("a red house at sunset", 5), ("a yellow boat at sea by day", 6),
+        ("a blue car and a green tree on a meadow by day", 7),
+        ("an orange balloon and a snowman in the snow by day", 5),
+        ("a purple umbrella and a yellow dog in the desert at sunset", 8))],
+    "img2img": {"picture": "scene.png", "prompt": "an orange tree on a meadow by day", "seed": 2,
                 "strengths": [0.4, 0.6, 0.8]},
-    "inpaint": {"picture": "picture.png", "prompt": "a red house", "seed": 9,
+    "inpaint": {"picture": "picture.png", "prompt": "a red house", "seed": 7,
                 "select": {"x": 136, "y": 112, "w": 112, "h": 104}},
-    "outpaint": {"picture": "scene.png", "prompt": "on a meadow by day", "seed": 2,
+    "outpaint": {"picture": "scene.png", "prompt": "on a meadow by day", "seed": 8,
                  "steps": [{"right": 32}, {"right": 32}]},
 }
 

@@ -425,7 +425,7 @@ static void call_unload(const struct daemon *daemon)
 static void test_form_of_weights_is_chosen(void **state)
 {
 	sdc_error error = {0};
-	sdc_request *request = sdc_request_new("models.load", &error);
+	sdc_request *request;
 	sdc_reply *reply[3] = {0};
 	struct daemon daemon;
 
@@ -457,6 +457,7 @@ static void test_form_of_weights_is_chosen(void **state)
 	write_settings(&daemon, "{\"weights\": \"stored\"}");
 	assert_loads(&daemon, NULL, "stored");
 	assert_loads(&daemon, "bf16", "bf16");
+	request = sdc_request_new("models.load", &error);
 	assert_int_equal(sdc_request_set_string(request, "weights", "q4_0", &error),
 			 SDC_E_BAD_VALUE);
 	assert_non_null(strstr(error.message, "q8_0"));

@@ -215,13 +215,14 @@ static void test_files_go_under_a_running_job(void **state)
 {
 	sdc_client *client, *watcher;
 	sdc_error error = {0};
-	sdc_request *request = txt2img(40, 1);
+	sdc_request *request;
 	struct daemon daemon;
 	sdc_job *job = NULL;
 	sdc_image image;
 
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
+	request = txt2img(40, 1);
 	own_model(&daemon, "going");
 	client = daemon_connect(&daemon);
 	watcher = daemon_connect(&daemon);

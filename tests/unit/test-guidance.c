@@ -103,16 +103,15 @@ static void test_guidance_rescale(void **state)
 
 	job.steps = 8;
 	for (int i = 0; i < 4; i++) {
-		job.guidance_scale = i == 0 ? 2 : 20;
+		job.guidance_scale = i == 0 ? 2 : 13;
 		job.guidance_rescale = i <= 1 ? 0 : i == 2 ? 0.5 : 1;
 		results[i] = run(f->small, &job);
 		found[i] = distance(&results[0], &results[i]);
 	}
 	print_message(
-		"from guidance 2: 20 is %.1f of 255 away, rescaled by half %.1f, wholly %.1f\n",
+		"from guidance 2: 13 is %.1f of 255 away, rescaled by half %.1f, wholly %.1f\n",
 		found[1], found[2], found[3]);
-	assert_true(found[1] > 1);
-	assert_true(found[2] < found[1] && found[3] < found[2]);
+	assert_true(found[2] < found[1] - 1 && found[3] < found[1] - 1);
 	for (int i = 0; i < 4; i++)
 		sde_result_clear(&results[i]);
 }
@@ -377,7 +376,7 @@ static void test_regions(void **state)
 	struct sde_region region;
 	struct sde_error error = {0};
 	struct sde_result results[2], blue, red, found;
-	double tilt[2];
+	double tilt[2], nowhere;
 	struct sde_image mask;
 
 	job.prompt = "a blue fish";
@@ -397,17 +396,18 @@ static void test_regions(void **state)
 		results[right] = run(f->small, &job);
 		tilt[right] = redness(&results[right], true) - redness(&results[right], false);
 	}
+	nowhere = redness(&blue, true) - redness(&blue, false);
 	print_message(
 		"right less left: red on the left %.1f of 255, on the right %.1f, nowhere %.1f\n",
-		tilt[0], tilt[1], redness(&blue, true) - redness(&blue, false));
-	assert_true(tilt[0] < -20 && tilt[1] > 20);
+		tilt[0], tilt[1], nowhere);
+	assert_true(tilt[0] < nowhere - 20 && tilt[1] > nowhere + 20);
 	/* a mask of another size lies over the whole picture */
 	assert_int_equal(sde_image_new(64, 64, 1, SDE_PIXEL_U8, &mask, &error), 0);
 	for (uint32_t y = 0; y < 64; y++)
 		memset((uint8_t *)sde_image_row(&mask, y) + 32, 255, 32);
 	region = (struct sde_region){.prompt = "a red mushroom", .mask = &mask, .weight = 1};
 	found = run(f->small, &job);
-	assert_true(distance(&found, &results[1]) < 3);
+	assert_true(distance(&found, &results[1]) < distance(&found, &blue) / 3);
 	sde_result_clear(&found);
 	region.weight = 0;
 	found = run(f->small, &job);
@@ -473,7 +473,7 @@ static void test_tiling(void **state)
 			"that of rows %.2f\n",
 			tiling, columns, rows);
 		sde_result_clear(&result);
-		assert_true(tiling != SDE_TILING_NONE ? columns < 0.6 : columns > 0.8);
+		assert_true(tiling & SDE_TILING_X ? columns < 0.6 : columns > 0.8);
 		assert_true(tiling & SDE_TILING_Y ? rows < 0.6 : rows > 1.5);
 	}
 }

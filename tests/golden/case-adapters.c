@@ -178,6 +178,11 @@ int golden_final_latents(struct golden_case *c, struct sde_model *model,
 	pooled = golden_floats(2 * (size_t)sde_model_pooled_width(model));
 	if (embed_prompts(c, model, embeds, pooled) != GOLDEN_PASS)
 		return GOLDEN_FAIL;
+	request->guidance_scale = golden_param_double(c, "guidance_scale", 1);
+	if (!sde_sd_uses_guidance(model, request->guidance_scale)) {
+		embeds += (size_t)SDE_PROMPT_LENGTH * (size_t)sde_model_context_width(model);
+		pooled += sde_model_pooled_width(model);
+	}
 	noise.stream = latents->f32;
 	noise.stream_left = latents->count;
 	request->kind = SDE_SD_TXT2IMG;
@@ -186,7 +191,6 @@ int golden_final_latents(struct golden_case *c, struct sde_model *model,
 	request->batch = 1;
 	request->height = (int)latents->shape[2] * f;
 	request->width = (int)latents->shape[3] * f;
-	request->guidance_scale = golden_param_double(c, "guidance_scale", 1);
 	request->prompt_embeds = embeds;
 	request->tokens = SDE_PROMPT_LENGTH;
 	request->pooled = pooled;

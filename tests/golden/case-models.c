@@ -2,6 +2,7 @@
  * Forward passes of single models: kinds text_encoder (CLIP and T5), op_t5_bucket and unet. A model whose class the engine does not have yet is
  * a SKIP that names it.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,27 @@
 #include "tests/golden/networks.h"
 
 #define T5_TOKENS_MAX 1024
+
+/* Tokens whose padding is masked see what they would see without it: the first half of a masked row is that of the half alone. */
+static int masked_is_cut(struct golden_case *c, struct sde_runner *runner, const struct sde_t5 *t5,
+			 const int32_t *ids, int tokens, float *scratch)
+{
+	const int keys = tokens / 2;
+	const size_t n = (size_t)keys * (size_t)t5->config.d_model;
+	float *alone = golden_floats(n);
+	struct sde_error error;
+	int r = GOLDEN_PASS;
+
+	if (sde_t5_forward(runner, t5, ids, 1, tokens, keys, scratch, &error) < 0 ||
+	    sde_t5_forward(runner, t5, ids, 1, keys, keys, alone, &error) < 0)
+		r = golden_fail_error(c, "masked", &error);
+	for (size_t i = 0; r == GOLDEN_PASS && i < n; i++)
+		if (!(fabsf(scratch[i] - alone[i]) <= 1e-5f + 1e-4f * fabsf(alone[i])))
+			r = golden_fail(c, "value %zu of %d masked tokens is %g, alone %g", i,
+					tokens, (double)scratch[i], (double)alone[i]);
+	free(alone);
+	return r;
+}
 
 /* input_ids_N -> last_hidden_state_N for every N that the case has. */
 static int text_encoder_t5(struct golden_case *c)
@@ -42,7 +64,11 @@ static int text_encoder_t5(struct golden_case *c)
 		snprintf(name, sizeof(name), "last_hidden_state_%d", tokens);
 		golden_expect_f32(c, name, state,
 				  GOLDEN_SHAPE(ids->shape[0], tokens, config.d_model));
+		r = tokens > 1 ? masked_is_cut(c, component.runner, &t5, ids->i32, tokens, state)
+			       : GOLDEN_PASS;
 		free(state);
+		if (r != GOLDEN_PASS)
+			return r;
 	}
 	return GOLDEN_PASS;
 }

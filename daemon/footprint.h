@@ -63,7 +63,7 @@ struct sdd_work {
  * What a worker's first job takes beside them, once: the libraries' kernels and primitives, small tensors, the heap. No part of a budget: what
  * budgets leave of a machine or a control group is for it, too (budget.h).
  */
-#define SDD_FOOTPRINT_PROGRAM_BYTES ((uint64_t)28 << 20)
+#define SDD_FOOTPRINT_PROGRAM_BYTES ((uint64_t)36 << 20)
 
 /*
  * Bytes at the highest, beside the program: everything in memory at once; or, staged, part after part. 0 for a footprint that is

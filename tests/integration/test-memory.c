@@ -306,6 +306,19 @@ static void assert_refused(const struct daemon *daemon, int side, const char *re
 		fail_msg("'%s' does not say: %s", error.message, remedy);
 }
 
+/* sdctl names the option of its own that fits. */
+static void assert_sdctl_advises(const struct daemon *daemon, int side, const char *advice)
+{
+	char command[1024];
+
+	snprintf(command, sizeof(command),
+		 "%s --socket %s txt2img --width %d --height %d -o %s/never.png fox 2>%s/said; "
+		 "test $? -eq 1 && grep -qF -e '%s' %s/said",
+		 getenv("SDD_TEST_SDCTL"), daemon->socket, side, side, daemon->folder,
+		 daemon->folder, advice, daemon->folder);
+	assert_int_equal(system(command), 0);
+}
+
 static void test_refusals_say_what_fits(void **state)
 {
 	const struct sdd_types types = sdd_types_expected(NULL, NULL);
@@ -320,6 +333,7 @@ static void test_refusals_say_what_fits(void **state)
 	tiled = sdd_footprint_staged(&footprint, types, &work);
 	start(&daemon, tiled);
 	assert_refused(&daemon, 1024, "tiled VAE fits (vae_tiling)");
+	assert_sdctl_advises(&daemon, 1024, "this fits with --vae-tiling true");
 	/* refused before anything was started */
 	assert_int_equal(daemon_status_int(&daemon, "worker.pid"), 0);
 	stop(&daemon);
@@ -332,6 +346,7 @@ static void test_refusals_say_what_fits(void **state)
 	stop(&daemon);
 	start(&daemon, 1000);
 	assert_refused(&daemon, 128, "raise memory-budget");
+	assert_sdctl_advises(&daemon, 128, "memory-budget in sdd.conf(5)");
 	stop(&daemon);
 }
 

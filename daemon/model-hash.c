@@ -126,7 +126,7 @@ struct names {
 
 static bool counts(const char *name)
 {
-	static const char *const endings[] = {".safetensors", ".json", ".txt", ".model"};
+	static const char *const endings[] = {".safetensors", ".gguf", ".json", ".txt", ".model"};
 	const char *dot = strrchr(name, '.');
 
 	for (size_t i = 0; dot && i < sizeof(endings) / sizeof(endings[0]); i++)

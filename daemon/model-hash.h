@@ -1,7 +1,7 @@
 /*
  * What a model is, whatever it is called and wherever it lies: SHA-256 of its weights and configurations. Of a checkpoint file what
  * `sha256sum FILE` prints, which model sites give too; of a folder the SHA-256 of the lines that `sha256sum` prints for its files and those of its
- * components (.safetensors, .json, .txt and .model, without sdd.json, which is a person's wish), sorted by name, named as seen from the folder.
+ * components (.safetensors, .gguf, .json, .txt and .model, without sdd.json, which is a person's wish), sorted by name, named as seen from the folder.
  *
  * Reads every byte: at the speed of the disk, so it is a helper process's work (hasher.h), and what it found of a file is
  * remembered by the file's state.

@@ -148,7 +148,7 @@ static void test_changes_are_told(void **state)
 	/* a link to a folder elsewhere; its hash is what sha256sum says */
 	await_hash(client, HARNESS_MODEL, NULL, first);
 	run("cd %s/models/" HARNESS_MODEL " && find -L * -maxdepth 1 -type f | grep -E "
-	    "'\\.(safetensors|json|txt|model)$' | grep -v sdd.json$ | LC_ALL=C sort | xargs "
+	    "'\\.(safetensors|gguf|json|txt|model)$' | grep -v sdd.json$ | LC_ALL=C sort | xargs "
 	    "sha256sum | sha256sum >%s/said",
 	    daemon.folder, daemon.folder);
 	snprintf(path, sizeof(path), "%s/said", daemon.folder);

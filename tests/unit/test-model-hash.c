@@ -63,7 +63,8 @@ static int setup(void **state)
 	strcpy(root, "/tmp/sdd-hash-XXXXXX");
 	assert_non_null(mkdtemp(root));
 	run("cd %s && mkdir -p m/unet m/b m/.cache && echo '{}' >m/model_index.json && "
-	    "echo weights >m/unet/model.safetensors && echo x >m/b/merges.txt && "
+	    "echo weights >m/unet/model.safetensors && echo x >m/b/merges.txt && echo q "
+	    ">m/b/part.gguf && "
 	    "echo '{\"steps\": 2}' >m/sdd.json && echo y >m/README.md && echo z >m/.cache/a.json",
 	    root);
 	return 0;
@@ -93,7 +94,7 @@ static void test_folder_is_what_sha256sum_says(void **state)
 	char path[96], said[65] = "";
 
 	run("cd %s/m && find -L * -maxdepth 1 -type f | grep -E "
-	    "'\\.(safetensors|json|txt|model)$' | grep -v sdd.json$ | LC_ALL=C sort | xargs "
+	    "'\\.(safetensors|gguf|json|txt|model)$' | grep -v sdd.json$ | LC_ALL=C sort | xargs "
 	    "sha256sum | sha256sum >../said",
 	    root);
 	snprintf(path, sizeof(path), "%s/said", root);
@@ -109,14 +110,14 @@ static void test_depends_on_content_alone(void **state)
 	char first[SDD_DIGEST_TEXT_SIZE];
 
 	strcpy(first, before);
-	assert_int_equal(n_read, 3);
+	assert_int_equal(n_read, 4);
 	/* what is known is not read */
 	assert_string_equal(hash_of("m"), first);
 	assert_int_equal(n_read, 0);
 	run("cp -r %s/m %s/copy && mv %s/m %s/renamed && touch %s/renamed/model_index.json", root,
 	    root, root, root, root);
 	assert_string_equal(hash_of("copy"), first);
-	assert_int_equal(n_read, 3);
+	assert_int_equal(n_read, 4);
 	assert_string_equal(hash_of("renamed"), first);
 	assert_int_equal(n_read, 1);
 	/* a person's wishes, notes and hidden files do not count */

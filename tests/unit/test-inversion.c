@@ -16,8 +16,8 @@
 #include "tests/unit/latent-pictures.h"
 
 #define SIDE	      128
-#define MARGIN	      6 /* pixels around an object */
-#define BACK_PSNR_MIN 22.0
+#define MARGIN	      6	   /* pixels around an object */
+#define BACK_PSNR_MIN 21.0 /* 10 steps; the autoencoder alone: about 29 */
 
 static int setup(void **state)
 {

@@ -18,6 +18,7 @@
 #include "tests/unit/latent-pictures.h"
 
 #define FRAMES	5
+#define PAIRS	6
 #define LATENTS (4 * 64 * 64)
 
 static const double positions[FRAMES] = {0, 0.25, 0.5, 0.75, 1};
@@ -61,17 +62,16 @@ static void test_noise_between_seeds(void **state)
 			}
 }
 
-/* Pictures between two noises differ in details that lie on no line: of 255, far below the sequence's own steps. */
-#define WOBBLE 2.0
+/* Distances of a sequence's pictures from its first and last, summed over several sequences. */
+struct way {
+	double from_first[FRAMES], to_last[FRAMES];
+};
 
-/* A sequence from one job to another: its ends are these jobs' bytes, and from end to end it goes one way. */
-static void goes_one_way(struct sde_model *model, struct sde_job *job,
-			 const struct sde_waypoint *waypoint, const struct sde_job *to,
-			 const char *what)
+/* A sequence from one job to another: its ends are these jobs' bytes. */
+static void go(struct sde_model *model, struct sde_job *job, const struct sde_waypoint *waypoint,
+	       const struct sde_job *to, struct way *way)
 {
-	const struct sde_result first = run(model, job), last = run(model, to);
-	double before = -INFINITY, ahead = INFINITY;
-	struct sde_result found;
+	struct sde_result first = run(model, job), last = run(model, to), found;
 
 	job->waypoints = waypoint;
 	job->n_waypoints = 1;
@@ -82,21 +82,25 @@ static void goes_one_way(struct sde_model *model, struct sde_job *job,
 	assert_true(same(&found.layers[0].image, &first.layers[0].image));
 	assert_true(same(&found.layers[FRAMES - 1].image, &last.layers[0].image));
 	for (int i = 0; i < FRAMES; i++) {
-		const double from_first = distance(&found.layers[i].image, &first.layers[0].image);
-		const double to_last = distance(&found.layers[i].image, &last.layers[0].image);
-
-		print_message("%s %.2f: %.1f from the first, %.1f from the last\n", what,
-			      positions[i], from_first, to_last);
 		assert_int_equal(found.layers[i].seed, job->seed);
-		assert_true(from_first - to_last > before - WOBBLE && to_last < ahead + WOBBLE);
-		before = from_first - to_last;
-		ahead = to_last;
+		way->from_first[i] += distance(&found.layers[i].image, &first.layers[0].image);
+		way->to_last[i] += distance(&found.layers[i].image, &last.layers[0].image);
 	}
 	sde_result_clear(&found);
-	found = first;
-	sde_result_clear(&found);
-	found = last;
-	sde_result_clear(&found);
+	sde_result_clear(&first);
+	sde_result_clear(&last);
+}
+
+/* Each picture is farther from the first than the one before, less what it is nearer to the last. */
+static void assert_one_way(const struct way *way, const char *what)
+{
+	for (int i = 0; i < FRAMES; i++) {
+		print_message("%s %.2f: %.1f from the first, %.1f from the last\n", what,
+			      positions[i], way->from_first[i], way->to_last[i]);
+		if (i > 0)
+			assert_true(way->from_first[i] - way->to_last[i] >
+				    way->from_first[i - 1] - way->to_last[i - 1]);
+	}
 }
 
 static void test_prompts(void **state)
@@ -104,24 +108,30 @@ static void test_prompts(void **state)
 	const struct fixture *f = *state;
 	const struct sde_waypoint waypoint = {.prompt = "a blue boat at sea"};
 	struct sde_job job = latent_job("a red house on the grass"), to = job;
+	struct way way = {0};
 
 	to.prompt = waypoint.prompt;
-	goes_one_way(f->small, &job, &waypoint, &to, "prompts");
+	go(f->small, &job, &waypoint, &to, &way);
+	assert_one_way(&way, "prompts");
 }
 
+/* What a seed's noise becomes is chaotic: one way in the mean of some. An ancestral sampler's own noise is interpolated, too. */
 static void test_seeds(void **state)
 {
-	static const char *const samplers[] = {NULL, "Euler a"};
 	const struct fixture *f = *state;
-	const struct sde_waypoint waypoint = {.has_seed = true, .seed = 8};
+	struct way way = {0};
 
-	for (size_t i = 0; i < 2; i++) {
-		struct sde_job job = latent_job("a red house on the grass"), to = job;
+	for (uint64_t seed = 1; seed <= PAIRS; seed++) {
+		const struct sde_waypoint waypoint = {.has_seed = true, .seed = 100 + seed};
+		struct sde_job job = latent_job("a red house on the grass"), to;
 
-		job.sampler = to.sampler = samplers[i];
-		to.seed = 8;
-		goes_one_way(f->small, &job, &waypoint, &to, samplers[i] ? samplers[i] : "seeds");
+		job.seed = seed;
+		job.sampler = seed % 2 ? NULL : "Euler a";
+		to = job;
+		to.seed = 100 + seed;
+		go(f->small, &job, &waypoint, &to, &way);
 	}
+	assert_one_way(&way, "seeds, sum");
 }
 
 static void test_pictures(void **state)
@@ -131,13 +141,15 @@ static void test_pictures(void **state)
 	struct sde_image to = paint(f->small, "a red house on the snow at night", 2);
 	const struct sde_waypoint waypoint = {.image = &to};
 	struct sde_job job = latent_job("a red house"), last;
+	struct way way = {0};
 
 	job.kind = SDE_IMG2IMG;
 	job.image = &from;
 	job.strength = 0.3;
 	last = job;
 	last.image = &to;
-	goes_one_way(f->small, &job, &waypoint, &last, "pictures");
+	go(f->small, &job, &waypoint, &last, &way);
+	assert_one_way(&way, "pictures");
 	sde_image_clear(&from);
 	sde_image_clear(&to);
 }
@@ -170,7 +182,7 @@ static void test_pictures_are_told_and_it_resumes(void **state)
 	struct sde_image last;
 
 	job.sampler = "Euler a";
-	job.steps = 2;
+	job.steps = 3; /* the last draws for nothing */
 	job.waypoints = waypoints;
 	job.n_waypoints = 2;
 	job.positions = three;
@@ -182,7 +194,7 @@ static void test_pictures_are_told_and_it_resumes(void **state)
 	sde_image_clear(&last);
 	sde_image_clear(&told.last);
 	sde_result_clear(&result);
-	resumes_everywhere(f->model, &job, 6);
+	resumes_everywhere(f->model, &job, 9);
 }
 
 int main(void)

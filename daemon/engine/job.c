@@ -13,6 +13,7 @@
 #include "daemon/engine/job-private.h"
 #include "daemon/engine/model.h"
 #include "daemon/engine/pipelines/stable-diffusion.h"
+#include "daemon/engine/readahead.h"
 
 #define STEPS_MAX    1000
 #define GUIDANCE_MAX 100.0
@@ -258,8 +259,10 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 				  .error = ret_error,
 				  .stage = SDE_STAGE_ENCODE,
 				  .stage_begin_us = now_us()};
+	struct sde_readahead ahead = {.parts = {model->denoiser_weights, model->vae_weights}};
 	int r;
 
+	sde_readahead_start(&ahead);
 	sde_runner_set_cancel(model->runner, hooks ? hooks->cancel : NULL);
 	model->partition = job->partition;
 	if (job->staged)
@@ -293,6 +296,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 	sde_job_attention_clear(&run);
 	sde_job_adapters_clear(&run);
 	sde_runner_set_cancel(model->runner, NULL);
+	sde_readahead_stop(&ahead);
 	free(run.prompt_embeds);
 	free(run.pooled);
 	free(run.variants);

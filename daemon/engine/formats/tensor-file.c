@@ -18,6 +18,8 @@
 #include "daemon/engine/formats/torch-file.h"
 #include "daemon/util/hash.h"
 
+#define READ_AHEAD_PIECE ((size_t)8 << 20)
+
 /* Which file in which state: of times people can set one (mtime) but not the other (ctime). */
 struct identity {
 	dev_t device;
@@ -289,6 +291,21 @@ void sde_tensor_file_release(const struct sde_tensor_file *file)
 
 	if (tensor && tensor->map)
 		madvise((void *)(uintptr_t)tensor->map, tensor->map_bytes, MADV_DONTNEED);
+}
+
+void sde_tensor_file_read_ahead(const struct sde_tensor_file *file, bool (*wanted)(void *userdata),
+				void *userdata)
+{
+	const struct sde_tensor *tensor = file->count > 0 ? file->sorted[0] : NULL;
+
+	if (!tensor || !tensor->map)
+		return;
+	for (size_t at = 0; at < tensor->map_bytes && wanted(userdata); at += READ_AHEAD_PIECE) {
+		const size_t left = tensor->map_bytes - at;
+
+		madvise((char *)(uintptr_t)tensor->map + at,
+			left < READ_AHEAD_PIECE ? left : READ_AHEAD_PIECE, MADV_WILLNEED);
+	}
 }
 
 const char *sde_tensor_file_path(const struct sde_tensor_file *file)

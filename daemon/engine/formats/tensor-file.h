@@ -28,6 +28,10 @@ struct sde_tensor_file *sde_tensor_file_unref(struct sde_tensor_file *file);
 /* Give the pages of its mapping back to the system; they come again when they are touched. */
 void sde_tensor_file_release(const struct sde_tensor_file *file);
 
+/* Ask the system to read them now, a piece at a time while wanted says so. Blocks when the disk has enough to do. Any thread. */
+void sde_tensor_file_read_ahead(const struct sde_tensor_file *file, bool (*wanted)(void *userdata),
+				void *userdata);
+
 const char *sde_tensor_file_path(const struct sde_tensor_file *file);
 /* Which file it was, in which state, when it was opened; and what its path leads to now (sdd_hash_stat): the same while it has not changed. */
 uint64_t sde_tensor_file_state(const struct sde_tensor_file *file);

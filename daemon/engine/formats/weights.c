@@ -612,3 +612,10 @@ void sde_weights_release(const struct sde_weights *weights)
 	for (size_t i = 0; i < weights->file_count; i++)
 		sde_tensor_file_release(weights->files[i]);
 }
+
+void sde_weights_read_ahead(const struct sde_weights *weights, bool (*wanted)(void *userdata),
+			    void *userdata)
+{
+	for (size_t i = 0; i < weights->file_count; i++)
+		sde_tensor_file_read_ahead(weights->files[i], wanted, userdata);
+}

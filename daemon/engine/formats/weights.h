@@ -49,6 +49,9 @@ bool sde_weights_share(struct sde_weights *weights, struct sde_weights *other);
 
 /* Give the pages of its files' mappings back to the system; they come again when they are touched. */
 void sde_weights_release(const struct sde_weights *weights);
+/* sde_tensor_file_read_ahead of each of its files. */
+void sde_weights_read_ahead(const struct sde_weights *weights, bool (*wanted)(void *userdata),
+			    void *userdata);
 /*
  * Hash of all files that weights come from, as they were when they were opened, and as their paths are now (sdd_hash_stat): the same while none has
  * changed.

@@ -9,7 +9,9 @@ tree=${SDD_TRIXIE:-${XDG_CACHE_HOME:-$HOME/.cache}/sdd/trixie}
 [ "$(id -u)" -eq 0 ] || { echo "trixie.sh needs root: it makes a Debian tree and enters it" >&2; exit 1; }
 
 make_tree() {
-	[ ! -e "$tree/.complete-2" ] || return 0
+	# complete is a tree with all that the list names today
+	wanted=$(sed -n '/^\[trixie\]/,/^\[/{/^\[/d;p}' "$root/packaging/deps/apt.txt")
+	[ "$(cat "$tree/.complete" 2>/dev/null)" != "$wanted" ] || return 0
 	# the mirror is the one this system itself is installed from
 	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
 	[ -n "$mirror" ] || { echo "apt has no source for bookworm that a tree could be made from" >&2; exit 1; }
@@ -19,9 +21,10 @@ make_tree() {
 		debootstrap --variant=minbase trixie "$tree" "$mirror"
 		touch "$tree/.base"
 	fi
+	# the names are one word each
 	enter /bin/sh -c 'export DEBIAN_FRONTEND=noninteractive; apt-get -qq update &&
-		apt-get -qq -y install --no-install-recommends $(sed -n "/^\[trixie\]/,/^\[/{/^\[/d;p}" /src/packaging/deps/apt.txt)'
-	touch "$tree/.complete-2"
+		apt-get -qq -y install --no-install-recommends "$@"' install $wanted
+	printf '%s\n' "$wanted" >"$tree/.complete"
 }
 
 # In a mount namespace of its own, so that nothing stays mounted whatever happens.

@@ -87,7 +87,7 @@ static sdc_job *submit(sdc_client *client, sdc_request *request, const char *pri
 	const sdc_job_handlers handlers = {
 		.progress = on_progress, .done = on_done, .userdata = seen};
 	sdc_error error = {0};
-	sdc_job *job;
+	sdc_job *job = NULL;
 
 	*seen = (struct seen){0};
 	if (sdc_request_set_string(request, "priority", priority, &error) < 0 ||

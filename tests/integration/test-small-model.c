@@ -277,15 +277,17 @@ static void test_controlnet_follows_the_scribble(void **state)
 /* Through the daemon: maps as pictures, the same picture, shares that stay below one; an edit that keeps more than a new picture. */
 static void test_explanations_and_edits(void **state)
 {
-	sdc_request *request = request_of("a boat on the sea at sunset", 3);
-	sdc_client *client = daemon_connect(&server);
 	static uint8_t plain[SIDE * SIDE * 3], picture[SIDE * SIDE * 3], other[SIDE * SIDE * 3];
 	double edited = 0, painted = 0;
 	sdc_error error = {0};
+	sdc_request *request;
+	sdc_client *client;
 	sdc_reply *reply;
 	sdc_image image;
 
 	SKIP_WITHOUT_WORKER();
+	request = request_of("a boat on the sea at sunset", 3);
+	client = daemon_connect(&server);
 	paint(request_of("a boat on the sea at sunset", 3), NULL, plain);
 	assert_int_equal(sdc_request_set_bool(request, "explain", 1, &error), 0);
 	if (sdc_call(client, request, 120000, &reply, &error) < 0)

@@ -22,7 +22,7 @@ JOBS = {
         ("a purple umbrella and a yellow dog in the desert at sunset", 8))],
     "img2img": {"picture": "scene.png", "prompt": "an orange tree on a meadow by day", "seed": 2,
                 "strengths": [0.4, 0.6, 0.8]},
-    "inpaint": {"picture": "picture.png", "prompt": "a red house", "seed": 7,
+    "inpaint": {"picture": "picture.png", "prompt": "a red house", "seed": 8,
                 "select": {"x": 136, "y": 112, "w": 112, "h": 104}},
     "outpaint": {"picture": "scene.png", "prompt": "on a meadow by day", "seed": 8,
                  "steps": [{"right": 32}, {"right": 32}]},

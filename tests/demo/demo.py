@@ -69,15 +69,28 @@ class Demo:
         self.rows.append((f'outpaint: "{job["prompt"]}", twice', cells))
 
 
+def wrapped(text, font, width):
+    """The text in lines that are not wider than so many pixels, if its words allow."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
 def lay_out(rows):
     """One sheet of rows (title, [(picture, text)]), each picture SCALE times as large, over its text."""
-    rows = [(title, [(p.resize((p.width * SCALE, p.height * SCALE), Image.BICUBIC), text) for p, text in cells])
+    title_font, text_font = (ImageFont.truetype("DejaVuSans.ttf", size) for size in (17, 13))
+    rows = [(title, [(p.resize((p.width * SCALE, p.height * SCALE), Image.BICUBIC), wrapped(text, text_font, p.width * SCALE))
+                     for p, text in cells])
             for title, cells in rows]
     width = max(sum(p.width + GAP for p, _ in cells) for _, cells in rows) + GAP
     height = sum(max(p.height for p, _ in cells) + 3 * LINE + GAP for _, cells in rows) + GAP
     sheet = Image.new("RGB", (width, height), "white")
     draw, y = ImageDraw.Draw(sheet), GAP
-    title_font, text_font = (ImageFont.truetype("DejaVuSans.ttf", size) for size in (17, 13))
     for title, cells in rows:
         draw.text((GAP, y), title, fill="black", font=title_font)
         x, y, tall = GAP, y + LINE + LINE // 2, max(p.height for p, _ in cells)

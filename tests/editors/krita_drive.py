@@ -126,11 +126,13 @@ def long_job():
 
 def cancel(document):
     before = layers(document)
+    widget("sdd_count").setValue(3)  # one may be over before a busy Krita shows its first preview
     yield from long_job()
     yield from until(lambda: widget("sdd_preview").pixmap() is not None, "no preview came")
     shoot("krita-progress")
     click("sdd_cancel_button")
     yield from until(lambda: jobs()["running"] == 0 and widget("sdd_generate_button").isEnabled(), "the job is not cancelled")
+    widget("sdd_count").setValue(1)
     return [] if "ancel" in widget("sdd_message").text() and layers(document) == before else [widget("sdd_message").text()]
 
 

@@ -15,7 +15,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_SIZE = 128, FILES_MAX = 16, ENTRIES_MAX = 4096, SEEN_MAX = 32 };
+enum {
+	NAME_SIZE = 128,
+	TAGS_MAX = 16 /* SDE_LORAS_MAX */,
+	FILES_MAX = 16,
+	ENTRIES_MAX = 4096,
+	SEEN_MAX = 32
+};
 
 static const char ending[] = ".safetensors";
 
@@ -262,14 +268,14 @@ static void count_named(struct lookup *lookup, enum what what, const char *folde
 		count_file(lookup, what, path);
 }
 
-/* <lora:NAME:WEIGHT> */
+/* <lora:NAME:WEIGHT>; those beyond what a job may name are not looked up, since the worker refuses the job. */
 static void count_tags(struct lookup *lookup, const char *prompt)
 {
 	static const char tag[] = "<lora:";
 	char name[NAME_SIZE];
 	size_t length;
 
-	while ((prompt = strstr(prompt, tag))) {
+	for (int found = 0; found < TAGS_MAX && (prompt = strstr(prompt, tag)); found++) {
 		prompt += sizeof(tag) - 1;
 		length = strcspn(prompt, ":>");
 		if (length < sizeof(name)) {

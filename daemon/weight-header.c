@@ -58,7 +58,9 @@ bool sdd_weight_tensor_read(const json_t *entry, struct sdd_weight_tensor *ret_t
 		    numbers > (uint64_t)1 << 40)
 			return false;
 	}
-	ret_tensor->rows = (uint64_t)json_integer_value(json_array_get(shape, 0));
+	/* a scalar is one row: who divides by rows never divides by 0 */
+	ret_tensor->rows =
+		ret_tensor->rank > 0 ? (uint64_t)json_integer_value(json_array_get(shape, 0)) : 1;
 	ret_tensor->numbers = numbers;
 	ret_tensor->bytes = (uint64_t)(end - begin);
 	return true;

@@ -270,6 +270,45 @@ static void test_adapters_count(void **state)
 	}
 }
 
+/* Headers are what a file says of itself: tensors without a side are counted, and nobody divides by what they lack. */
+static void test_scalars_where_matrices_belong(void **state)
+{
+	static const char *const headers[] = {
+		"{\"u.hada_w1_b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}",
+		"{\"u.lokr_w1\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},"
+		"\"u.lokr_w1_b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[16,20]},"
+		"\"u.lokr_w2_b\":{\"dtype\":\"F32\",\"data_offsets\":[20,24]}}",
+	};
+	struct daemon daemon = {0};
+	char folder[] = "/tmp/sdd-test-scalars-XXXXXX", path[128];
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(daemon.folder, sizeof(daemon.folder), "%s", folder);
+	snprintf(path, sizeof(path), "%s/models", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/models/loras", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/models/loras/odd.safetensors", folder);
+	for (size_t i = 0; i < sizeof(headers) / sizeof(*headers); i++) {
+		const uint64_t length = strlen(headers[i]);
+		const char data[24] = {0};
+		FILE *file = fopen(path, "we");
+
+		assert_non_null(file);
+		assert_int_equal(fwrite(&length, sizeof(length), 1, file), 1);
+		assert_int_equal(fwrite(headers[i], length, 1, file), 1);
+		assert_int_equal(fwrite(data, sizeof(data), 1, file), 1);
+		assert_int_equal(fclose(file), 0);
+		adapted_footprint(&daemon, "odd", NULL);
+	}
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+	rmdir(folder);
+}
+
 static void test_staged_when_the_budget_asks_for_it(void **state)
 {
 	const struct sdd_types types = sdd_types_expected(NULL, NULL);
@@ -486,6 +525,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_estimate_is_near_the_peak, use_small,
 						use_tiny),
 		cmocka_unit_test_setup_teardown(test_adapters_count, use_small, use_tiny),
+		cmocka_unit_test(test_scalars_where_matrices_belong),
 		cmocka_unit_test(test_staged_when_the_budget_asks_for_it),
 		cmocka_unit_test(test_refusals_say_what_fits),
 		cmocka_unit_test(test_form_of_weights_is_chosen),

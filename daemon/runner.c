@@ -180,6 +180,8 @@ static void start_job(struct sdd_server *server, struct sdd_job *job)
 	if (model->state == SDP_MODEL_STATE_LOADED) {
 		sdd_runner_send_run(server, job);
 	} else {
+		model->state =
+			SDP_MODEL_STATE_LOADING; /* so that no scan of the folders frees it */
 		sdd_events_job_progress(server, job);
 		sdd_runner_send_load(server, model);
 	}

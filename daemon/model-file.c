@@ -14,7 +14,21 @@
 
 enum {
 	HEADER_BYTES_MAX = 4 << 20, /* published models have less than 1 MB */
+	KNOWN_MAX = 4096,
 };
+
+/* What the header of a file in this state says. */
+struct header_facts {
+	uint64_t state;
+	enum sdp_model_kind kind;
+	int in_channels;
+	bool paints, holds_autoencoder, holds_text;
+};
+
+struct sdd_memo sdd_model_files_known(void)
+{
+	return sdd_memo_new(sizeof(struct header_facts), KNOWN_MAX);
+}
 
 /* A tensor that only this denoiser has, and the one that tells what it reads: its second dimension is `packed` times the latent channels. */
 static const struct {
@@ -129,34 +143,69 @@ static bool holds_text(const char *header, size_t size)
 	       has(header, size, "conditioner.embedders.") || has(header, size, "text_encoders.");
 }
 
-bool sdd_model_file_read(const char *path, struct sdd_model_facts *ret_facts, uint64_t *ret_bytes)
+static struct header_facts facts_of(const char *header, size_t size, enum sdp_model_kind kind)
+{
+	struct header_facts facts = {.kind = kind};
+	size_t which = 0;
+
+	for (size_t i = 0; i < sizeof(adapters) / sizeof(adapters[0]); i++)
+		if (has(header, size, adapters[i]))
+			return facts;
+	while (which < N_DENOISERS && !has(header, size, denoisers[which].mark))
+		which++;
+	if (which == N_DENOISERS)
+		return facts;
+	facts.paints = true;
+	facts.in_channels =
+		read_channels(header, size, denoisers[which].first_layer) / denoisers[which].packed;
+	facts.holds_autoencoder = holds_autoencoder(header, size);
+	facts.holds_text = holds_text(header, size);
+	return facts;
+}
+
+/* From the header, or as it is remembered. Nothing is remembered of what is no weight file: nine bytes tell. */
+static bool find_facts(const char *path, struct sdd_memo *known, struct stat *ret_st,
+		       struct header_facts *ret_facts)
 {
 	SDD_CLEANUP(sdd_closep)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	SDD_CLEANUP(sdd_freep) char *header = NULL;
-	char settings[PATH_MAX];
+	const struct header_facts *remembered;
 	enum sdp_model_kind kind;
-	struct stat st;
-	size_t size, which = 0;
+	size_t size;
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (fd < 0 || fstat(fd, ret_st) < 0 || !S_ISREG(ret_st->st_mode))
 		return false;
+	remembered = sdd_memo_find(known, sdd_hash_stat(1, ret_st));
+	if (remembered) {
+		*ret_facts = *remembered;
+		return true;
+	}
 	header = read_header(fd, &kind, &size);
-	for (size_t i = 0; header && i < sizeof(adapters) / sizeof(adapters[0]); i++)
-		if (has(header, size, adapters[i]))
-			return false;
-	while (header && which < N_DENOISERS && !has(header, size, denoisers[which].mark))
-		which++;
-	if (!header || which == N_DENOISERS)
+	if (!header)
 		return false;
-	if (!sdd_model_file_settings(path, settings, sizeof(settings)))
+	*ret_facts = facts_of(header, size, kind);
+	ret_facts->state = sdd_hash_stat(1, ret_st);
+	if (sdd_memo_settles_in_us(ret_st) == 0)
+		sdd_memo_add(known, ret_facts);
+	return true;
+}
+
+bool sdd_model_file_read(const char *path, struct sdd_memo *known,
+			 struct sdd_model_facts *ret_facts, uint64_t *ret_bytes)
+{
+	struct header_facts header;
+	char settings[PATH_MAX];
+	struct stat st;
+
+	if (!find_facts(path, known, &st, &header) || !header.paints ||
+	    !sdd_model_file_settings(path, settings, sizeof(settings)))
 		return false;
 	sdd_model_facts_read_settings(AT_FDCWD, settings, ret_facts);
-	ret_facts->in_channels =
-		read_channels(header, size, denoisers[which].first_layer) / denoisers[which].packed;
-	ret_facts->kind = kind;
-	ret_facts->lacks_parts = !ret_facts->lists_parts &&
-				 (!holds_autoencoder(header, size) || !holds_text(header, size));
+	ret_facts->in_channels = header.in_channels;
+	ret_facts->kind = header.kind;
+	ret_facts->lacks_parts =
+		!ret_facts->lists_parts && (!header.holds_autoencoder || !header.holds_text);
 	*ret_bytes = (uint64_t)st.st_size;
 	return true;
 }

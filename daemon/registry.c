@@ -39,7 +39,11 @@ void sdd_registry_init(struct sdd_registry *registry, char *const *roots, size_t
 		       const char *default_name)
 {
 	*registry = (struct sdd_registry){
-		.roots = roots, .n_roots = n_roots, .default_name = default_name};
+		.roots = roots,
+		.n_roots = n_roots,
+		.default_name = default_name,
+		.files = sdd_model_files_known(),
+	};
 	sdd_list_init(&registry->models);
 }
 
@@ -59,6 +63,7 @@ void sdd_registry_clear(struct sdd_registry *registry)
 
 	sdd_list_for_each_safe (model, following, &registry->models, link)
 		model_free(registry, model);
+	sdd_memo_clear(&registry->files);
 }
 
 static struct sdd_model *find(struct sdd_registry *registry, const char *name)
@@ -225,7 +230,7 @@ static int try_file(struct sdd_registry *registry, const char *path, bool beside
 	if (length > NAME_MAX_BYTES)
 		return 0;
 	snprintf(name, sizeof(name), "%.*s", (int)length, base);
-	if (!name_is_usable(name) || !sdd_model_file_read(path, &facts, &bytes))
+	if (!name_is_usable(name) || !sdd_model_file_read(path, &registry->files, &facts, &bytes))
 		return 0;
 	facts.lacks_parts &= !beside_parts;
 	return add_model(registry, path, name, &facts, bytes);

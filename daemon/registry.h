@@ -50,7 +50,8 @@ struct sdd_registry {
 	const char *default_name; /* borrowed; NULL = the first by name that makes whole pictures */
 	struct sdd_list models;	  /* by name */
 	size_t n_models;
-	uint64_t changes; /* counted up when the list is another */
+	uint64_t changes;      /* counted up when the list is another */
+	struct sdd_memo files; /* what their headers said; model-file.h */
 };
 
 void sdd_registry_init(struct sdd_registry *registry, char *const *roots, size_t n_roots,

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct fixture {
 	char root[64];
@@ -323,6 +324,66 @@ static void test_split_files_are_models(void **state)
 	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "alone");
 }
 
+/* Bytes that this process has read so far. */
+static long bytes_read(void)
+{
+	FILE *file = fopen("/proc/self/io", "re");
+	long bytes = -1;
+
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "rchar: %ld", &bytes), 1);
+	fclose(file);
+	return bytes;
+}
+
+static void put_large(const struct fixture *fixture, int channels)
+{
+	const size_t size = 2 << 20;
+	char *header = malloc(size + 256);
+	int n;
+
+	assert_non_null(header);
+	n = snprintf(header, 256,
+		     "{\"model.diffusion_model.input_blocks.0.0.weight\": {\"dtype\": \"F16\", "
+		     "\"shape\": [320, %d, 3, 3]}",
+		     channels);
+	memset(header + n, ' ', size);
+	strcpy(header + size, "}");
+	put_file(fixture, "large.safetensors", header);
+	free(header);
+}
+
+/* Looking at the folders again reads no header of a file that is as it was, and that of one that is not. */
+static void test_headers_are_read_once(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct sdd_model *model;
+	long before, took = 0;
+
+	put_large(fixture, 4);
+	/* from when its times are sure to tell it from the next */
+	for (int i = 0; i < 500; i++) {
+		before = bytes_read();
+		assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+		took = bytes_read() - before;
+		if (took < 1 << 16)
+			break;
+		usleep(10000);
+	}
+	assert_in_range(took, 0, 1 << 16);
+	model = sdd_registry_find(&fixture->registry, "large");
+	assert_non_null(model);
+	assert_int_equal(model->facts.in_channels, 4);
+	/* its settings are looked at all the same */
+	put(fixture, "large.sdd.json", "{\"steps\": 3}");
+	for (int channels = 5; channels < 8; channels++) {
+		put_large(fixture, channels);
+		assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+		assert_int_equal(model->facts.in_channels, channels);
+		assert_int_equal(model->facts.default_steps, 3);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +399,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nonsense_is_not_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_checkpoint_files_are_models, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_split_files_are_models, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_headers_are_read_once, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "daemon/budget.h"
 #include "daemon/model-stamp.h"
 #include "daemon/residency.h"
+#include "daemon/util/size.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -57,7 +58,7 @@ static uint64_t others_bytes(const struct sdd_server *server, const struct sdd_m
 			continue;
 		sdd_residency_holders(server, other, &pinned);
 		if (pinned || !pinned_only)
-			bytes += other->weight_bytes;
+			bytes = sdd_u64_add_saturated(bytes, other->weight_bytes);
 	}
 	return bytes;
 }
@@ -135,12 +136,12 @@ static int refuse(const struct sdd_server *server, const struct sdd_model *model
 }
 
 /* The model's, in the form its weights will have, and what the job's adapters add. */
-static struct sdd_footprint footprint_of(const struct sdd_server *server,
-					 const struct sdd_model *model,
+static struct sdd_footprint footprint_of(struct sdd_server *server, const struct sdd_model *model,
 					 const struct sdp_record *job,
 					 const enum sdp_weights_form *form)
 {
-	const struct sdd_footprint_roots roots = {server->registry.roots, server->registry.n_roots};
+	const struct sdd_footprint_roots roots = {server->registry.roots, server->registry.n_roots,
+						  &server->adapter_headers};
 	struct sdd_footprint footprint;
 
 	footprint = model->footprint;
@@ -190,7 +191,7 @@ int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
 	return 0;
 }
 
-bool sdd_admission_fits_batch(const struct sdd_server *server, const struct sdd_model *model,
+bool sdd_admission_fits_batch(struct sdd_server *server, const struct sdd_model *model,
 			      const struct sdp_record *job, int jobs)
 {
 	const struct sdd_footprint footprint = footprint_of(server, model, job, NULL);

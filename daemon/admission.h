@@ -21,5 +21,5 @@ int sdd_admission_check(struct sdd_server *server, struct sdd_model *model,
 			struct sdd_admission *ret_admission, struct sdp_error *ret_error);
 
 /* Whether so many jobs of this one's shape fit as one batch, whole, beside what is in memory now. Also for a model that is not known. */
-bool sdd_admission_fits_batch(const struct sdd_server *server, const struct sdd_model *model,
+bool sdd_admission_fits_batch(struct sdd_server *server, const struct sdd_model *model,
 			      const struct sdp_record *job, int jobs);

@@ -1,7 +1,8 @@
 /*
  * What a job's adapters add to a model's footprint: LoRAs of its list and its prompt's tags, ControlNets, T2I-Adapters, an IP-Adapter
  * with the image encoder beside it. They are looked up where the worker looks (daemon/engine/adapters/find.h); one that is not there adds
- * nothing, and the worker says so. A file that several guides use is in memory once.
+ * nothing, and the worker says so. A file that several guides use is in memory once. What a header said is kept by the file's state, as
+ * every job of a series names the same files.
  */
 #include "daemon/footprint.h"
 #include "daemon/util/cleanup.h"
@@ -20,7 +21,8 @@ enum {
 	TAGS_MAX = 16 /* SDE_LORAS_MAX */,
 	FILES_MAX = 16,
 	ENTRIES_MAX = 4096,
-	SEEN_MAX = 32
+	SEEN_MAX = 32,
+	HEADERS_MAX = 512,
 };
 
 static const char ending[] = ".safetensors";
@@ -35,6 +37,19 @@ struct lookup {
 	size_t n_seen;
 	bool has_read;
 };
+
+/* What one file adds, whatever it is used as. */
+struct sums {
+	uint64_t state; /* of the file */
+	uint64_t numbers;
+	uint64_t file_bytes, lora_numbers, lora_text_numbers;
+	bool is_ip_adapter;
+};
+
+struct sdd_memo sdd_footprint_headers_new(void)
+{
+	return sdd_memo_new(sizeof(struct sums), HEADERS_MAX);
+}
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -71,7 +86,7 @@ static struct sdd_weight_tensor part_of(const json_t *header, const char *base, 
 
 static uint64_t times(uint64_t a, uint64_t b)
 {
-	return __builtin_mul_overflow(a, b, &a) ? 0 : a;
+	return sdd_u64_multiply_saturated(a, b);
 }
 
 /*
@@ -128,8 +143,10 @@ static void add(uint64_t *sum, uint64_t numbers)
 	*sum = sdd_u64_add_saturated(*sum, numbers);
 }
 
-static void count_lora(struct sdd_footprint *footprint, const json_t *header)
+static struct sums sums_of(const json_t *header, uint64_t state)
 {
+	struct sums sums = {.state = state,
+			    .is_ip_adapter = json_object_get(header, "image_proj.proj.weight")};
 	const char *name;
 	json_t *entry;
 
@@ -140,28 +157,37 @@ static void count_lora(struct sdd_footprint *footprint, const json_t *header)
 
 		if (!sdd_weight_tensor_read(entry, &tensor))
 			continue;
-		add(&footprint->adapter_file_bytes, tensor.bytes);
-		add(text ? &footprint->adapter_text_numbers : &footprint->adapter_numbers,
+		add(&sums.numbers, tensor.numbers);
+		add(&sums.file_bytes, tensor.bytes);
+		add(text ? &sums.lora_text_numbers : &sums.lora_numbers,
 		    sdd_u64_add_saturated(tensor.numbers, merged_numbers(header, name, &tensor)));
 	}
+	return sums;
 }
 
-static void count_all(const json_t *header, uint64_t *sum)
+/* From the header, or as it is remembered; false when it is no such file. */
+static bool find_sums(struct lookup *lookup, const char *path, struct stat *ret_st,
+		      struct sums *ret_sums)
 {
-	const char *name;
-	json_t *entry;
+	SDD_CLEANUP(json_decrefp) json_t *header = NULL;
+	const struct sums *known;
+	bool gguf;
 
-	json_object_foreach ((json_t *)header, name, entry) {
-		struct sdd_weight_tensor tensor;
-
-		if (sdd_weight_tensor_read(entry, &tensor))
-			add(sum, tensor.numbers);
+	if (stat(path, ret_st) < 0)
+		return false;
+	known = sdd_memo_find(lookup->roots->headers, sdd_hash_stat(1, ret_st));
+	if (known) {
+		*ret_sums = *known;
+		return true;
 	}
-}
-
-static bool is_ip_adapter(const json_t *header)
-{
-	return json_object_get(header, "image_proj.proj.weight");
+	header = sdd_weight_header_read(path, ret_st, &gguf);
+	if (!header)
+		return false;
+	lookup->has_read = true;
+	*ret_sums = sums_of(header, sdd_hash_stat(1, ret_st));
+	if (sdd_memo_settles_in_us(ret_st) == 0)
+		sdd_memo_add(lookup->roots->headers, ret_sums);
+	return true;
 }
 
 enum what { LORA, CONTROL, IMAGE_ENCODER };
@@ -194,28 +220,26 @@ static void count_folder(struct lookup *lookup, enum what what, const char *path
 static void count_file(struct lookup *lookup, enum what what, const char *path)
 {
 	struct sdd_footprint *footprint = lookup->footprint;
-	SDD_CLEANUP(json_decrefp) json_t *header = NULL;
 	const char *slash = strrchr(path, '/');
 	char encoder[PATH_MAX];
+	struct sums sums;
 	struct stat st;
-	bool gguf;
 
-	header = sdd_weight_header_read(path, &st, &gguf);
-	lookup->has_read |= header != NULL;
-	if (!header || (what != LORA && !is_new(lookup, &st)))
+	if (!find_sums(lookup, path, &st, &sums) || (what != LORA && !is_new(lookup, &st)))
 		return;
 	if (what == LORA) {
-		count_lora(footprint, header);
+		add(&footprint->adapter_file_bytes, sums.file_bytes);
+		add(&footprint->adapter_numbers, sums.lora_numbers);
+		add(&footprint->adapter_text_numbers, sums.lora_text_numbers);
 	} else if (what == IMAGE_ENCODER) {
-		count_all(header, &footprint->image_encoder_numbers);
-	} else if (is_ip_adapter(header)) {
-		count_all(header, &footprint->adapter_numbers);
-		if (slash && (size_t)snprintf(encoder, sizeof(encoder), "%.*s/image_encoder",
-					      (int)(slash - path), path) < sizeof(encoder))
-			count_folder(lookup, IMAGE_ENCODER, encoder);
+		add(&footprint->image_encoder_numbers, sums.numbers);
 	} else {
-		count_all(header, &footprint->adapter_numbers);
-		footprint->guided = true;
+		add(&footprint->adapter_numbers, sums.numbers);
+		footprint->guided |= !sums.is_ip_adapter;
+		if (sums.is_ip_adapter && slash &&
+		    (size_t)snprintf(encoder, sizeof(encoder), "%.*s/image_encoder",
+				     (int)(slash - path), path) < sizeof(encoder))
+			count_folder(lookup, IMAGE_ENCODER, encoder);
 	}
 }
 

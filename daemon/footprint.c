@@ -404,6 +404,17 @@ struct sdd_types sdd_types_expected(const char *backend, const char *dtype)
 											    : 4};
 }
 
+/* Headers are what files say of themselves: sums and products of them stick at the top, which no budget admits. */
+static uint64_t plus(uint64_t a, uint64_t b)
+{
+	return sdd_u64_add_saturated(a, b);
+}
+
+static uint64_t times(uint64_t a, uint64_t b)
+{
+	return sdd_u64_multiply_saturated(a, b);
+}
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -418,17 +429,17 @@ static uint64_t most(uint64_t a, uint64_t b)
 static uint64_t resting(const struct sdd_footprint *footprint, const struct sdd_part *part,
 			unsigned int packed_type, bool small)
 {
-	const uint64_t packed = part->numbers * packed_type;
+	const uint64_t packed = times(part->numbers, packed_type);
 
 	switch (footprint->form) {
 	case SDP_WEIGHTS_FORM_STORED:
 		return least(part->stored_bytes, packed);
 	case SDP_WEIGHTS_FORM_F16:
 	case SDP_WEIGHTS_FORM_BF16:
-		return least(least(part->stored_bytes, part->numbers * 2), packed);
+		return least(least(part->stored_bytes, times(part->numbers, 2)), packed);
 	case SDP_WEIGHTS_FORM_Q8_0:
 		return small ? least(part->stored_bytes, packed)
-			     : least(part->stored_bytes, part->numbers / 32 * 34);
+			     : least(part->stored_bytes, times(part->numbers / 32, 34));
 	default:
 		return footprint->quantised ? least(part->stored_bytes, packed) : packed;
 	}
@@ -438,13 +449,13 @@ static uint64_t resting(const struct sdd_footprint *footprint, const struct sdd_
 static uint64_t encoder(const struct sdd_footprint *footprint, const struct sdd_part *part,
 			bool small, uint64_t *packed)
 {
-	const uint64_t full = part->numbers * 4;
+	const uint64_t full = times(part->numbers, 4);
 	const uint64_t bytes = footprint->form == SDP_WEIGHTS_FORM_AUTO
 				       ? least(part->stored_bytes, full)
 				       : resting(footprint, part, 4, small);
 
 	if (bytes == full)
-		*packed += bytes;
+		*packed = plus(*packed, bytes);
 	return bytes;
 }
 
@@ -477,15 +488,16 @@ static void add_adapters(const struct sdd_footprint *footprint, struct sdd_types
 {
 	const uint64_t found = 2 * places * (uint64_t)footprint->channels * GUIDE_QUARTERS / 4;
 	const uint64_t floats =
-		(footprint->image_encoder_numbers + footprint->adapter_text_numbers) * 4;
+		times(plus(footprint->image_encoder_numbers, footprint->adapter_text_numbers), 4);
 
-	stages->text += floats;
-	stages->packed_text += floats;
-	stages->denoiser +=
-		footprint->adapter_numbers * types.weight + footprint->adapter_file_bytes;
+	stages->text = plus(stages->text, floats);
+	stages->packed_text = plus(stages->packed_text, floats);
+	stages->denoiser =
+		plus(stages->denoiser, plus(times(footprint->adapter_numbers, types.weight),
+					    footprint->adapter_file_bytes));
 	if (footprint->guided) {
-		stages->denoiser += found * 2 * sizeof(float);
-		stages->step_run += found * types.activation;
+		stages->denoiser = plus(stages->denoiser, found * 2 * sizeof(float));
+		stages->step_run = plus(stages->step_run, found * types.activation);
 	}
 }
 
@@ -497,8 +509,8 @@ static struct stages stages_of(const struct sdd_footprint *footprint, struct sdd
 	const bool rests = footprint->form != SDP_WEIGHTS_FORM_AUTO || footprint->quantised;
 	uint64_t packed_text = 0;
 	struct stages s = {
-		.text = encoder(footprint, &footprint->text, true, &packed_text) +
-			encoder(footprint, &footprint->t5, false, &packed_text),
+		.text = plus(encoder(footprint, &footprint->text, true, &packed_text),
+			     encoder(footprint, &footprint->t5, false, &packed_text)),
 		.denoiser = resting(footprint, &footprint->denoiser, types.weight, false),
 		.vae = resting(footprint, &footprint->vae_decoder, types.weight, true),
 		/* both halves of guidance in one run */
@@ -514,9 +526,10 @@ static struct stages stages_of(const struct sdd_footprint *footprint, struct sdd
 	s.step_run *= (uint64_t)(work->batch > 1 ? work->batch : 1);
 	add_adapters(footprint, types, places, &s);
 	if (rests)
-		s.step_run += footprint->largest * types.weight;
+		s.step_run = plus(s.step_run, times(footprint->largest, types.weight));
 	if (work->encodes)
-		s.vae += resting(footprint, &footprint->vae_encoder, types.weight, true);
+		s.vae = plus(s.vae,
+			     resting(footprint, &footprint->vae_encoder, types.weight, true));
 	return s;
 }
 
@@ -533,8 +546,9 @@ uint64_t sdd_footprint_whole(const struct sdd_footprint *footprint, struct sdd_t
 
 	if (!footprint->known)
 		return 0;
-	return s.denoiser + s.vae + most(s.text, s.packed_text + most(s.step_run, s.decode_run)) +
-	       pictures(work);
+	return plus(plus(s.denoiser, s.vae),
+		    plus(most(s.text, plus(s.packed_text, most(s.step_run, s.decode_run))),
+			 pictures(work)));
 }
 
 uint64_t sdd_footprint_staged(const struct sdd_footprint *footprint, struct sdd_types types,
@@ -544,5 +558,6 @@ uint64_t sdd_footprint_staged(const struct sdd_footprint *footprint, struct sdd_
 
 	if (!footprint->known)
 		return 0;
-	return most(most(s.text, s.denoiser + s.step_run), s.vae + s.decode_run) + pictures(work);
+	return plus(most(most(s.text, plus(s.denoiser, s.step_run)), plus(s.vae, s.decode_run)),
+		    pictures(work));
 }

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/util/memo.h"
 #include "protocol/schema.h"
 
 /* Matrices of one part of a model. */
@@ -43,12 +44,16 @@ struct sdd_types sdd_types_expected(const char *backend, const char *dtype);
 void sdd_footprint_read(const char *path, struct sdd_footprint *ret_footprint);
 
 struct sdp_record;
-/* Folders of models, below which loras/ and controlnets/ lie; borrowed. */
+/* Folders of models, below which loras/ and controlnets/ lie, and what headers said before; borrowed. */
 struct sdd_footprint_roots {
 	char *const *paths;
 	size_t count;
+	struct sdd_memo *headers;
 };
-/* job: the record of job_parameters (or job_submit, worker_run). Adds what its adapters take; reads their files' headers. */
+/* Nothing is known yet; at most 512 files, 24 KiB. The caller's to clear. */
+struct sdd_memo sdd_footprint_headers_new(void);
+/* job: the record of job_parameters (or job_submit, worker_run). Adds what its adapters take; reads headers of files that are not
+ * known in their state. */
 void sdd_footprint_add_adapters(struct sdd_footprint *footprint,
 				const struct sdd_footprint_roots *roots,
 				const struct sdp_record *job);

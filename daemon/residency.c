@@ -5,6 +5,7 @@
 #include "daemon/log.h"
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
+#include "daemon/util/size.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -177,10 +178,10 @@ int sdd_residency_make_room(struct sdd_server *server, const struct sdd_model *m
 	sdd_list_for_each (other, &server->registry.models, link) {
 		if (other == model || other->state != SDP_MODEL_STATE_LOADED)
 			continue;
-		used += other->weight_bytes;
+		used = sdd_u64_add_saturated(used, other->weight_bytes);
 		sdd_residency_holders(server, other, &pinned);
 		if (pinned) {
-			pinned_bytes += other->weight_bytes;
+			pinned_bytes = sdd_u64_add_saturated(pinned_bytes, other->weight_bytes);
 			pinned_name = other->name;
 		} else if (!victim || leaves_before(server, other, victim)) {
 			victim = other;

@@ -143,6 +143,7 @@ int sdd_server_new(const struct sdd_config *config, sdd_spawn_fn spawn,
 					      ? config->memory_budget
 					      : sdd_budget_read(config->memory_reserve);
 	server->types = sdd_types_expected(config->backend, config->dtype);
+	server->adapter_headers = sdd_footprint_headers_new();
 	sdd_list_init(&server->sessions);
 	sdd_list_init(&server->kept);
 	sdd_queue_init(&server->queue);
@@ -187,6 +188,7 @@ struct sdd_server *sdd_server_free(struct sdd_server *server)
 	sdd_list_for_each_safe (job, following, &server->kept, link)
 		sdd_job_free(job);
 	sdd_registry_clear(&server->registry);
+	sdd_memo_clear(&server->adapter_headers);
 	sd_event_source_disable_unref(server->sigterm);
 	sd_event_source_disable_unref(server->sigint);
 	sd_event_source_disable_unref(server->reaper);

@@ -122,7 +122,8 @@ struct sdd_server {
 	sd_event_source *sigterm, *sigint, *watchdog;
 	sd_event_source *idle; /* NULL = we do not end by ourselves */
 	uint64_t memory_budget_bytes;
-	struct sdd_types types; /* what the worker will compute in */
+	struct sdd_types types;		 /* what the worker will compute in */
+	struct sdd_memo adapter_headers; /* footprint.h */
 };
 
 /* The configuration must outlive the server. 0 or a negative errno. */

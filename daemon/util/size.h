@@ -28,10 +28,17 @@ static inline int sdd_size_multiply(size_t a, size_t b, size_t *ret)
 	return 0;
 }
 
-/* a + b that sticks at the maximum: for meters and statistics, where a wrong small number would be worse. */
+/* They stick at the maximum: for meters, statistics and what memory is judged by, where a wrong small number would be worse. */
 static inline uint64_t sdd_u64_add_saturated(uint64_t a, uint64_t b)
 {
 	uint64_t sum;
 
 	return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+static inline uint64_t sdd_u64_multiply_saturated(uint64_t a, uint64_t b)
+{
+	uint64_t product;
+
+	return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
 }

@@ -163,7 +163,8 @@ static struct sdd_footprint adapted_footprint(const struct daemon *daemon, const
 {
 	struct sdd_footprint footprint = footprint_of(MODEL);
 	char folder[300], *roots[] = {folder};
-	const struct sdd_footprint_roots where = {roots, 1};
+	struct sdd_memo headers = sdd_footprint_headers_new();
+	const struct sdd_footprint_roots where = {roots, 1, &headers};
 	struct sdp_record *job = NULL, *item;
 
 	snprintf(folder, sizeof(folder), "%s/models", daemon->folder);
@@ -177,6 +178,7 @@ static struct sdd_footprint adapted_footprint(const struct daemon *daemon, const
 		assert_int_equal(sdp_record_set_string(item, SDP_CONTROL_KIND, control), 0);
 	}
 	sdd_footprint_add_adapters(&footprint, &where, job);
+	sdd_memo_clear(&headers);
 	sdp_message_free(job->message);
 	return footprint;
 }

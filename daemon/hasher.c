@@ -3,6 +3,7 @@
  * model, with the state 0.
  */
 #include "daemon/hasher.h"
+#include "daemon/hash-store.h"
 #include "daemon/log.h"
 #include "daemon/model-stamp.h"
 #include "daemon/server.h"
@@ -18,24 +19,47 @@
 #include <sys/wait.h>
 #include <time.h>
 
+/* So much reading is worth to be written down before the model's end. */
+static const uint64_t stored_after_us = 10 * 1000000;
+
 void sdd_hasher_init(struct sdd_hasher *hasher)
 {
-	*hasher = (struct sdd_hasher){.fd = -EBADF};
+	*hasher = (struct sdd_hasher){.fd = -EBADF, .digests = sdd_digests_new()};
 }
 
 /* The helper's own. */
 struct helper {
 	int fd;
-	bool rests;
-	uint64_t since_us;
+	bool rests, has_news;
+	uint64_t since_us, stored_us;
+	const char *store;
+	struct sdd_memo *digests; /* its copy of them */
 };
 
-static void tell(void *userdata, const struct sdd_digest *digest)
+static void tell(const struct helper *helper, const struct sdd_digest *digest)
 {
-	const struct helper *helper = userdata;
-
 	if (write(helper->fd, digest, sizeof(*digest)) != (ssize_t)sizeof(*digest))
 		_exit(EXIT_FAILURE);
+}
+
+/* Where that is not possible they are known as long as the daemon runs. */
+static void store(struct helper *helper)
+{
+	if (helper->has_news && *helper->store)
+		sdd_hash_store_write(helper->store, helper->digests);
+	helper->has_news = false;
+	helper->stored_us = sdd_now_us();
+}
+
+static void found(void *userdata, const struct sdd_digest *digest)
+{
+	struct helper *helper = userdata;
+
+	tell(helper, digest);
+	sdd_memo_add(helper->digests, digest);
+	helper->has_news = true;
+	if (sdd_now_us() - helper->stored_us > stored_after_us)
+		store(helper);
 }
 
 static void rest(void *userdata)
@@ -50,11 +74,18 @@ static void rest(void *userdata)
 	helper->since_us = sdd_now_us();
 }
 
-static _Noreturn void help(const char *path, const struct sdd_digests *known, int fd, pid_t parent)
+static _Noreturn void help(const char *path, struct sdd_hasher *hasher, int fd, pid_t parent)
 {
-	struct helper helper = {.fd = fd, .since_us = sdd_now_us()};
-	const struct sdd_hash_hooks hooks = {tell, rest, &helper};
+	struct helper helper = {
+		.fd = fd,
+		.since_us = sdd_now_us(),
+		.stored_us = sdd_now_us(),
+		.store = hasher->store,
+		.digests = &hasher->digests,
+	};
+	const struct sdd_hash_hooks hooks = {found, rest, &helper};
 	struct sdd_digest digest = {0};
+	int r;
 	sigset_t none;
 
 	signal(SIGTERM, SIG_DFL);
@@ -68,7 +99,9 @@ static _Noreturn void help(const char *path, const struct sdd_digests *known, in
 		_exit(EXIT_FAILURE);
 	helper.fd = STDIN_FILENO;
 	helper.rests = setpriority(PRIO_PROCESS, 0, 19) < 0;
-	if (sdd_model_hash(path, known, &hooks, digest.bytes) < 0)
+	r = sdd_model_hash(path, helper.digests, &hooks, digest.bytes);
+	store(&helper);
+	if (r < 0)
 		_exit(EXIT_FAILURE);
 	tell(&helper, &digest);
 	_exit(EXIT_SUCCESS);
@@ -91,7 +124,8 @@ static void take(struct sdd_server *server)
 
 	while (read(hasher->fd, &digest, sizeof(digest)) == (ssize_t)sizeof(digest)) {
 		if (digest.state != 0) {
-			sdd_digests_add(&hasher->digests, &digest);
+			sdd_memo_add(&hasher->digests, &digest);
+			hasher->n_read++;
 			continue;
 		}
 		memcpy(hasher->hash, digest.bytes, sizeof(hasher->hash));
@@ -127,14 +161,18 @@ static int on_helper_exit(sd_event_source *source, const siginfo_t *info, void *
 
 	take(server);
 	forget_helper(hasher);
-	if (!model)
+	if (!model) {
+		sdd_hasher_kick(server);
 		return 0;
+	}
 	/* files that changed meanwhile have a newer stamp, and their turn comes again */
 	model->hash_stamp = hasher->stamp;
 	model->hash[0] = '\0';
 	if (!hasher->has_ended) {
 		sdd_log(LOG_NOTICE, &about, "the model's files cannot be hashed");
 	} else if (sdd_model_stamp(model->path) == hasher->stamp) {
+		sdd_log(LOG_DEBUG, &about, "model hashed; of its files %zu were read",
+			hasher->n_read);
 		sdd_digest_text(hasher->hash, model->hash);
 		server->registry.changes++;
 	}
@@ -154,7 +192,7 @@ static int start(struct sdd_server *server, const struct sdd_model *model)
 		return -errno;
 	pid = fork();
 	if (pid == 0)
-		help(model->path, &hasher->digests, pair[1], parent);
+		help(model->path, hasher, pair[1], parent);
 	sdd_close(pair[1]);
 	if (pid < 0) {
 		sdd_close(pair[0]);
@@ -163,6 +201,7 @@ static int start(struct sdd_server *server, const struct sdd_model *model)
 	hasher->pid = pid;
 	hasher->fd = pair[0];
 	hasher->has_ended = false;
+	hasher->n_read = 0;
 	hasher->stamp = model->stamp;
 	snprintf(hasher->model, sizeof(hasher->model), "%s", model->name);
 	r = fcntl(hasher->fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
@@ -192,7 +231,7 @@ void sdd_hasher_clear(struct sdd_server *server)
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
-	sdd_digests_clear(&hasher->digests);
+	sdd_memo_clear(&hasher->digests);
 }
 
 void sdd_hasher_kick(struct sdd_server *server)
@@ -201,6 +240,9 @@ void sdd_hasher_kick(struct sdd_server *server)
 	struct sdd_model *model, *next = NULL;
 	int r;
 
+	/* nobody asks for the rest of a model that has gone */
+	if (hasher->pid > 0 && !find_model(server, hasher->model))
+		kill(hasher->pid, SIGKILL);
 	if (!hasher->wanted || hasher->pid > 0 || server->stopping)
 		return;
 	/* the ones in memory first: of them people are most likely to ask */
@@ -216,8 +258,27 @@ void sdd_hasher_kick(struct sdd_server *server)
 		sdd_log(LOG_WARNING, NULL, "no process to hash models: %s", strerrordesc_np(-r));
 }
 
+static void read_store(struct sdd_hasher *hasher)
+{
+	int r;
+
+	if (sdd_hash_store_path(hasher->store, sizeof(hasher->store)) < 0) {
+		hasher->store[0] = '\0';
+		return;
+	}
+	r = sdd_hash_store_read(hasher->store, &hasher->digests);
+	if (r < 0)
+		sdd_log(LOG_NOTICE, NULL, "%s is passed over, models are hashed again: %s",
+			hasher->store,
+			r == -EBADMSG ? "it is damaged"
+			: r == -EPERM ? "others may write it"
+				      : strerrordesc_np(-r));
+}
+
 void sdd_hasher_want(struct sdd_server *server)
 {
+	if (!server->hasher.wanted)
+		read_store(&server->hasher);
 	server->hasher.wanted = true;
 	sdd_hasher_kick(server);
 }

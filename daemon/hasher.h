@@ -1,7 +1,8 @@
 /*
  * Content hashes of the models, made by a helper process, one model at a time, from the first time on that somebody asks for the list: reading
  * gigabytes must hold up neither the daemon's loop nor a start. The helper is a fork of sdd that keeps no socket, runs at the lowest priority
- * (or, where the sandbox forbids that, rests as long as it works) and tells what it found through a pipe.
+ * (or, where the sandbox forbids that, rests as long as it works) and tells what it found through a pipe. It also writes what is known to
+ * the cache folder, for the next start.
  */
 #pragma once
 
@@ -22,7 +23,9 @@ struct sdd_hasher {
 	uint64_t stamp;	 /* of them, when it began */
 	bool has_ended;	 /* it told the model's hash */
 	uint8_t hash[SDD_DIGEST_SIZE];
-	struct sdd_digests digests; /* of single files, for the next time */
+	size_t n_read;		 /* files that it had to read */
+	struct sdd_memo digests; /* of single files, for the next time */
+	char store[4096]; /* where they stay for the next start (hash-store.h); "" = nowhere */
 };
 
 void sdd_hasher_init(struct sdd_hasher *hasher);

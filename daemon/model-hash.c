@@ -3,7 +3,6 @@
  */
 #include "daemon/model-hash.h"
 #include "daemon/util/cleanup.h"
-#include "daemon/util/hash.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -19,36 +18,24 @@ enum { PIECE = 1 << 20, FILES_MAX = 4096 };
 
 _Static_assert(SDD_DIGEST_SIZE == SHA256_DIGEST_SIZE, "nettle's");
 
-void sdd_digests_clear(struct sdd_digests *digests)
+struct sdd_memo sdd_digests_new(void)
 {
-	free(digests->list);
-	*digests = (struct sdd_digests){0};
-}
-
-void sdd_digests_add(struct sdd_digests *digests, const struct sdd_digest *digest)
-{
-	if (!digests->list)
-		digests->list = malloc(SDD_DIGESTS_MAX * sizeof(*digests->list));
-	if (!digests->list)
-		return;
-	digests->list[digests->next] = *digest;
-	digests->next = (digests->next + 1) % SDD_DIGESTS_MAX;
-	if (digests->n < SDD_DIGESTS_MAX)
-		digests->n++;
-}
-
-static const struct sdd_digest *find(const struct sdd_digests *digests, uint64_t state)
-{
-	for (size_t i = 0; i < digests->n; i++)
-		if (digests->list[i].state == state)
-			return &digests->list[i];
-	return NULL;
+	return sdd_memo_new(sizeof(struct sdd_digest), SDD_DIGESTS_MAX);
 }
 
 void sdd_digest_text(const uint8_t digest[SDD_DIGEST_SIZE], char ret_text[SDD_DIGEST_TEXT_SIZE])
 {
 	for (size_t i = 0; i < SDD_DIGEST_SIZE; i++)
 		snprintf(ret_text + 2 * i, 3, "%02x", digest[i]);
+}
+
+void sdd_digest_bytes(const void *bytes, size_t n, uint8_t ret_digest[SDD_DIGEST_SIZE])
+{
+	struct sha256_ctx sha;
+
+	sha256_init(&sha);
+	sha256_update(&sha, n, bytes);
+	sha256_digest(&sha, SDD_DIGEST_SIZE, ret_digest);
 }
 
 /* What was not in the page cache before does not push other things out of it. */
@@ -87,7 +74,18 @@ static int read_file(int fd, const struct sdd_hash_hooks *hooks, uint8_t digest[
 	return 0;
 }
 
-static int hash_file(const char *path, const struct sdd_digests *known,
+/* What is written in the same tick of the clock would have the same state: a tenth of a second more is nothing to who reads gigabytes. */
+static bool settle(const struct stat *st)
+{
+	const int64_t wait_us = sdd_memo_settles_in_us(st);
+	const struct timespec pause = {0, wait_us * 1000};
+
+	if (wait_us > 0 && wait_us <= SDD_SETTLED_US)
+		nanosleep(&pause, NULL);
+	return sdd_memo_settles_in_us(st) == 0;
+}
+
+static int hash_file(const char *path, const struct sdd_memo *known,
 		     const struct sdd_hash_hooks *hooks, uint8_t ret_digest[SDD_DIGEST_SIZE])
 {
 	SDD_CLEANUP(sdd_closep)
@@ -95,6 +93,7 @@ static int hash_file(const char *path, const struct sdd_digests *known,
 	const struct sdd_digest *seen;
 	struct sdd_digest digest;
 	struct stat st;
+	bool settled;
 	int r;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
@@ -102,18 +101,19 @@ static int hash_file(const char *path, const struct sdd_digests *known,
 	if (!S_ISREG(st.st_mode))
 		return -EISDIR;
 	digest.state = sdd_hash_stat(1, &st);
-	seen = find(known, digest.state);
+	seen = sdd_memo_find(known, digest.state);
 	if (seen) {
 		memcpy(ret_digest, seen->bytes, SDD_DIGEST_SIZE);
 		return 0;
 	}
+	settled = settle(&st);
 	r = read_file(fd, hooks, digest.bytes);
 	if (r < 0)
 		return r;
 	/* written to meanwhile: the bytes belong to neither state */
 	if (fstat(fd, &st) < 0 || sdd_hash_stat(1, &st) != digest.state)
 		return -EAGAIN;
-	if (hooks->found)
+	if (settled && hooks->found)
 		hooks->found(hooks->userdata, &digest);
 	memcpy(ret_digest, digest.bytes, SDD_DIGEST_SIZE);
 	return 0;
@@ -178,7 +178,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int hash_folder(const char *path, const struct sdd_digests *known,
+static int hash_folder(const char *path, const struct sdd_memo *known,
 		       const struct sdd_hash_hooks *hooks, uint8_t ret_digest[SDD_DIGEST_SIZE])
 {
 	SDD_CLEANUP(sdd_freep) struct names *names = calloc(1, sizeof(*names));
@@ -212,7 +212,7 @@ static int hash_folder(const char *path, const struct sdd_digests *known,
 	return r;
 }
 
-int sdd_model_hash(const char *path, const struct sdd_digests *known,
+int sdd_model_hash(const char *path, const struct sdd_memo *known,
 		   const struct sdd_hash_hooks *hooks, uint8_t ret_digest[SDD_DIGEST_SIZE])
 {
 	struct stat st;

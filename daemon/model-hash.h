@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include "daemon/util/memo.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,27 +21,22 @@ struct sdd_digest {
 	uint8_t bytes[SDD_DIGEST_SIZE];
 };
 
-/* What is known; the oldest gives way. Zero is empty. */
-struct sdd_digests {
-	struct sdd_digest *list; /* malloc()ed */
-	size_t n, next;
-};
+/* Of the files that are known; empty. The caller's to clear. */
+struct sdd_memo sdd_digests_new(void);
 
-void sdd_digests_clear(struct sdd_digests *digests);
-/* Forgotten when there is no memory. */
-void sdd_digests_add(struct sdd_digests *digests, const struct sdd_digest *digest);
-
-/* Called for every file that had to be read; a pause of the caller's choice goes between two pieces of a file. */
+/* Called for every file that had to be read and whose state tells its content; a pause of the caller's choice goes between two pieces of a file. */
 struct sdd_hash_hooks {
 	void (*found)(void *userdata, const struct sdd_digest *digest); /* may be NULL */
 	void (*pause)(void *userdata);					/* may be NULL */
 	void *userdata;
 };
 
-/* 0, -ENOENT when the model has no file of such a name, or a negative errno of reading one; path is a folder or a file. */
-int sdd_model_hash(const char *path, const struct sdd_digests *known,
+/* known: of struct sdd_digest. 0, -ENOENT when the model has no file of such a name, or a negative errno of reading one; path is a folder or a file. */
+int sdd_model_hash(const char *path, const struct sdd_memo *known,
 		   const struct sdd_hash_hooks *hooks, uint8_t ret_digest[SDD_DIGEST_SIZE]);
 
 enum { SDD_DIGEST_TEXT_SIZE = 2 * SDD_DIGEST_SIZE + 1 };
 /* In hexadecimal. */
 void sdd_digest_text(const uint8_t digest[SDD_DIGEST_SIZE], char ret_text[SDD_DIGEST_TEXT_SIZE]);
+/* Of bytes in memory. */
+void sdd_digest_bytes(const void *bytes, size_t n, uint8_t ret_digest[SDD_DIGEST_SIZE]);

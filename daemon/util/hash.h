@@ -1,5 +1,5 @@
 /*
- * A quick hash of 64 bits for what only this process compares: states of files, keys of caches. Eight bytes a step (multiply and
+ * A quick hash of 64 bits for what only this program compares (another one needs another heading in hash-store.c): states of files, keys of caches. Eight bytes a step (multiply and
  * fold), 2 to 4 GB a second. Not meant to withstand somebody who makes collisions; what people compare is SHA-256 (model-hash.h).
  */
 #pragma once

@@ -108,7 +108,7 @@ static void open_notify(struct daemon *daemon)
 
 static void exec_daemon(const struct daemon *daemon, const char *const *options)
 {
-	char socket_option[128], models[128], worker[256], notify[128];
+	char socket_option[128], models[128], worker[256], notify[128], cache[128];
 	const char *arguments[2 * OPTIONS_MAX + 8] = {
 		"sdd", "--config=/dev/null", "--log-level=debug",
 		/* who waits for whom is what most tests are about */
@@ -128,6 +128,9 @@ static void exec_daemon(const struct daemon *daemon, const char *const *options)
 		arguments[n++] = worker;
 	}
 	setenv("NOTIFY_SOCKET", notify, 1);
+	snprintf(cache, sizeof(cache), "%s/cache", daemon->folder);
+	setenv("XDG_CACHE_HOME", cache, 1);
+	unsetenv("CACHE_DIRECTORY");
 	while (more && n < OPTIONS_MAX && (arguments[n] = strsep(&more, " ")))
 		n++;
 	for (; *options; options++) {

@@ -248,8 +248,8 @@ static void test_files_go_under_a_running_job(void **state)
 	stop(&daemon);
 }
 
-/* Children of sdd beside its worker. */
-static int helpers_of(const struct daemon *daemon)
+/* Children of sdd beside its worker; of the last one the number. */
+static int helpers_of(const struct daemon *daemon, pid_t *ret_pid)
 {
 	const pid_t worker = (pid_t)daemon_status_int(daemon, "worker.pid");
 	char path[64], line[4096] = "";
@@ -262,10 +262,36 @@ static int helpers_of(const struct daemon *daemon)
 	if (!file)
 		return -1;
 	if (fgets(line, sizeof(line), file))
-		for (char *at = line, *word; (word = strsep(&at, " "));)
-			n += *word && atoi(word) != worker;
+		for (char *at = line, *word; (word = strsep(&at, " "));) {
+			if (!*word || atoi(word) == worker)
+				continue;
+			*ret_pid = (pid_t)atoi(word);
+			n++;
+		}
 	fclose(file);
 	return n;
+}
+
+/* Until the helper reads this file. */
+static void await_reading(const struct daemon *daemon, const char *name)
+{
+	char path[64], target[256];
+	pid_t pid = 0;
+
+	for (int i = 0; i < 2000; i++) {
+		helpers_of(daemon, &pid);
+		for (int fd = 0; fd < 8; fd++) {
+			ssize_t n;
+
+			snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+			n = readlink(path, target, sizeof(target) - 1);
+			target[n > 0 ? n : 0] = '\0';
+			if (strstr(target, name))
+				return;
+		}
+		sleep_ms(10);
+	}
+	fail_msg("nobody reads %s", name);
 }
 
 /* A terabyte of zeros: it is being read all the time, and nothing waits for it. */
@@ -274,6 +300,7 @@ static void test_nobody_waits_for_hashes(void **state)
 	char hash[65], text[16];
 	sdc_client *client, *other;
 	struct daemon daemon;
+	pid_t pid;
 	int n;
 
 	daemon_start(&daemon, NULL);
@@ -281,7 +308,7 @@ static void test_nobody_waits_for_hashes(void **state)
 	run("truncate -s 1T %s/models/zz-vast/vae/more.safetensors", daemon.folder);
 	client = daemon_connect(&daemon);
 	await_hash(client, HARNESS_MODEL, NULL, hash);
-	for (int i = 0; i < 500 && (n = helpers_of(&daemon)) == 0; i++)
+	for (int i = 0; i < 500 && (n = helpers_of(&daemon, &pid)) == 0; i++)
 		sleep_ms(10);
 	assert_int_not_equal(n, 0);
 	for (int i = 0; i < 5; i++) {
@@ -305,6 +332,82 @@ static void test_nobody_waits_for_hashes(void **state)
 	stop(&daemon);
 }
 
+/* It goes while it is hashed: the helper does not read on, and the next one's turn comes at once, without anybody asking. */
+static void test_model_goes_while_it_is_hashed(void **state)
+{
+	sdc_client *listener;
+	struct daemon daemon;
+	char hash[65];
+	int changes;
+
+	daemon_start(&daemon, NULL);
+	own_model(&daemon, "aa-vast");
+	run("truncate -s 1T %s/models/aa-vast/vae/more.safetensors", daemon.folder);
+	listener = daemon_connect(&daemon);
+	assert_true(is_listed(listener, "aa-vast"));
+	sdc_client_free(listener);
+	listener = subscribe(&daemon, &changes);
+	await_reading(&daemon, "more.safetensors");
+	assert_int_equal(daemon_count_log(&daemon, "model hashed"), 0);
+	run("rm -r %s/models/aa-vast", daemon.folder);
+	/* that it has gone, then the other one's hash */
+	await_change(listener, &changes);
+	while (daemon_count_log(&daemon, "model hashed") == 0)
+		await_change(listener, &changes);
+	assert_true(list_text(listener, HARNESS_MODEL, "hash", hash, sizeof(hash)));
+	assert_int_equal(strlen(hash), 64);
+	daemon_show_log(&daemon);
+	assert_false(is_listed(listener, "aa-vast"));
+	sdc_client_free(listener);
+	stop(&daemon);
+}
+
+static void hash_once(const char *cache, char hash[65], const char *reads, const char *says)
+{
+	struct daemon daemon;
+	sdc_client *client;
+
+	daemon_start(&daemon, cache, NULL);
+	client = daemon_connect(&daemon);
+	await_hash(client, HARNESS_MODEL, NULL, hash);
+	if (daemon_count_log(&daemon, reads) != 1 || (says && daemon_count_log(&daemon, says) != 1))
+		daemon_show_log(&daemon);
+	assert_int_equal(daemon_count_log(&daemon, reads), 1);
+	if (says)
+		assert_int_equal(daemon_count_log(&daemon, says), 1);
+	sdc_client_free(client);
+	stop(&daemon);
+}
+
+/* The next daemon knows what this one has read; what it cannot believe it reads again, and mends. */
+static void test_hashes_outlive_the_daemon(void **state)
+{
+	char folder[] = "/tmp/sdd-cache-XXXXXX", cache[64], hashes[3][65], read_all[64];
+	int n_files;
+	FILE *files;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(cache, sizeof(cache), "XDG_CACHE_HOME=%s", folder);
+	run("cd %s && find -L * -maxdepth 1 -type f | grep -E "
+	    "'\\.(safetensors|gguf|json|txt|model)$' | grep -vc sdd.json$ >%s/n",
+	    getenv("SDD_TEST_MODEL"), folder);
+	snprintf(read_all, sizeof(read_all), "%s/n", folder);
+	files = fopen(read_all, "re");
+	assert_non_null(files);
+	assert_int_equal(fscanf(files, "%d", &n_files), 1);
+	fclose(files);
+	snprintf(read_all, sizeof(read_all), "of its files %d were read", n_files);
+	hash_once(cache, hashes[0], read_all, NULL);
+	hash_once(cache, hashes[1], "of its files 0 were read", NULL);
+	assert_string_equal(hashes[0], hashes[1]);
+	run("sed -i 's/0/1/' %s/sdd/hashes", folder);
+	hash_once(cache, hashes[2], read_all, "it is damaged");
+	assert_string_equal(hashes[0], hashes[2]);
+	hash_once(cache, hashes[2], "of its files 0 were read", NULL);
+	assert_string_equal(hashes[0], hashes[2]);
+	run("rm -r %s", folder);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +415,8 @@ int main(void)
 		cmocka_unit_test(test_root_comes_later),
 		cmocka_unit_test(test_files_go_under_a_running_job),
 		cmocka_unit_test(test_nobody_waits_for_hashes),
+		cmocka_unit_test(test_model_goes_while_it_is_hashed),
+		cmocka_unit_test(test_hashes_outlive_the_daemon),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

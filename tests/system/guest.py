@@ -120,6 +120,27 @@ def sandbox_holds():
         assert any(line.split()[4] == "/" and "ro" in line.split()[5].split(",") for line in mounts)
 
 
+def hash_of(model, command=sh):
+    """The hash of a model in the list, "" as long as it is not known."""
+    return next(entry.get("hash", "") for entry in json.loads(command("sdctl", "--json", "models"))["models"] if entry["name"] == model)
+
+
+def hashes_are_made_and_kept():
+    """The helper that hashes works inside the sandbox, and the next daemon finds what it read."""
+    await_true("the model is hashed", lambda: hash_of("tiny"))
+    said = sh("sh", "-c", "cd /var/lib/sdd/models/tiny; find -L * -maxdepth 1 -type f | grep -E '\\.(safetensors|gguf|json|txt|model)$' | "
+              "grep -v sdd.json$ | LC_ALL=C sort | xargs sha256sum | sha256sum")
+    assert hash_of("tiny") == said.split()[0]
+    store = pathlib.Path("/var/cache/sdd/hashes")
+    kept = os.stat(store)
+    assert kept.st_mode & 0o777 == 0o600 and pwd.getpwuid(kept.st_uid).pw_name == "sdd", kept
+    assert os.stat(store.parent).st_mode & 0o777 == 0o700
+    sh("systemctl", "restart", "sdd.service")
+    await_true("the hash is known again", lambda: hash_of("tiny"))
+    again = os.stat(store)
+    assert (again.st_ino, again.st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns), "files were read again"
+
+
 def journal_has_fields():
     sh("journalctl", "--sync")
     lines = [json.loads(line) for line in sh("journalctl", "-o", "json", "-u", "sdd.service").splitlines()]
@@ -282,6 +303,10 @@ def user_unit():
     inside = pathlib.Path(f"/proc/{now['pid']}/root/home/alice")
     assert (inside / ".local").is_dir()
     assert os.statvfs(inside).f_flag & os.ST_RDONLY, "the home folder is writable in there"
+    # but for the one folder that is the daemon's own
+    await_true("alice's model is hashed", lambda: hash_of("mine", lambda *command: as_user("alice", *command)))
+    kept = os.stat("/home/alice/.cache/sdd/hashes")
+    assert kept.st_mode & 0o777 == 0o600 and pwd.getpwuid(kept.st_uid).pw_name == "alice", kept
     # another user is not even let to the socket
     refused = as_user("bob", "sdctl", "--socket", "/run/user/%d/sdd/sdd.sock" % pwd.getpwnam("alice").pw_uid, "status", check=False)
     assert refused.returncode != 0
@@ -323,7 +348,7 @@ def chunks(png):
     return found
 
 
-CHECKS = [own_the_control_groups, socket_activation, who_may_connect, sandbox_holds, journal_has_fields, lost_worker_is_replaced,
+CHECKS = [own_the_control_groups, socket_activation, hashes_are_made_and_kept, who_may_connect, sandbox_holds, journal_has_fields, lost_worker_is_replaced,
           memory_kill_leaves_the_daemon, killed_daemon_comes_back, watchdog_replaces_a_hung_daemon,
           poisoned_worker_is_no_loop, drop_in_for_a_card, idle_daemon_leaves_and_comes_back, limits_of_the_slice_are_the_budget, quota_is_the_number_of_threads,
           stopping_is_clean, user_unit, forwarded_by_ssh]

@@ -68,7 +68,7 @@ def check_installed(root, tree):
     models = root / "models"
     adapters = {path.name.removesuffix(".safetensors") for kind in ("loras", "controlnets", "embeddings") for path in models.glob(f"{kind}/*")
                 if path.is_dir() or path.suffix == ".safetensors"}
-    script = ("sdd --socket /tmp/s --models /usr/share/sdd/models & trap 'kill $!; wait' EXIT; "
+    script = ("export XDG_CACHE_HOME=/tmp/cache; sdd --socket /tmp/s --models /usr/share/sdd/models & trap 'kill $!; wait' EXIT; "
               "for i in 1 2 3 4 5 6 7 8 9; do [ -S /tmp/s ] || sleep 0.3; done; sdctl --socket /tmp/s check sdd-small; "
               "sdctl --socket /tmp/s txt2img --model sdd-small --steps 1 -o /tmp/out.png 'a red house'; "
               "sdctl --socket /tmp/s --json adapters")

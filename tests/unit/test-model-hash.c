@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 static char root[64];
-static struct sdd_digests known;
+static struct sdd_memo known;
 static int n_read;
 
 static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -39,7 +39,7 @@ static void run(const char *format, ...)
 static void found(void *userdata, const struct sdd_digest *digest)
 {
 	n_read++;
-	sdd_digests_add(&known, digest);
+	sdd_memo_add(&known, digest);
 }
 
 static const char *hash_of(const char *name)
@@ -60,6 +60,7 @@ static const char *hash_of(const char *name)
 
 static int setup(void **state)
 {
+	known = sdd_digests_new();
 	strcpy(root, "/tmp/sdd-hash-XXXXXX");
 	assert_non_null(mkdtemp(root));
 	run("cd %s && mkdir -p m/unet m/b m/.cache && echo '{}' >m/model_index.json && "
@@ -73,7 +74,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	run("rm -rf %s", root);
-	sdd_digests_clear(&known);
+	sdd_memo_clear(&known);
 	return 0;
 }
 

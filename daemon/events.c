@@ -85,24 +85,81 @@ void sdd_events_job_progress(struct sdd_server *server, struct sdd_job *job)
 	}
 }
 
-void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job,
-			    const struct sdp_record *preview)
+static bool wants_preview(const struct sdd_session *session, const struct sdd_job *job)
+{
+	return job->preview && job->preview_turn > session->last_preview && wants(session, job) &&
+	       (job->session == session || session->subscribed_previews);
+}
+
+/* Of those that a session has not had the one that came first; NULL: it has had all. */
+static struct sdd_job *next_preview(const struct sdd_session *session)
+{
+	struct sdd_job *job, *next = NULL;
+
+	sdd_list_for_each (job, &session->server->runner.jobs, link)
+		if (wants_preview(session, job) &&
+		    (!next || job->preview_turn < next->preview_turn))
+			next = job;
+	return next;
+}
+
+static void send_preview(struct sdd_session *session, struct sdd_job *job)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	writer.inline_pixels = !session->receives_fds;
+	sdp_writer_event(&writer, "job.preview");
+	sdp_writer_record(&writer, job->preview, &sdp_struct_job_preview, 0);
+	session->last_preview = job->preview_turn;
+	sdd_session_event(session, &writer, coalesce(job, COALESCE_PREVIEW));
+	sdp_writer_clear(&writer);
+}
+
+/* True when it has had all. */
+static bool send_previews(struct sdd_session *session)
+{
+	struct sdd_job *job;
+
+	while ((job = next_preview(session))) {
+		if (sdd_session_is_behind(session)) {
+			sdd_session_await_reader(session);
+			return false;
+		}
+		send_preview(session, job);
+	}
+	return true;
+}
+
+/* What nobody waits for takes no memory. */
+static void drop_old_previews(struct sdd_server *server)
+{
+	const struct sdd_session *session;
+	struct sdd_job *job;
+	bool wanted;
+
+	sdd_list_for_each (job, &server->runner.jobs, link) {
+		wanted = false;
+		sdd_list_for_each (session, &server->sessions, link)
+			wanted |= wants_preview(session, job);
+		if (!wanted)
+			sdd_job_keep_preview(job, NULL, NULL);
+	}
+}
+
+void sdd_events_job_preview(struct sdd_server *server, struct sdd_job *job)
 {
 	struct sdd_session *session;
 
-	sdd_list_for_each (session, &server->sessions, link) {
-		struct sdp_writer writer = SDP_WRITER_INIT;
+	job->preview_turn = ++server->last_preview;
+	sdd_list_for_each (session, &server->sessions, link)
+		send_previews(session);
+	drop_old_previews(server);
+}
 
-		if (!wants(session, job) ||
-		    (job->session != session && !session->subscribed_previews) ||
-		    sdd_session_is_behind(session))
-			continue;
-		writer.inline_pixels = !session->receives_fds;
-		sdp_writer_event(&writer, "job.preview");
-		sdp_writer_record(&writer, preview, &sdp_struct_job_preview, 0);
-		sdd_session_event(session, &writer, coalesce(job, COALESCE_PREVIEW));
-		sdp_writer_clear(&writer);
-	}
+void sdd_events_previews_due(struct sdd_session *session)
+{
+	if (send_previews(session))
+		drop_old_previews(session->server);
 }
 
 void sdd_events_job_picture(struct sdd_job *job, const struct sdp_record *picture)

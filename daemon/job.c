@@ -42,6 +42,7 @@ struct sdd_job *sdd_job_free(struct sdd_job *job)
 	sdp_message_free(job->message);
 	sdp_message_free(job->result_message);
 	sdp_message_free(job->kept_message);
+	sdp_message_free(job->preview_message);
 	free(job);
 	return NULL;
 }
@@ -110,6 +111,14 @@ void sdd_job_keep_state(struct sdd_job *job, struct sdp_message *message,
 	job->kept_message = message;
 	job->kept_state = state;
 	job->kept_step = step;
+}
+
+void sdd_job_keep_preview(struct sdd_job *job, struct sdp_message *message,
+			  struct sdp_record *preview)
+{
+	sdp_message_free(job->preview_message);
+	job->preview_message = message;
+	job->preview = preview;
 }
 
 void sdd_job_drop_request(struct sdd_job *job)

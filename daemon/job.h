@@ -66,7 +66,11 @@ struct sdd_job {
 	bool keeps_apart; /* a worker died of it or of its company: it shows which when it is alone */
 	bool cancel_requested;
 	bool preview_requested; /* and none has come since */
-	int pictures_told;	/* job.picture so far */
+	/* the newest preview, as long as somebody has yet to be sent it (events.h), and which one of all it is; the message owns the record */
+	struct sdp_message *preview_message;
+	struct sdp_record *preview;
+	uint64_t preview_turn;
+	int pictures_told; /* job.picture so far */
 
 	struct sdp_message *
 		kept_message; /* worker.checkpoint: owns the state to go on from; NULL = from the start */
@@ -107,6 +111,10 @@ void sdd_job_forget_session(struct sdd_job *job, const struct sdd_session *sessi
 /* Takes a worker.checkpoint's message, whose state and step these are. */
 void sdd_job_keep_state(struct sdd_job *job, struct sdp_message *message,
 			const struct sdp_pixels *state, int step);
+
+/* Takes a worker.preview's message and its record, NULL for none. */
+void sdd_job_keep_preview(struct sdd_job *job, struct sdp_message *message,
+			  struct sdp_record *preview);
 
 /* The request and its pictures are not needed any more: give their memory back. */
 void sdd_job_drop_request(struct sdd_job *job);

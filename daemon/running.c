@@ -27,6 +27,7 @@ void sdd_runner_drop(struct sdd_server *server, struct sdd_job *job)
 {
 	sdd_list_remove(&job->link);
 	server->runner.n_jobs--;
+	sdd_job_keep_preview(job, NULL, NULL); /* who has not had it gets the result instead */
 }
 
 static void take_progress(struct sdd_server *server, struct sdp_message *message)
@@ -71,8 +72,10 @@ static void take_checkpoint(struct sdd_server *server, struct sdp_message *messa
 			   sdp_record_int(record, SDP_WORKER_CHECKPOINT_STEP));
 }
 
+/* Takes the message. */
 static void take_preview(struct sdd_server *server, struct sdp_message *message)
 {
+	SDD_CLEANUP(sdp_message_freep) struct sdp_message *owned = message;
 	struct sdp_record *preview;
 	struct sdd_job *job;
 
@@ -82,7 +85,8 @@ static void take_preview(struct sdd_server *server, struct sdp_message *message)
 	if (!job)
 		return;
 	job->preview_requested = false;
-	sdd_events_job_preview(server, job, preview);
+	sdd_job_keep_preview(job, sdd_steal_pointer(owned), preview);
+	sdd_events_job_preview(server, job);
 }
 
 /* Those that an earlier run told of come again after a resumption; they are the same to the bit. */
@@ -120,7 +124,7 @@ void sdd_running_take_event(struct sdd_server *server, struct sdp_message *messa
 	if (message->method->id == SDP_EVENT_WORKER_PROGRESS)
 		take_progress(server, message);
 	else if (message->method->id == SDP_EVENT_WORKER_PREVIEW)
-		take_preview(server, message);
+		take_preview(server, sdd_steal_pointer(owned));
 	else if (message->method->id == SDP_EVENT_WORKER_PICTURE)
 		take_picture(server, message);
 	else if (message->method->id == SDP_EVENT_WORKER_BATCHED)

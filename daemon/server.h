@@ -97,6 +97,7 @@ struct sdd_server {
 	struct sdd_list sessions; /* struct sdd_session */
 	sd_event_source *reaper;
 	uint64_t next_session_id, next_job_id;
+	uint64_t last_preview; /* previews so far */
 
 	struct sdd_registry registry;
 	struct sdd_watch watch;

@@ -3,6 +3,7 @@
  */
 #include "daemon/session.h"
 #include "daemon/dispatch.h"
+#include "daemon/events.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
 #include "daemon/message-ids.h"
@@ -12,6 +13,7 @@
 #include "daemon/runner.h"
 #include "daemon/util/clock.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <string.h>
@@ -54,6 +56,7 @@ void sdd_session_close(struct sdd_session *session, const char *why)
 	session->state = SDD_SESSION_CLOSED;
 	session->io_source = sd_event_source_disable_unref(session->io_source);
 	session->timer_source = sd_event_source_disable_unref(session->timer_source);
+	session->reader_source = sd_event_source_disable_unref(session->reader_source);
 	/* the last words leave if the socket takes them at once */
 	if (session->connection)
 		sdp_connection_write(session->connection);
@@ -408,6 +411,36 @@ bool sdd_session_is_behind(const struct sdd_session *session)
 {
 	return session->state != SDD_SESSION_CLOSED &&
 	       sdp_connection_unread(session->connection) >= BEHIND;
+}
+
+/* The peer has read something, and there is room again. */
+static int on_reader(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct sdd_session *session = userdata;
+
+	if (sdd_session_is_behind(session))
+		return 0;
+	session->reader_source = sd_event_source_disable_unref(session->reader_source);
+	sdd_events_previews_due(session);
+	return 0;
+}
+
+/* Edges tell of every message that is read, where the level says only that a quarter of the buffer is free; they need a descriptor of their own. */
+void sdd_session_await_reader(struct sdd_session *session)
+{
+	int fd;
+
+	if (session->reader_source || session->state != SDD_SESSION_READY)
+		return;
+	fd = fcntl(sdp_connection_fd(session->connection), F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return;
+	if (sd_event_add_io(session->server->event, &session->reader_source, fd, EPOLLOUT | EPOLLET,
+			    on_reader, session) < 0) {
+		close(fd);
+		return;
+	}
+	sd_event_source_set_io_fd_own(session->reader_source, true);
 }
 
 bool sdd_session_has_read_all(const struct sdd_session *session)

@@ -29,6 +29,8 @@ struct sdd_session {
 	uint64_t accepted_us;
 	uint64_t
 		result_bytes; /* of results among the queued frames: they do not count as slowness */
+	sd_event_source *reader_source; /* NULL: nobody waits for it to read */
+	uint64_t last_preview;		/* which of all it was sent */
 	bool receives_fds, had_read_all;
 	bool subscribed_jobs, subscribed_models, subscribed_previews;
 };
@@ -55,6 +57,8 @@ void sdd_session_event_result(struct sdd_session *session, struct sdp_writer *wr
  * too, where nothing replaces it. Some twenty short messages.
  */
 bool sdd_session_is_behind(const struct sdd_session *session);
+/* When it has read so much that it is no longer behind, sdd_events_previews_due() follows. Lost when memory or descriptors are short. */
+void sdd_session_await_reader(struct sdd_session *session);
 /* Whether the client has read all that was said to it; for a closed one, whether it had. */
 bool sdd_session_has_read_all(const struct sdd_session *session);
 /* Whether everything said has been taken. */

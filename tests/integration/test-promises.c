@@ -291,6 +291,100 @@ static void test_deaf_to_previews(void **state)
 	daemon_clear(&daemon);
 }
 
+static void request(struct sdp_connection *connection, const char *method, int64_t job)
+{
+	struct sdp_writer writer = SDP_WRITER_INIT;
+
+	sdp_writer_request(&writer, 5, method);
+	sdp_writer_int(&writer, "job", job);
+	raw_send(connection, &writer);
+}
+
+/* The next event of this name that has come so far: its record, which lives with the message. */
+static struct sdp_record *read_event(struct sdp_connection *connection, const char *event,
+				     const struct sdp_struct *type,
+				     struct sdp_message **ret_message)
+{
+	struct sdp_record *record = NULL;
+	struct sdp_message *message;
+
+	for (;;) {
+		message = raw_read(connection, 20000);
+		assert_non_null(message);
+		/* it has to come before the end */
+		assert_false(message->kind == SDP_EVENT && strcmp(message->name, "job.done") == 0);
+		if (message->kind == SDP_EVENT && strcmp(message->name, event) == 0)
+			break;
+		sdp_message_free(message);
+	}
+	assert_int_equal(sdp_record_decode(message, type, SDP_LENIENT, &record, NULL), 0);
+	*ret_message = message;
+	return record;
+}
+
+static int preview_step(struct sdp_connection *connection)
+{
+	struct sdp_message *message;
+	const struct sdp_record *preview =
+		read_event(connection, "job.preview", &sdp_struct_job_preview, &message);
+	const int step = sdp_record_int(preview, SDP_JOB_PREVIEW_STEP);
+
+	assert_non_null(sdp_record_pixels(preview, SDP_JOB_PREVIEW_PIXELS));
+	sdp_message_free(message);
+	return step;
+}
+
+/* Who has much unread when previews come gets the newest one as soon as it has read, though no other comes, and only that one. */
+static void test_lagging_reader_gets_the_newest_preview(void **state)
+{
+	enum { LAGGING = 2, UNREAD = 60 };
+	struct sdp_connection *lagging[LAGGING], *painter;
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	const struct sdp_record *progress;
+	struct sdp_message *message;
+	struct daemon daemon;
+	int64_t job;
+	int step = 0;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, "--drain-timeout=1h", NULL);
+	daemon_add_sketched(&daemon);
+	painter = raw_open(&daemon);
+	raw_hello(painter);
+	for (int i = 0; i < LAGGING; i++) {
+		lagging[i] = raw_open(&daemon);
+		if (i == 0)
+			raw_hello(lagging[i]);
+		else
+			raw_hello_inline(lagging[i]);
+		subscribe(lagging[i], true);
+	}
+	sdp_writer_request(&writer, 2, "job.submit");
+	sdp_writer_string(&writer, "kind", "txt2img");
+	sdp_writer_string(&writer, "model", HARNESS_SKETCHED);
+	sdp_writer_int(&writer, "steps", 1000);
+	raw_send(painter, &writer);
+	do {
+		progress = read_event(painter, "job.progress", &sdp_struct_job_progress, &message);
+		step = sdp_record_int(progress, SDP_JOB_PROGRESS_STEP);
+		job = sdp_record_int64(progress, SDP_JOB_PROGRESS_JOB);
+		sdp_message_free(message);
+	} while (step < UNREAD);
+	for (int i = 0; i < 3; i++) {
+		request(painter, "job.request_preview", job);
+		step = preview_step(painter);
+	}
+	for (int i = 0; i < LAGGING; i++) {
+		assert_int_equal(preview_step(lagging[i]), step);
+		sdp_connection_free(lagging[i]);
+	}
+	sdp_connection_free(painter);
+	daemon_await_status(&daemon, "jobs.running", 0);
+	assert_int_equal(daemon_count_log(&daemon, "client cut off"), 0);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 /* It subscribes and never reads: the painter notices nothing, and the daemon does not hoard for it. */
 static void test_deaf_subscriber(void **state)
 {
@@ -576,6 +670,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_many_idle_clients),
 		cmocka_unit_test(test_deaf_subscriber),
 		cmocka_unit_test(test_deaf_to_previews),
+		cmocka_unit_test(test_lagging_reader_gets_the_newest_preview),
 		cmocka_unit_test(test_clients_die),
 		cmocka_unit_test(test_daemons_die),
 		cmocka_unit_test(test_determinism),

@@ -84,6 +84,8 @@ int sdc_fail_with(sdc_error *error, const struct sdp_error *from);
 /* request.c: a new item of a list of structs, and its fields with the schema's checks. 0 or an error's code. */
 int sdc_request_append(sdc_request *request, const char *field, struct sdp_record **ret_item,
 		       sdc_error *error);
+/* As a request's value, no copy. */
+msgpack_object sdc_string_object(const char *value);
 int sdc_record_put_string(struct sdp_record *record, int index, const char *value,
 			  sdc_error *error);
 int sdc_record_put_uint(struct sdp_record *record, int index, uint64_t value, sdc_error *error);

@@ -1,5 +1,5 @@
 /*
- * Requests for sequences of pictures and for latent arithmetic: lists of structs and of numbers.
+ * Requests for sequences of pictures, for latent arithmetic and for edits: lists of structs, numbers and words.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -46,27 +46,42 @@ SDC_API int sdc_request_add_direction(sdc_request *request, const char *plus, co
 	return r;
 }
 
-SDC_API int sdc_request_set_doubles(sdc_request *request, const char *field, const double *values,
-				    size_t n, sdc_error *ret_error)
+/* Sets a list to n items, which are freed; NULL: there was no memory for them. */
+static int set_list(sdc_request *request, const char *field, msgpack_object *items, size_t n,
+		    sdc_error *error)
 {
 	const int index = sdp_struct_index(request->record->type, field, strlen(field));
-	msgpack_object *items = calloc(n + 1, sizeof(*items));
 	msgpack_object list = {.type = MSGPACK_OBJECT_ARRAY, .via.array = {(uint32_t)n, items}};
 	struct sdp_error why;
 	int r = 0;
 
-	if (!items || n > UINT32_MAX) {
-		r = sdc_fail(ret_error, SDC_E_NO_MEMORY, "out of memory");
-	} else if (index < 0) {
-		r = sdc_fail(ret_error, SDC_E_UNKNOWN_FIELD, "%s is no field of %s", field,
+	if (!items || n > UINT32_MAX)
+		r = sdc_fail(error, SDC_E_NO_MEMORY, "out of memory");
+	else if (index < 0)
+		r = sdc_fail(error, SDC_E_UNKNOWN_FIELD, "%s is no field of %s", field,
 			     request->method->name);
-	} else {
-		for (size_t i = 0; i < n; i++)
-			items[i] = (msgpack_object){.type = MSGPACK_OBJECT_FLOAT64,
-						    .via.f64 = values[i]};
-		if (sdp_record_put(request->record, index, &list, &why) < 0)
-			r = sdc_fail_with(ret_error, &why);
-	}
+	else if (sdp_record_put(request->record, index, &list, &why) < 0)
+		r = sdc_fail_with(error, &why);
 	free(items);
 	return r;
+}
+
+SDC_API int sdc_request_set_doubles(sdc_request *request, const char *field, const double *values,
+				    size_t n, sdc_error *ret_error)
+{
+	msgpack_object *items = calloc(n + 1, sizeof(*items));
+
+	for (size_t i = 0; items && i < n; i++)
+		items[i] = (msgpack_object){.type = MSGPACK_OBJECT_FLOAT64, .via.f64 = values[i]};
+	return set_list(request, field, items, n, ret_error);
+}
+
+SDC_API int sdc_request_set_strings(sdc_request *request, const char *field,
+				    const char *const *values, size_t n, sdc_error *ret_error)
+{
+	msgpack_object *items = calloc(n + 1, sizeof(*items));
+
+	for (size_t i = 0; items && i < n; i++)
+		items[i] = sdc_string_object(values[i]);
+	return set_list(request, field, items, n, ret_error);
 }

@@ -82,7 +82,7 @@ static msgpack_object integer(int64_t value)
 				.via.u64 = (uint64_t)value};
 }
 
-static msgpack_object string(const char *value)
+msgpack_object sdc_string_object(const char *value)
 {
 	size_t length = strlen(value);
 
@@ -128,7 +128,7 @@ SDC_API int sdc_request_set_double(sdc_request *request, const char *field, doub
 SDC_API int sdc_request_set_string(sdc_request *request, const char *field, const char *value,
 				   sdc_error *ret_error)
 {
-	msgpack_object o = string(value);
+	msgpack_object o = sdc_string_object(value);
 
 	return set(request, field, &o, ret_error);
 }
@@ -227,7 +227,7 @@ static int put(struct sdp_record *record, int index, const msgpack_object *value
 
 int sdc_record_put_string(struct sdp_record *record, int index, const char *value, sdc_error *error)
 {
-	msgpack_object o = string(value);
+	msgpack_object o = sdc_string_object(value);
 
 	return put(record, index, &o, error);
 }

@@ -241,6 +241,9 @@ SDC_API int sdc_request_add_waypoint(sdc_request *request, const char *prompt, c
 SDC_API int sdc_request_add_direction(sdc_request *request, const char *plus, const char *minus,
 				      const sdc_image *plus_image, const sdc_image *minus_image,
 				      double weight, sdc_error *ret_error);
+/* Sets a list of strings: "local_blend" (API level 4), the words outside of which an edit keeps its source's pixels. */
+SDC_API int sdc_request_set_strings(sdc_request *request, const char *field,
+				    const char *const *values, size_t n, sdc_error *ret_error);
 /* Sets a list of doubles: "positions". */
 SDC_API int sdc_request_set_doubles(sdc_request *request, const char *field, const double *values,
 				    size_t n, sdc_error *ret_error);

@@ -1,5 +1,5 @@
 /*
- * Reading --lora, --control, --region and --word; see adapters.h.
+ * Reading --lora, --control, --region, --word and --local-blend; see adapters.h.
  */
 #include "client/sdctl/adapters.h"
 
@@ -125,6 +125,20 @@ int adapters_add_word(sdc_request *request, const char *text)
 	return r;
 }
 
+int adapters_add_blend(sdc_request *request, struct blend *blend, const char *word)
+{
+	sdc_error error = {0};
+
+	if (blend->n == BLEND_MAX) {
+		complain("at most %d of --local-blend", BLEND_MAX);
+		return EXIT_USAGE;
+	}
+	blend->words[blend->n++] = word;
+	return sdc_request_set_strings(request, "local_blend", blend->words, blend->n, &error) < 0
+		       ? fail(&error)
+		       : EXIT_OK;
+}
+
 static int add_guide(struct guides *guides, const char *kind, const char *path,
 		     const double numbers[3])
 {
@@ -215,6 +229,8 @@ int adapters_replay(sdc_request *request, const json_t *entry, struct guides *gu
 	const json_t *parts = json_object_get(asked, "regions");
 	const json_t *masks = json_object_get(entry, "regions");
 	const json_t *words = json_object_get(asked, "word_weights");
+	const json_t *blended = json_object_get(asked, "local_blend");
+	struct blend blend = {0};
 	int r = EXIT_OK;
 
 	for (size_t i = 0; r == EXIT_OK && i < json_array_size(parts); i++)
@@ -224,6 +240,9 @@ int adapters_replay(sdc_request *request, const json_t *entry, struct guides *gu
 
 		r = add_word(request, text_of(word, "word"), number_of(word, "weight", 1));
 	}
+	for (size_t i = 0; r == EXIT_OK && i < json_array_size(blended); i++)
+		r = adapters_add_blend(request, &blend,
+				       json_string_value(json_array_get(blended, i)));
 	for (size_t i = 0; r == EXIT_OK && i < json_array_size(loras); i++) {
 		const json_t *lora = json_array_get(loras, i);
 

@@ -1,5 +1,5 @@
 /*
- * What --lora, --control, --region and --word say, for the verbs that make pictures and for their replay.
+ * What --lora, --control, --region, --word and --local-blend say, for the verbs that make pictures and for their replay.
  */
 #pragma once
 
@@ -38,6 +38,14 @@ struct regions {
 	size_t n;
 };
 
+#define BLEND_MAX 8
+
+/* Words of a local blend. */
+struct blend {
+	const char *words[BLEND_MAX];
+	size_t n;
+};
+
 /* --lora NAME[:WEIGHT] into the request. EXIT_OK or EXIT_USAGE, told. */
 int adapters_add_lora(sdc_request *request, const char *text);
 /* --control KIND=IMAGE[:SCALE[:START:END]]: remembered, not loaded yet. */
@@ -46,8 +54,10 @@ int adapters_parse_control(const char *text, struct guides *guides);
 int adapters_parse_region(const char *text, struct regions *regions);
 /* --word WORD=WEIGHT into the request. */
 int adapters_add_word(sdc_request *request, const char *text);
+/* --local-blend WORD into the request, behind those of before; borrowed. */
+int adapters_add_blend(sdc_request *request, struct blend *blend, const char *word);
 /*
- * The loras, controls, regions and weighted words of a request that is replayed; entry: what the picture carries (paths of the guides and
+ * The loras, controls, regions, weighted and blended words of a request that is replayed; entry: what the picture carries (paths of the guides and
  * the masks). LoRAs and words go into the request, the rest is remembered.
  */
 int adapters_replay(sdc_request *request, const json_t *entry, struct guides *guides,

@@ -30,6 +30,7 @@ struct generation {
 	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
 	struct guides guides;
+	struct blend blend;
 	struct regions regions;
 	struct sequence sequence;
 	size_t frame, frames; /* of a sequence: the first of this job, and all of them */
@@ -425,6 +426,9 @@ static int parse(struct generation *generation, const struct verb *verb, int arg
 			generation->edits = true;
 			r = adapters_add_word(generation->request, optarg);
 			break;
+		case OPTION_BLEND:
+			r = adapters_add_blend(generation->request, &generation->blend, optarg);
+			break;
 		case OPTION_DETACH:
 			generation->detach = true;
 			break;
@@ -579,8 +583,8 @@ static int replay_fields(struct generation *generation, const json_t *entry)
 		    strcmp(key, "count") == 0 || strcmp(key, "loras") == 0 ||
 		    strcmp(key, "controls") == 0 || strcmp(key, "regions") == 0 ||
 		    strcmp(key, "word_weights") == 0 || strcmp(key, "explain") == 0 ||
-		    strcmp(key, "waypoints") == 0 || strcmp(key, "positions") == 0 ||
-		    strcmp(key, "directions") == 0)
+		    strcmp(key, "local_blend") == 0 || strcmp(key, "waypoints") == 0 ||
+		    strcmp(key, "positions") == 0 || strcmp(key, "directions") == 0)
 			continue;
 		metadata_spell(value, text, sizeof(text));
 		if (r == EXIT_OK && text[0])

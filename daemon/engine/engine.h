@@ -160,6 +160,7 @@ enum sde_edit_kind { SDE_EDIT_AUTO, SDE_EDIT_REPLACE, SDE_EDIT_REFINE };
 
 #define SDE_WORD_WEIGHTS_MAX 32
 #define SDE_WORD_MAPS_MAX    256
+#define SDE_BLEND_WORDS_MAX  8
 
 /*
  * How much attention a word of the prompt (or several in a row) gets: 1 = as it is, 0 = it is not read at all, negative = turned
@@ -267,6 +268,14 @@ struct sde_job {
 		self_replace; /* fractions of the steps whose attention is the source's, 0..1 */
 	const struct sde_word_weight *word_weights;
 	size_t n_word_weights;
+	/*
+	 * Edits: words of prompt or source_prompt (or several in a row); only where they are looked at the picture leaves its source (local
+	 * blend). blend_threshold 0..1: where a map is more than this part of its highest value; blend_start 0..1: the fraction of the steps
+	 * before.
+	 */
+	const char *const *local_blend;
+	size_t n_local_blend;
+	double blend_threshold, blend_start;
 	bool explain; /* txt2img of one picture with a U-Net: result.words and result.maps */
 };
 

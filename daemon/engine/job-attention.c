@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "daemon/engine/attention/blend.h"
 #include "daemon/engine/attention/edit.h"
 #include "daemon/engine/attention/maps.h"
 #include "daemon/engine/attention/watch.h"
@@ -25,6 +26,7 @@ struct sde_job_attention {
 	struct sde_prompt_pieces pieces, source_pieces;
 	struct sde_edit edit;
 	struct sde_maps maps;
+	struct sde_blend blend;
 	struct sde_watch watch;
 	/* of an edit: the rows of source and twin */
 	struct sde_noise noise;
@@ -53,6 +55,29 @@ static const char *in_the_way(const struct sde_job *job)
 	return NULL;
 }
 
+static int check_numbers(const struct sde_job_run *run)
+{
+	const struct sde_job *job = run->job;
+	const struct {
+		const char *name;
+		double value;
+	} fractions[] = {{"cross_replace", job->cross_replace},
+			 {"self_replace", job->self_replace},
+			 {"blend_threshold", job->blend_threshold},
+			 {"blend_start", job->blend_start}};
+
+	for (size_t i = 0; i < sizeof(fractions) / sizeof(fractions[0]); i++)
+		if (!(fractions[i].value >= 0 && fractions[i].value <= 1))
+			return sde_error_set(run->error, -EINVAL, "%s must be 0 to 1, not %g",
+					     fractions[i].name, fractions[i].value);
+	for (size_t i = 0; i < job->n_word_weights; i++)
+		if (!(fabs(job->word_weights[i].weight) <= WEIGHT_MAX))
+			return sde_error_set(run->error, -EINVAL,
+					     "a word's weight must be -%g to %g, not %g",
+					     WEIGHT_MAX, WEIGHT_MAX, job->word_weights[i].weight);
+	return 0;
+}
+
 int sde_job_attention_check(const struct sde_job_run *run)
 {
 	const struct sde_job *job = run->job;
@@ -61,6 +86,10 @@ int sde_job_attention_check(const struct sde_job_run *run)
 	if (job->kind != SDE_TXT2IMG && (job->explain || job->n_word_weights > 0))
 		return sde_error_set(run->error, -EINVAL,
 				     "explain and word_weights are for txt2img jobs alone");
+	if (job->n_local_blend > 0 && !sde_job_is_edit(job))
+		return sde_error_set(run->error, -EINVAL,
+				     "local_blend is for edits: txt2img jobs with a source_prompt "
+				     "or word_weights");
 	if (!job->explain && !sde_job_is_edit(job))
 		return 0;
 	if (run->model->denoiser.class != &sde_denoiser_unet)
@@ -74,17 +103,7 @@ int sde_job_attention_check(const struct sde_job_run *run)
 	if (job->explain && job->count != 1)
 		return sde_error_set(run->error, -EINVAL, "explain is for one picture, not %d",
 				     job->count);
-	if (!(job->cross_replace >= 0 && job->cross_replace <= 1) ||
-	    !(job->self_replace >= 0 && job->self_replace <= 1))
-		return sde_error_set(run->error, -EINVAL,
-				     "cross_replace and self_replace must be 0 to 1, not %g and %g",
-				     job->cross_replace, job->self_replace);
-	for (size_t i = 0; i < job->n_word_weights; i++)
-		if (!(fabs(job->word_weights[i].weight) <= WEIGHT_MAX))
-			return sde_error_set(run->error, -EINVAL,
-					     "a word's weight must be -%g to %g, not %g",
-					     WEIGHT_MAX, WEIGHT_MAX, job->word_weights[i].weight);
-	return 0;
+	return check_numbers(run);
 }
 
 static int pieces_of(struct sde_job_run *run, const char *text, const struct sde_text *cut,
@@ -172,6 +191,57 @@ static void take_word(struct sde_job_run *run, const struct sde_word_weight *wei
 	}
 }
 
+/* The rows of one side's context that the words are; *found is raised for each that it has. */
+static int mark_words(const struct sde_job_run *run, const struct sde_prompt_pieces *pieces,
+		      enum sde_blend_side side, bool *found)
+{
+	struct sde_blend *blend = &run->attention->blend;
+	bool *marks = calloc(blend->tokens, sizeof(*marks)), any = false;
+
+	if (!marks)
+		return sde_error_set(run->error, -ENOMEM, "no memory for a local blend");
+	for (size_t w = 0; w < run->job->n_local_blend; w++)
+		for (size_t i = 0; i < pieces->count; i++) {
+			const size_t n = match(pieces, i, run->job->local_blend[w]);
+
+			for (size_t k = i; k < i + n; k++)
+				for (size_t t = 0; t < pieces->items[k].count; t++)
+					marks[pieces->rows[pieces->items[k].first + t]] = true;
+			found[w] = found[w] || n > 0;
+			any = any || n > 0;
+		}
+	blend->marks[side] = any ? marks : NULL;
+	if (!any)
+		free(marks);
+	return 0;
+}
+
+static int prepare_blend(struct sde_job_run *run)
+{
+	struct sde_job_attention *attention = run->attention;
+	const struct sde_job *job = run->job;
+	bool found[SDE_BLEND_WORDS_MAX] = {false};
+	int r;
+
+	if (job->n_local_blend == 0)
+		return 0;
+	if (job->n_local_blend > SDE_BLEND_WORDS_MAX)
+		return sde_error_set(run->error, -EINVAL, "local_blend: at most %d words",
+				     SDE_BLEND_WORDS_MAX);
+	attention->blend.tokens = attention->edit.alignment.rows;
+	attention->blend.threshold = job->blend_threshold;
+	attention->blend.start = job->blend_start;
+	r = mark_words(run, &attention->source_pieces, SDE_BLEND_SOURCE, found);
+	if (r >= 0)
+		r = mark_words(run, &attention->pieces, SDE_BLEND_EDIT, found);
+	for (size_t w = 0; r >= 0 && w < job->n_local_blend; w++)
+		if (!found[w])
+			r = sde_error_set(run->error, -EINVAL,
+					  "local_blend: neither prompt has a word '%.100s'",
+					  job->local_blend[w]);
+	return r;
+}
+
 static int prepare_edit(struct sde_job_run *run, struct sde_text *cut, const char *source_text,
 			const struct sde_text *source)
 {
@@ -202,7 +272,7 @@ static int prepare_edit(struct sde_job_run *run, struct sde_text *cut, const cha
 	edit->cross_replace = job->cross_replace;
 	edit->self_replace = job->self_replace;
 	attention->watch.edit = edit;
-	return r;
+	return prepare_blend(run);
 }
 
 int sde_job_attention_prompts(struct sde_job_run *run, const char *text, struct sde_text *cut,
@@ -275,6 +345,11 @@ int sde_job_attention_begin(struct sde_job_run *run, struct sde_sd_request *requ
 		attention->maps.height = run->latent_height;
 		attention->watch.maps = &attention->maps;
 	}
+	if (run->job->n_local_blend > 0) {
+		if (sde_blend_restart(&attention->blend, run->latent_height, run->latent_width) < 0)
+			return sde_error_set(run->error, -ENOMEM, "no memory for a local blend");
+		attention->watch.blend = &attention->blend;
+	}
 	request->watch = &attention->watch;
 	return sde_job_is_edit(run->job) ? make_twins(run, request) : 0;
 }
@@ -343,6 +418,7 @@ void sde_job_attention_clear(struct sde_job_run *run)
 	sde_prompt_pieces_clear(&attention->source_pieces);
 	sde_edit_clear(&attention->edit);
 	sde_maps_clear(&attention->maps);
+	sde_blend_clear(&attention->blend);
 	sde_watch_clear(&attention->watch);
 	free(attention->embeds);
 	free(attention->pooled);

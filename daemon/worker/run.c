@@ -35,6 +35,7 @@ struct sdd_worker_run {
 	struct sde_image region_masks[SDE_REGIONS_MAX];
 	struct sdp_mapping region_mappings[SDE_REGIONS_MAX];
 	struct sde_word_weight word_weights[SDE_WORD_WEIGHTS_MAX];
+	const char *local_blend[SDE_BLEND_WORDS_MAX];
 	struct sdd_worker_latents latents;
 };
 
@@ -183,6 +184,14 @@ static void fill_attention(struct sdd_worker_run *run)
 						 sdp_record_double(weight, SDP_WORD_WEIGHT_WEIGHT)};
 	}
 	job->word_weights = run->word_weights;
+	for (size_t i = 0; i < sdp_record_count(record, SDP_JOB_PARAMETERS_LOCAL_BLEND) &&
+			   i < SDE_BLEND_WORDS_MAX;
+	     i++)
+		run->local_blend[job->n_local_blend++] =
+			sdp_record_item(record, SDP_JOB_PARAMETERS_LOCAL_BLEND, i)->string.text;
+	job->local_blend = run->local_blend;
+	job->blend_threshold = sdp_record_double(record, SDP_JOB_PARAMETERS_BLEND_THRESHOLD);
+	job->blend_start = sdp_record_double(record, SDP_JOB_PARAMETERS_BLEND_START);
 }
 
 static int map_resume(struct sdd_worker_run *run, struct sdp_error *ret_error)

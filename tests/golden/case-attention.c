@@ -1,10 +1,12 @@
 /*
- * kind attention: Prompt-to-Prompt in a U-Net, row 0 being a picture and row 1 its twin, and the twin's cross-attention maps.
+ * kind attention: Prompt-to-Prompt in a U-Net, row 0 being a picture and row 1 its twin, the twin's cross-attention maps, and a local
+ * blend by them.
  * record_attention.py makes such cases.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/attention/blend.h"
 #include "daemon/engine/attention/edit.h"
 #include "daemon/engine/attention/maps.h"
 #include "daemon/engine/attention/watch.h"
@@ -57,6 +59,46 @@ static void expect_maps(struct golden_case *c, const struct sde_maps *maps)
 	free(all);
 }
 
+/* The words (2, tokens) of a local blend; false when they do not fit, and true where there are none. */
+static bool read_blend(struct golden_case *c, size_t tokens, int height, int width,
+		       struct sde_blend *blend)
+{
+	const struct golden_tensor *words;
+
+	if (!golden_find(c, "words"))
+		return true;
+	words = golden_input_i32(c, "words");
+	if (!words || words->count != 2 * tokens || sde_blend_restart(blend, height, width) < 0)
+		return false;
+	blend->tokens = tokens;
+	blend->threshold = golden_param_double(c, "threshold", 0.3);
+	for (size_t side = 0; side < 2; side++) {
+		blend->marks[side] = calloc(tokens, sizeof(bool));
+		if (!blend->marks[side])
+			abort();
+		for (size_t t = 0; t < tokens; t++)
+			blend->marks[side][t] = words->i32[side * tokens + t] != 0;
+	}
+	return true;
+}
+
+static void expect_blended(struct golden_case *c, const struct sde_watch *watch, int channels)
+{
+	const struct golden_tensor *latents =
+		golden_find(c, "words") ? golden_input_f32(c, "latents") : NULL;
+	const int h = watch->blend->height, w = watch->blend->width;
+	const size_t n = (size_t)channels * (size_t)h * (size_t)w;
+	float *copy;
+
+	if (!latents || latents->count != 2 * n)
+		return;
+	copy = golden_floats(2 * n);
+	memcpy(copy, latents->f32, 2 * n * sizeof(*copy));
+	sde_watch_blend(watch, (size_t)channels, copy);
+	golden_expect_f32(c, "blended", copy + n, GOLDEN_SHAPE(channels, h, w));
+	free(copy);
+}
+
 int golden_attention(struct golden_case *c)
 {
 	const struct golden_tensor *sample = golden_input_f32(c, "sample");
@@ -67,7 +109,8 @@ int golden_attention(struct golden_case *c)
 	struct sde_error error;
 	struct sde_edit edit = {0};
 	struct sde_maps maps = {0};
-	struct sde_watch watch = {.maps = &maps, .edit = &edit};
+	struct sde_blend blend = {0};
+	struct sde_watch watch = {.maps = &maps, .edit = &edit, .blend = &blend};
 	struct sde_unet_call call = {.watch = sde_watch_call(&watch, 0, 1)};
 	struct sde_unet unet;
 	float timesteps[2], *out;
@@ -90,6 +133,8 @@ int golden_attention(struct golden_case *c)
 	call.width = maps.width = (int)sample->shape[3];
 	call.encoder_hidden_states = context->f32;
 	call.tokens = (int)context->shape[1];
+	if (!read_blend(c, (size_t)call.tokens, call.height, call.width, &blend))
+		return golden_fail(c, "words are misshapen");
 	call.timesteps = timesteps;
 	out = golden_floats(2 * (size_t)config.out_channels * (size_t)call.height *
 			    (size_t)call.width);
@@ -98,7 +143,9 @@ int golden_attention(struct golden_case *c)
 	golden_expect_f32(c, "out", out,
 			  GOLDEN_SHAPE(2, config.out_channels, call.height, call.width));
 	expect_maps(c, &maps);
+	expect_blended(c, &watch, config.in_channels);
 	free(out);
+	sde_blend_clear(&blend);
 	sde_maps_clear(&maps);
 	sde_edit_clear(&edit);
 	sde_watch_clear(&watch);

@@ -337,6 +337,23 @@ static void test_edits_and_explanations(void **state)
 			 0);
 	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
 			 0);
+	assert_int_equal(
+		sdctl("edit --source 'a red house' --local-blend house --local-blend BLUE "
+		      "--blend-threshold 0.9 --blend-start 0 --steps 2 --seed 3 -o out.png "
+		      "'a blue house' 2>/dev/null"),
+		0);
+	assert_int_equal(sdctl("replay out.png -o again.png 2>/dev/null && cmp out.png again.png"),
+			 0);
+	assert_int_equal(sdctl("edit --source 'a red house' --steps 2 --seed 3 -o again.png "
+			       "'a blue house' 2>/dev/null"),
+			 0);
+	assert_int_not_equal(sdctl("models >/dev/null && cmp -s out.png again.png"), 0);
+	assert_int_equal(sdctl("edit --source 'a red house' --local-blend green -o never.png "
+			       "'a blue house' 2>message"),
+			 2);
+	assert_int_equal(sdctl("models >/dev/null && grep -q \"neither prompt has a word 'green'\" "
+			       "message"),
+			 0);
 	assert_int_equal(sdctl("edit -o never.png x 2>message"), 2);
 	assert_int_equal(sdctl("edit --word red -o never.png red 2>message"), 2);
 	assert_int_equal(sdctl("edit --word green=2 -o never.png 'a house' 2>message"), 2);

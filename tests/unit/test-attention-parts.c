@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/attention/align.h"
+#include "daemon/engine/attention/blend.h"
 #include "daemon/engine/attention/edit.h"
 #include "daemon/engine/attention/maps.h"
 #include "kernels/plan.h"
@@ -406,6 +407,119 @@ static void test_spans(void **state)
 		assert_int_equal(sde_edit_self_at(&edit, step, 10), step < 3);
 }
 
+#define PLACES	16
+#define LATENTS 64
+#define TOKENS	3
+
+/* As the paper's code: the largest of 3 x 3 places of 16 x 16, enlarged to the nearest, against a part of the highest. */
+static bool paper_marks(const float *map, int y, int x, double threshold)
+{
+	const int row = y * PLACES / LATENTS, column = x * PLACES / LATENTS;
+	float most = 0, here = 0;
+
+	for (int i = 0; i < PLACES * PLACES; i++) {
+		most = fmaxf(most, map[i]);
+		if (abs(i / PLACES - row) <= 1 && abs(i % PLACES - column) <= 1)
+			here = fmaxf(here, map[i]);
+	}
+	return here > threshold * most;
+}
+
+static float some(uint32_t *state)
+{
+	*state = *state * 1664525 + 1013904223;
+	return (float)(*state >> 8) / (1 << 24);
+}
+
+/* One token of each side is the word's: sums[side] is its map, the others are noise that must not count. */
+static void look(struct sde_blend *blend, enum sde_blend_side side, size_t queries, float *word,
+		 uint32_t *state)
+{
+	float *map = calloc(queries * TOKENS, sizeof(*map));
+
+	assert_non_null(map);
+	for (size_t i = 0; i < queries; i++)
+		for (size_t t = 0; t < TOKENS; t++) {
+			/* few high places */
+			map[i * TOKENS + t] = powf(some(state), 60);
+			if (word && blend->marks[side][t])
+				word[i] += map[i * TOKENS + t];
+		}
+	assert_true(sde_blend_wants(blend, side, queries));
+	assert_int_equal(sde_blend_add(blend, side, queries, TOKENS, map), 0);
+	free(map);
+}
+
+/*
+ * Latents of 64 x 64: layers of 16 x 16 count, whatever larger ones came before and smaller ones come behind; outside of both sides' words
+ * the edit's latents are the source's, inside its own.
+ */
+static void test_local_blend(void **state)
+{
+	const size_t places = PLACES * PLACES, n = LATENTS * LATENTS;
+	static float words[2][PLACES * PLACES], latents[2 * 2 * LATENTS * LATENTS];
+	struct sde_blend blend = {.threshold = 0.3, .start = 0.2, .tokens = TOKENS};
+	uint32_t seed = 5;
+	size_t inside = 0;
+
+	for (int side = 0; side < 2; side++) {
+		blend.marks[side] = calloc(TOKENS, sizeof(bool));
+		blend.marks[side][side + 1] = true;
+	}
+	assert_int_equal(sde_blend_restart(&blend, LATENTS, LATENTS), 0);
+	look(&blend, SDE_BLEND_SOURCE, 4 * places, NULL, &seed);
+	look(&blend, SDE_BLEND_EDIT, 4 * places, NULL, &seed);
+	for (int layer = 0; layer < 2; layer++)
+		for (int side = 0; side < 2; side++)
+			look(&blend, side, places, words[side], &seed);
+	assert_false(sde_blend_wants(&blend, SDE_BLEND_SOURCE, 4 * places));
+	assert_false(sde_blend_wants(&blend, SDE_BLEND_EDIT, places / 4));
+	for (size_t i = 0; i < 4 * n; i++)
+		latents[i] = (float)i;
+	sde_blend_apply(&blend, 2, latents);
+	for (size_t i = 0; i < 2 * n; i++) {
+		const int y = (int)(i % n) / LATENTS, x = (int)(i % n) % LATENTS;
+		const bool marked =
+			paper_marks(words[0], y, x, 0.3) || paper_marks(words[1], y, x, 0.3);
+
+		inside += marked;
+		assert_true(latents[i] == (float)i);
+		assert_true(latents[2 * n + i] == (float)(marked ? 2 * n + i : i));
+	}
+	assert_true(inside > n / 4 && inside < 7 * n / 4);
+	assert_int_equal(sde_blend_add(&blend, SDE_BLEND_EDIT, places + 1, TOKENS, words[0]),
+			 -EINVAL);
+	sde_blend_clear(&blend);
+}
+
+/* A side with no word says nothing; where layers are too small, the largest counts; blends begin behind the first fifth of the steps. */
+static void test_local_blend_of_few_places(void **state)
+{
+	struct sde_blend blend = {.threshold = 0.3, .start = 0.2, .tokens = TOKENS};
+	float small[4 * TOKENS] = {0}, large[16 * TOKENS] = {0}, latents[2 * 64];
+
+	blend.marks[SDE_BLEND_EDIT] = calloc(TOKENS, sizeof(bool));
+	blend.marks[SDE_BLEND_EDIT][1] = true;
+	assert_int_equal(sde_blend_restart(&blend, 8, 8), 0);
+	assert_false(sde_blend_at(&blend, 4, 5));
+	assert_false(sde_blend_wants(&blend, SDE_BLEND_SOURCE, 16));
+	large[1] = 1;
+	assert_true(sde_blend_wants(&blend, SDE_BLEND_EDIT, 4));
+	assert_int_equal(sde_blend_add(&blend, SDE_BLEND_EDIT, 4, TOKENS, small), 0);
+	assert_true(sde_blend_wants(&blend, SDE_BLEND_EDIT, 16));
+	assert_int_equal(sde_blend_add(&blend, SDE_BLEND_EDIT, 16, TOKENS, large), 0);
+	assert_false(sde_blend_wants(&blend, SDE_BLEND_EDIT, 4));
+	for (int i = 0; i < 128; i++)
+		latents[i] = (float)(i / 64);
+	sde_blend_apply(&blend, 1, latents);
+	/* the upper left of 4 x 4 places, and a latent around it */
+	for (int i = 0; i < 64; i++)
+		assert_true(latents[64 + i] == (i / 8 < 3 && i % 8 < 3));
+	for (size_t step = 0; step < 5; step++)
+		assert_int_equal(sde_blend_at(&blend, step, 5), step >= 1);
+	sde_blend_clear(&blend);
+}
+
 static int setup(void **state)
 {
 	struct sde_error error;
@@ -431,6 +545,8 @@ int main(void)
 		cmocka_unit_test(test_refinement),
 		cmocka_unit_test(test_replace_needs_equally_many_words),
 		cmocka_unit_test(test_spans),
+		cmocka_unit_test(test_local_blend),
+		cmocka_unit_test(test_local_blend_of_few_places),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -30,6 +30,14 @@
 #define COLOUR_CHANGE_MIN 60.0
 /* Red and blue paint lean so far to their channel, skies of the day and of sunsets less. */
 #define OF_THE_HOUSE 125
+/* Cells count as a word's where they are looked at by so much of its map's peak. */
+#define FAR_FROM_WORD 0.2
+/* How much nearer what is far from a local blend's word stays with it than without, dB. */
+#define BLEND_GAIN_MIN 20.0
+/* How much less blue a blue house may be with it, 0..255. */
+#define BLUENESS_LOST_MAX 15.0
+/* Houses fill half of these pictures. */
+#define BACKGROUND_PART 5.0
 /* What is left of redness when the word goes. */
 #define REDNESS_LEFT_MAX 0.6
 
@@ -54,6 +62,8 @@ static struct sde_job job_of(const char *prompt, uint64_t seed)
 		.hires_scale = 1,
 		.cross_replace = 0.8,
 		.self_replace = 0.4,
+		.blend_threshold = 0.3,
+		.blend_start = 0.2,
 	};
 }
 
@@ -212,19 +222,22 @@ static void test_an_edit_to_itself_changes_nothing(void **state)
 	fixture_free(&ref);
 }
 
-/* A cell is the thing's when it leans to the channel in one of the pictures; one cell around it counts for nobody. */
+/* One cell around it counts for nobody. */
+static void mark_around(int y, int x, bool marks[CELLS][CELLS])
+{
+	for (int v = y - 1; v <= y + 1; v++)
+		for (int u = x - 1; u <= x + 1; u++)
+			if (v >= 0 && v < CELLS && u >= 0 && u < CELLS)
+				marks[v][u] = true;
+}
+
+/* A cell is the thing's when it leans to the channel in one of the pictures. */
 static void mark(const struct sde_result *result, int channel, bool marks[CELLS][CELLS])
 {
 	for (int y = 0; y < SIDE; y++)
 		for (int x = 0; x < SIDE; x++)
 			if (leaning(pixel(result, x, y), channel) > OF_THE_HOUSE)
-				for (int k = 0; k < 9; k++) {
-					const int v = y / CELL + k / 3 - 1,
-						  u = x / CELL + k % 3 - 1;
-
-					if (v >= 0 && v < CELLS && u >= 0 && u < CELLS)
-						marks[v][u] = true;
-				}
+				mark_around(y / CELL, x / CELL, marks);
 }
 
 static double background_psnr(const struct sde_result *a, const struct sde_result *b,
@@ -239,7 +252,7 @@ static double background_psnr(const struct sde_result *a, const struct sde_resul
 
 				sum += d * d;
 			}
-	assert_true(n > SIDE * SIDE / 4.0);
+	assert_true(n > SIDE * SIDE / BACKGROUND_PART);
 	return 10 * log10(255.0 * 255.0 * n / fmax(sum, 1e-9));
 }
 
@@ -288,6 +301,63 @@ static void test_a_replaced_colour(void **state)
 	}
 	print_message("backgrounds are %.1f dB near the source's, new pictures' %.1f\n", near, far);
 	assert_true(near > far + BACKGROUND_GAIN_MIN);
+}
+
+/* Cells that a word is looked at by at least this part of its map's peak, and those around them. */
+static void mark_word(const struct sde_result *explained, const char *word, double part,
+		      bool marks[CELLS][CELLS])
+{
+	const float *map = map_of(explained, word);
+	float peak = 0;
+
+	for (int i = 0; i < CELLS * CELLS; i++)
+		peak = fmaxf(peak, map[i]);
+	for (int i = 0; i < CELLS * CELLS; i++)
+		if (map[i] >= part * peak)
+			mark_around(i / CELLS, i % CELLS, marks);
+}
+
+/*
+ * Local blend. With "house" as its word, day becoming night leaves what is far from the house nearly as it was, where without everything
+ * becomes dark; and a blue house becomes as blue as without.
+ */
+static void test_local_blend(void **state)
+{
+	static const char *const words[] = {"house"};
+	const struct fixture *f = *state;
+	double far[2] = {0}, blueness[2] = {0};
+
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct sde_job job = job_of(red, seed);
+		bool marks[CELLS][CELLS] = {0};
+		struct sde_result source;
+
+		job.explain = true;
+		source = run(f->small, &job);
+		mark_word(&source, words[0], FAR_FROM_WORD, marks);
+		job.explain = false;
+		job.source_prompt = red;
+		job.local_blend = words;
+		for (int i = 0; i < 2; i++) {
+			struct sde_result dark, edited;
+
+			job.n_local_blend = (size_t)i;
+			job.prompt = "a red house on the grass at night";
+			dark = run(f->small, &job);
+			job.prompt = blue;
+			edited = run(f->small, &job);
+			far[i] += background_psnr(&source, &dark, marks) / SEEDS;
+			blueness[i] += colour(&source, &edited, 2) / SEEDS;
+			sde_result_clear(&dark);
+			sde_result_clear(&edited);
+		}
+		sde_result_clear(&source);
+	}
+	print_message("by night, far from the house: %.1f dB with local blend, %.1f without; a "
+		      "blue one leans to blue by %.0f and %.0f\n",
+		      far[1], far[0], blueness[1], blueness[0]);
+	assert_true(far[1] > far[0] + BLEND_GAIN_MIN);
+	assert_true(blueness[1] > blueness[0] - BLUENESS_LOST_MAX);
 }
 
 /* A word without weight is gone, and one of half its weight is there in part. */
@@ -339,6 +409,34 @@ static void test_fractions(void **state)
 	sde_result_clear(&plain);
 }
 
+/* A part that nothing reaches leaves the source, whatever word of either prompt is named; one that everything reaches leaves the edit. */
+static void test_ends_of_local_blend(void **state)
+{
+	static const char *const words[] = {"BLUE", "red house"};
+	const struct fixture *f = *state;
+	struct sde_job job = job_of(red, 1);
+	struct sde_result source, edit, ends[2];
+
+	job.steps = 4;
+	source = run(f->small, &job);
+	job.source_prompt = red;
+	job.prompt = blue;
+	edit = run(f->small, &job);
+	job.local_blend = words;
+	job.n_local_blend = 2;
+	for (int i = 0; i < 2; i++) {
+		job.blend_threshold = i;
+		ends[i] = run(f->small, &job);
+	}
+	assert_in_range(difference(&edit, &ends[0]), 0, 1);
+	assert_in_range(difference(&source, &ends[1]), 0, 1);
+	assert_true(difference(&source, &edit) > 20);
+	for (int i = 0; i < 2; i++)
+		sde_result_clear(&ends[i]);
+	sde_result_clear(&edit);
+	sde_result_clear(&source);
+}
+
 static void test_refusals(void **state)
 {
 	static const struct sde_word_weight absent = {"green", 2}, huge = {"red", 11};
@@ -372,6 +470,15 @@ static void test_refusals(void **state)
 	job.cross_replace = 1.5;
 	refuse(f->small, &job, -EINVAL, "cross_replace");
 	job = job_of(red, 1);
+	job.n_local_blend = 1;
+	job.local_blend = (const char *[]){"house"};
+	refuse(f->small, &job, -EINVAL, "local_blend is for edits");
+	job.source_prompt = blue;
+	job.local_blend = (const char *[]){"green"};
+	refuse(f->small, &job, -EINVAL, "neither prompt has a word 'green'");
+	job.blend_threshold = -0.1;
+	refuse(f->small, &job, -EINVAL, "blend_threshold must be 0 to 1, not -0.1");
+	job = job_of(red, 1);
 	job.n_word_weights = 1;
 	job.word_weights = &absent;
 	refuse(f->small, &job, -EINVAL, "no word 'green'");
@@ -388,8 +495,10 @@ int main(void)
 		cmocka_unit_test(test_words_of_weighted_prompts),
 		cmocka_unit_test(test_an_edit_to_itself_changes_nothing),
 		cmocka_unit_test(test_a_replaced_colour),
+		cmocka_unit_test(test_local_blend),
 		cmocka_unit_test(test_weights_of_words),
 		cmocka_unit_test(test_fractions),
+		cmocka_unit_test(test_ends_of_local_blend),
 		cmocka_unit_test(test_refusals),
 	};
 

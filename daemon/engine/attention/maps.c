@@ -35,15 +35,25 @@ static void add_row(float *to, const float *from, float part, size_t n)
 		to[i] += part * from[i];
 }
 
+int sde_maps_sides(int height, int width, size_t queries, int *ret_height, int *ret_width)
+{
+	while ((size_t)height * (size_t)width > queries && height * width > 1) {
+		height = (height + 1) / 2;
+		width = (width + 1) / 2;
+	}
+	if ((size_t)height * (size_t)width != queries)
+		return -EINVAL;
+	*ret_height = height;
+	*ret_width = width;
+	return 0;
+}
+
 int sde_maps_add(struct sde_maps *maps, size_t queries, size_t tokens, const float *map)
 {
-	int h = maps->height, w = maps->width;
+	int h, w;
 
-	while ((size_t)h * (size_t)w > queries && h * w > 1) {
-		h = (h + 1) / 2;
-		w = (w + 1) / 2;
-	}
-	if ((size_t)h * (size_t)w != queries || (maps->tokens > 0 && maps->tokens != tokens))
+	if (sde_maps_sides(maps->height, maps->width, queries, &h, &w) < 0 ||
+	    (maps->tokens > 0 && maps->tokens != tokens))
 		return -EINVAL;
 	if (!maps->sum) {
 		maps->sum = calloc((size_t)maps->height * (size_t)maps->width,

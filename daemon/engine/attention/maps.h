@@ -17,6 +17,8 @@ struct sde_maps {
 	size_t layers;	   /* that went in, of all steps */
 };
 
+/* The sides of a layer of so many queries: the latents' (height, width) halved some times, odd ones rounded up. 0, or -EINVAL. */
+int sde_maps_sides(int height, int width, size_t queries, int *ret_height, int *ret_width);
 /*
  * One layer's map, the mean of its heads: (queries, tokens), queries being the latents halved some times, odd sides rounded up. 0,
  * -ENOMEM, or -EINVAL when it is of no such size.

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/attention/blend.h"
 #include "daemon/engine/attention/edit.h"
 #include "daemon/engine/attention/maps.h"
 #include "daemon/engine/denoisers/unet.h"
@@ -22,9 +23,9 @@ static int before(void *userdata, const struct sdk_attention_site *site)
 	return 0;
 }
 
-/* Maps of one head, four of them, and the working memory behind. */
+/* Maps of one head, means of all, and the working memory behind. */
 struct desk {
-	float *own, *source, *edited, *mean, *work;
+	float *own, *source, *edited, *mean, *source_mean, *work;
 	size_t n; /* floats of a map */
 };
 
@@ -32,7 +33,7 @@ static int desk_for(struct sde_watch *watch, const struct sdk_attention_site *si
 		    struct desk *ret_desk)
 {
 	const size_t n = (size_t)site->queries * (size_t)site->keys;
-	const size_t wanted = 4 * n + sdk_attention_work(site);
+	const size_t wanted = 5 * n + sdk_attention_work(site);
 
 	if (watch->room < wanted) {
 		free(watch->memory);
@@ -46,7 +47,8 @@ static int desk_for(struct sde_watch *watch, const struct sdk_attention_site *si
 				  .source = watch->memory + n,
 				  .edited = watch->memory + 2 * n,
 				  .mean = watch->memory + 3 * n,
-				  .work = watch->memory + 4 * n,
+				  .source_mean = watch->memory + 4 * n,
+				  .work = watch->memory + 5 * n,
 				  .n = n};
 	return 0;
 }
@@ -57,8 +59,6 @@ static void edit_head(const struct sde_watch *watch, const struct sdk_attention_
 {
 	const bool aligned = sde_edit_cross_at(watch->edit, watch->step, watch->steps);
 
-	if (aligned)
-		sdk_attention_map(site, site->rows - 2, head, desk->work, desk->source);
 	sde_edit_map(watch->edit, aligned, (size_t)site->queries, desk->source, desk->own,
 		     desk->edited);
 	for (size_t i = 0; i < desk->n; i++)
@@ -66,11 +66,39 @@ static void edit_head(const struct sde_watch *watch, const struct sdk_attention_
 	sdk_attention_add(site, site->rows - 1, head, desk->own, desk->work);
 }
 
+static bool wants(const struct sde_watch *watch, enum sde_blend_side side,
+		  const struct sdk_attention_site *site)
+{
+	return watch->blend && sde_blend_wants(watch->blend, side, (size_t)site->queries);
+}
+
+static void add_part(float *to, const float *from, size_t n, int parts)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] += from[i] / (float)parts;
+}
+
+/* The means go where they are wanted. */
+static int hand_over(const struct sde_watch *watch, const struct sdk_attention_site *site,
+		     const struct desk *desk)
+{
+	const size_t queries = (size_t)site->queries, keys = (size_t)site->keys;
+	int r = watch->maps ? sde_maps_add(watch->maps, queries, keys, desk->mean) : 0;
+
+	if (r >= 0 && wants(watch, SDE_BLEND_SOURCE, site))
+		r = sde_blend_add(watch->blend, SDE_BLEND_SOURCE, queries, keys, desk->source_mean);
+	if (r >= 0 && wants(watch, SDE_BLEND_EDIT, site))
+		r = sde_blend_add(watch->blend, SDE_BLEND_EDIT, queries, keys, desk->mean);
+	return r;
+}
+
 static int after(void *userdata, const struct sdk_attention_site *site)
 {
 	struct sde_watch *watch = userdata;
 	const bool edits =
 		watch->edit && site->rows >= 2 && (size_t)site->keys == watch->edit->alignment.rows;
+	const bool sources = edits && (sde_edit_cross_at(watch->edit, watch->step, watch->steps) ||
+				       wants(watch, SDE_BLEND_SOURCE, site));
 	struct desk desk;
 	int r;
 
@@ -79,19 +107,20 @@ static int after(void *userdata, const struct sdk_attention_site *site)
 	r = desk_for(watch, site, &desk);
 	if (r < 0)
 		return r;
-	memset(desk.mean, 0, desk.n * sizeof(*desk.mean));
+	memset(desk.mean, 0, 2 * desk.n * sizeof(*desk.mean));
 	for (int head = 0; head < site->heads; head++) {
 		const float *seen = edits ? desk.edited : desk.own;
 
 		sdk_attention_map(site, site->rows - 1, head, desk.work, desk.own);
+		if (sources)
+			sdk_attention_map(site, site->rows - 2, head, desk.work, desk.source);
 		if (edits)
 			edit_head(watch, site, head, &desk);
-		for (size_t i = 0; i < desk.n; i++)
-			desk.mean[i] += seen[i] / (float)site->heads;
+		add_part(desk.mean, seen, desk.n, site->heads);
+		if (sources)
+			add_part(desk.source_mean, desk.source, desk.n, site->heads);
 	}
-	return watch->maps ? sde_maps_add(watch->maps, (size_t)site->queries, (size_t)site->keys,
-					  desk.mean)
-			   : 0;
+	return hand_over(watch, site, &desk);
 }
 
 const struct sdk_attention_watch *sde_watch_call(struct sde_watch *watch, size_t step, size_t steps)
@@ -101,6 +130,12 @@ const struct sdk_attention_watch *sde_watch_call(struct sde_watch *watch, size_t
 	watch->kernel =
 		(struct sdk_attention_watch){.before = before, .after = after, .userdata = watch};
 	return &watch->kernel;
+}
+
+void sde_watch_blend(const struct sde_watch *watch, size_t channels, float *latents)
+{
+	if (watch->blend && sde_blend_at(watch->blend, watch->step, watch->steps))
+		sde_blend_apply(watch->blend, channels, latents);
 }
 
 void sde_watch_clear(struct sde_watch *watch)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/attention/watch.h"
 #include "daemon/engine/cached.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/geometry/latent-mask.h"
@@ -443,6 +444,8 @@ static void preview(struct run *run, size_t i, bool blends)
 		return;
 	if (blends)
 		keep_original(run, run->scratch);
+	if (request->watch)
+		sde_watch_blend(request->watch, (size_t)run->channels, run->scratch);
 	request->on_preview(request->userdata, (int)step, (int)(run->n_timesteps - run->begin),
 			    run->scratch);
 }
@@ -514,6 +517,8 @@ static int sample(struct run *run)
 					       run->latents, run->all, &args, run->error);
 		if (r >= 0 && blends)
 			r = blend(run, i + 1);
+		if (r >= 0 && request->watch)
+			sde_watch_blend(request->watch, (size_t)run->channels, run->latents);
 		if (r >= 0 && request->on_state)
 			r = tell_state(run, (int)(i - run->begin) + 1);
 		if (r >= 0 && request->on_step)

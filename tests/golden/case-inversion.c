@@ -15,7 +15,10 @@
 struct inversion {
 	struct golden_case *c;
 	struct sde_model *model;
-	float *embeds, *image;
+	float *embeds, *pooled, *image;
+	float time_ids
+		[SDE_TIME_IDS_MAX]; /* SDXL: of a picture that is whole and as large as it is */
+	int n_time_ids;
 	int h, w;
 	size_t n;
 	struct sde_error error;
@@ -54,6 +57,9 @@ static int run(struct inversion *inversion, enum sde_sd_kind kind, const float *
 		.guidance_scale = 1,
 		.strength = 1,
 		.prompt_embeds = inversion->embeds,
+		.pooled = inversion->pooled,
+		.time_ids = inversion->time_ids,
+		.n_time_ids = inversion->n_time_ids,
 		.tokens = SDE_PROMPT_LENGTH,
 		.image = inversion->image,
 		.image_latents = latents,
@@ -88,6 +94,7 @@ static int prepare(struct inversion *inversion)
 	const struct sde_engine_options options = {c->options->backend, c->options->dtype, 1};
 	const struct golden_tensor *image = golden_input_u8(c, "image");
 	const char *prompt = golden_param_string(c, "prompt", "");
+	const char *const prompts[SDE_TEXTS_MAX] = {prompt, prompt, prompt};
 	struct sde_engine *engine;
 	struct sde_text text;
 	struct sde_image pixels;
@@ -113,11 +120,16 @@ static int prepare(struct inversion *inversion)
 	sde_image_to_float(&pixels, SDE_PLANAR, 2, -1, values);
 	inversion->embeds =
 		golden_floats((size_t)SDE_PROMPT_LENGTH * (size_t)sde_model_context_width(model));
+	inversion->pooled = golden_floats((size_t)sde_model_pooled_width(model));
 	inversion->image = values;
-	if (sde_text_cut(model, &prompt, false, NULL, 0, &text, &inversion->error) < 0)
+	inversion->n_time_ids = sde_model_time_ids(
+		model, &(struct sde_picture_terms){{height, width}, {0, 0}, {height, width}, 0},
+		inversion->time_ids);
+	if (sde_text_cut(model, prompts, false, NULL, 0, &text, &inversion->error) < 0)
 		return golden_fail_error(c, "encode", &inversion->error);
-	text.clip[0].count = 1;
-	if (sde_model_embed(model, &text, 0, inversion->embeds, NULL, &inversion->error) < 0)
+	text.clip[0].count = text.clip[1].count = 1;
+	if (sde_model_embed(model, &text, 0, inversion->embeds, inversion->pooled,
+			    &inversion->error) < 0)
 		return golden_fail_error(c, "prompt", &inversion->error);
 	return GOLDEN_PASS;
 }

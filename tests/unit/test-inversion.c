@@ -18,6 +18,7 @@
 #define SIDE	      128
 #define MARGIN	      6	   /* pixels around an object */
 #define BACK_PSNR_MIN 21.0 /* 10 steps; the autoencoder alone: about 29 */
+#define SDXL_PSNR_MIN 18.0
 
 static int setup(void **state)
 {
@@ -232,6 +233,54 @@ static void test_inversion(void **state)
 	}
 }
 
+/* The smallest way there and back that a job can go: what the autoencoder alone makes of a picture. */
+static struct sde_result nearly_nothing(struct sde_model *model, struct sde_job job)
+{
+	job.strength = 1.0 / job.steps;
+	return run(model, &job);
+}
+
+/*
+ * SDXL is told the prompt's pooled row and the picture's size beside its words, on the way to noise as on the way back. The network here
+ * is one of random weights, so that a short way is far, and what it is told counts: without the pooled row the picture comes back at
+ * 15.2 dB, without the size at 16.9.
+ */
+static void test_inversion_with_sdxl(void **state)
+{
+	static const int all[] = {0, 0, 64, 64};
+	const struct fixture *f = *state;
+	struct sde_model *sdxl = fixture_load(f->engine, "sdxl");
+	struct sde_job job = inversion_of(&f->canvas, "a red house");
+	struct sde_result source, results[4];
+	double back[4];
+
+	job.steps = 100;
+	job.strength = 0.2;
+	job.guidance_scale = 1;
+	source = nearly_nothing(sdxl, job);
+	results[0] = run(sdxl, &job);
+	job.guidance_scale = 4;
+	results[1] = run(sdxl, &job);
+	job.prompt = "a boat";
+	results[2] = run(sdxl, &job);
+	job.prompt = job.source_prompt;
+	job.noising = SDE_NOISING_DRAW;
+	job.source_prompt = NULL;
+	job.sampler = "DDIM";
+	results[3] = run(sdxl, &job);
+	for (int i = 0; i < 4; i++) {
+		back[i] = psnr(&results[i].layers[0].image, &source.layers[0].image, all, false);
+		sde_result_clear(&results[i]);
+	}
+	print_message("SDXL: the picture comes back at %.1f dB, with guidance at %.1f, under "
+		      "another prompt at %.1f, from drawn noise at %.1f\n",
+		      back[0], back[1], back[2], back[3]);
+	assert_true(back[0] > SDXL_PSNR_MIN && back[1] > SDXL_PSNR_MIN);
+	assert_true(back[2] < SDXL_PSNR_MIN - 4 && back[3] < SDXL_PSNR_MIN - 4);
+	sde_result_clear(&source);
+	sde_model_unref(sdxl);
+}
+
 /* Interrupted behind each step of either way, it ends in the same bytes. */
 static void test_inversion_resumes(void **state)
 {
@@ -292,6 +341,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_arithmetic_of_prompts),
 		cmocka_unit_test(test_arithmetic_of_pictures),
+		cmocka_unit_test(test_inversion_with_sdxl),
 		cmocka_unit_test(test_inversion),
 		cmocka_unit_test(test_inversion_resumes),
 		cmocka_unit_test(test_bad_values),

@@ -26,6 +26,7 @@ struct generation {
 	const char *image_path, *mask_path, *output, *sheet, *preview;
 	const char *prompt, *source_prompt; /* as given */
 	bool as_layer, detach, any_side, preview_every;
+	size_t count;		/* as given, 0: not */
 	bool explains, edits;	/* a source or weighted words were given */
 	const json_t *replayed; /* the entry a replay follows, or NULL */
 	struct picture image, mask;
@@ -55,6 +56,8 @@ static int set_field(struct generation *generation, const char *option, const ch
 		generation->preview_every = true;
 	if (strcmp(field, "prompt") == 0)
 		generation->prompt = value;
+	if (strcmp(field, "count") == 0)
+		generation->count = strtoul(value, NULL, 10);
 	if (strcmp(field, "source_prompt") == 0) {
 		generation->edits = true;
 		generation->source_prompt = value;
@@ -75,24 +78,6 @@ static int attach(struct generation *generation, const char *field, const struct
 										     : EXIT_OK;
 }
 
-/* What a picture was made from must still be the same when it is replayed, else its bytes cannot come back. */
-static int check_unchanged(const json_t *source, const char *field, const struct picture *picture,
-			   const char *path)
-{
-	const char *wanted = json_string_value(json_object_get(source, "fnv1a64"));
-	char hash[17];
-
-	if (!wanted)
-		return EXIT_OK;
-	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)metadata_fingerprint(picture));
-	if (strcmp(hash, wanted) == 0)
-		return EXIT_OK;
-	complain("%s is not the %s this was made from any more (its pixels changed); give the old "
-		 "one",
-		 path, field);
-	return EXIT_FAILED;
-}
-
 static int load_one(struct generation *generation, const char *field, const char *path,
 		    struct picture *picture)
 {
@@ -108,8 +93,8 @@ static int load_one(struct generation *generation, const char *field, const char
 	}
 	r = strcmp(field, "mask") == 0 ? layers_make_mask(picture) : EXIT_OK;
 	if (r == EXIT_OK)
-		r = check_unchanged(json_object_get(generation->replayed, field), field, picture,
-				    path);
+		r = layers_check_unchanged(json_object_get(generation->replayed, field), field,
+					   picture, path);
 	return r == EXIT_OK ? attach(generation, field, picture) : r;
 }
 
@@ -128,8 +113,8 @@ static int load_guides(struct generation *generation)
 			complain("%s", message);
 			return generation->replayed ? EXIT_FAILED : EXIT_USAGE;
 		}
-		r = check_unchanged(json_array_get(sources, i), "control", &guide->picture,
-				    guide->path);
+		r = layers_check_unchanged(json_array_get(sources, i), "control", &guide->picture,
+					   guide->path);
 		if (r != EXIT_OK)
 			break;
 		image = layers_view(&guide->picture);
@@ -159,8 +144,8 @@ static int load_regions(struct generation *generation)
 		}
 		r = region->path ? layers_make_mask(&region->mask) : EXIT_OK;
 		if (r == EXIT_OK && region->path)
-			r = check_unchanged(json_array_get(sources, i), "region's mask",
-					    &region->mask, region->path);
+			r = layers_check_unchanged(json_array_get(sources, i), "region's mask",
+						   &region->mask, region->path);
 		if (r != EXIT_OK)
 			break;
 		image = layers_view(&region->mask);
@@ -373,6 +358,13 @@ static int submit_sequence(const struct context *context, sdc_client *client,
 	return r;
 }
 
+static size_t pictures_of(const struct generation *generation)
+{
+	return sequence_waypoints(&generation->sequence) > 0
+		       ? sequence_frames(&generation->sequence)
+		       : generation->count;
+}
+
 static int run(const struct context *context, struct generation *generation)
 {
 	sdc_client *client;
@@ -385,7 +377,10 @@ static int run(const struct context *context, struct generation *generation)
 		}
 		generation->output = "-";
 	}
-	r = load_pictures(generation);
+	r = generation->detach ? EXIT_OK
+			       : layers_check_output(generation->output, pictures_of(generation));
+	if (r == EXIT_OK)
+		r = load_pictures(generation);
 	if (r == EXIT_OK && generation->preview && !generation->preview_every)
 		r = set_field(generation, "preview-every", "1");
 	if (r == EXIT_OK)
@@ -579,14 +574,7 @@ static int replay_fields(struct generation *generation, const json_t *entry)
 	int r = EXIT_OK;
 
 	json_object_foreach ((json_t *)request, key, value) {
-		if (strcmp(key, "kind") == 0 || strcmp(key, "seed") == 0 ||
-		    strcmp(key, "count") == 0 || strcmp(key, "loras") == 0 ||
-		    strcmp(key, "controls") == 0 || strcmp(key, "regions") == 0 ||
-		    strcmp(key, "word_weights") == 0 || strcmp(key, "explain") == 0 ||
-		    strcmp(key, "local_blend") == 0 || strcmp(key, "waypoints") == 0 ||
-		    strcmp(key, "positions") == 0 || strcmp(key, "directions") == 0)
-			continue;
-		metadata_spell(value, text, sizeof(text));
+		metadata_spell(key, value, text, sizeof(text));
 		if (r == EXIT_OK && text[0])
 			r = set_field(generation, key, text);
 	}

@@ -130,6 +130,23 @@ static json_t *source_entry(const struct picture *picture, const char *path)
 	return entry;
 }
 
+int layers_check_unchanged(const json_t *source, const char *field, const struct picture *picture,
+			   const char *path)
+{
+	const char *wanted = json_string_value(json_object_get(source, "fnv1a64"));
+	char hash[17];
+
+	if (!wanted)
+		return EXIT_OK;
+	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)metadata_fingerprint(picture));
+	if (strcmp(hash, wanted) == 0)
+		return EXIT_OK;
+	complain("%s is not the %s this was made from any more (its pixels changed); give the old "
+		 "one",
+		 path, field);
+	return EXIT_FAILED;
+}
+
 /* In the regions' order; null for one that is a rectangle. NULL when no mask is among them. */
 static json_t *mask_sources(const struct regions *regions)
 {
@@ -301,6 +318,14 @@ static json_t *effective_request(const sdc_reply *reply)
 	return request;
 }
 
+int layers_check_output(const char *output, size_t total)
+{
+	if (total <= 1 || strcmp(output, "-") != 0)
+		return EXIT_OK;
+	complain("%zu pictures cannot go to standard output; give -o FILE", total);
+	return EXIT_USAGE;
+}
+
 int layers_save(const struct context *context, const sdc_reply *reply,
 		const struct layers_target *target)
 {
@@ -309,10 +334,8 @@ int layers_save(const struct context *context, const sdc_reply *reply,
 	json_t *request;
 	int r = EXIT_OK;
 
-	if (total > 1 && strcmp(target->output, "-") == 0) {
-		complain("%zu pictures cannot go to standard output; give -o FILE", total);
+	if (layers_check_output(target->output, total) != EXIT_OK)
 		return EXIT_USAGE;
-	}
 	request = effective_request(reply);
 	if (!request) {
 		complain("the daemon's reply carries no parameters");

@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <jansson.h>
+
 #include "client/sdctl/adapters.h"
 #include "client/sdctl/picture.h"
 #include "client/sdctl/sdctl.h"
@@ -20,6 +22,15 @@ struct layers_target {
 	size_t first,
 		total; /* of a sequence: number of the reply's first picture, and how many in all; total 0: the reply's */
 };
+
+/*
+ * What a picture was made from must still be the same when it is replayed, else its bytes cannot come back. source: what the picture says
+ * of it, NULL: nothing. EXIT_OK or EXIT_FAILED, told.
+ */
+int layers_check_unchanged(const json_t *source, const char *field, const struct picture *picture,
+			   const char *path);
+/* Several pictures cannot go to standard output. EXIT_OK or EXIT_USAGE, told. */
+int layers_check_output(const char *output, size_t total);
 
 /*
  * Save every picture of reply (a job_result): one goes to output itself, several get "-1", "-2", ... before the suffix.

@@ -112,11 +112,26 @@ uint64_t metadata_fingerprint(const struct picture *picture)
 	return fnv1a64(fnv1a64(0xcbf29ce484222325u, shape, sizeof(shape)), picture->data, size);
 }
 
-void metadata_spell(const json_t *value, char *text, size_t size)
+/* Lists, which have setters of their own, and what a replay decides itself. */
+static bool is_no_option(const char *field)
+{
+	static const char *const fields[] = {"kind",	 "seed",      "count",	      "loras",
+					     "controls", "regions",   "word_weights", "local_blend",
+					     "explain",	 "waypoints", "positions",    "directions"};
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (strcmp(field, fields[i]) == 0)
+			return true;
+	return false;
+}
+
+void metadata_spell(const char *field, const json_t *value, char *text, size_t size)
 {
 	size_t used = 0;
 
 	text[0] = '\0';
+	if (is_no_option(field))
+		return;
 	if (json_is_string(value))
 		snprintf(text, size, "%s", json_string_value(value));
 	else if (json_is_boolean(value))

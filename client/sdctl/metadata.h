@@ -26,5 +26,5 @@ json_t *metadata_parse(const char *text);
 /* FNV-1a 64 over size, type and pixels: tells whether a source picture is still the one a job was made from. */
 uint64_t metadata_fingerprint(const struct picture *picture);
 
-/* A JSON value as a command line would spell it. Empty for null. */
-void metadata_spell(const json_t *value, char *text, size_t size);
+/* A field of a request as a command line would spell its value. Empty for null, and for what is no option's value: kind, seed, lists. */
+void metadata_spell(const char *field, const json_t *value, char *text, size_t size);

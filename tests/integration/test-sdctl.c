@@ -380,6 +380,12 @@ static void test_sequence(void **state)
 			       "-o never.png x 2>message"),
 			 2);
 	assert_int_equal(sdctl("models >/dev/null && grep -q 'of one size' message"), 0);
+	/* before anything is asked of the daemon, which has no such model */
+	assert_int_equal(sdctl("interpolate --model none --to y -o - x 2>message"), 2);
+	assert_int_equal(sdctl("models >/dev/null && grep -q '9 pictures cannot' message"), 0);
+	assert_int_equal(sdctl("txt2img --model none --count 2 x 2>message | cat; "
+			       "grep -q '2 pictures cannot' message"),
+			 0);
 	assert_int_equal(sdctl("interpolate --to-image in.png -o never.png x 2>/dev/null"), 2);
 	assert_int_equal(sdctl("interpolate -o never.png x 2>/dev/null"), 2);
 	assert_int_equal(sdctl("interpolate --to y --frames 1 -o never.png x 2>/dev/null"), 2);

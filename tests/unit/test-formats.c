@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <unistd.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "daemon/engine/formats/cleanup.h"
@@ -21,6 +22,9 @@
 #include "daemon/engine/formats/model-dir.h"
 
 #define MUTATIONS 1000
+/* Files this large have 16,384 pages; telling two apart touches a few of headers and beginnings. */
+#define LARGE	   (64 << 20)
+#define FAULTS_MAX 200
 
 static char scratch[] = "/tmp/sdd-test-formats-XXXXXX";
 
@@ -366,14 +370,71 @@ static int group_teardown(void **state)
 	return system(command);
 }
 
+/* One tensor of so many bytes, all of them zero but the first. */
+static void put_large(const char *name, char first)
+{
+	char header[128];
+	uint64_t length;
+	FILE *file;
+
+	length = (uint64_t)snprintf(
+		header, sizeof(header),
+		"{\"w\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[0,%d]}}", LARGE, LARGE);
+	put(name, &length, sizeof(length));
+	file = fopen(in_scratch(name), "a");
+	assert_non_null(file);
+	fputs(header, file);
+	fputc(first, file);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(truncate(in_scratch(name), (off_t)(8 + length + LARGE)), 0);
+}
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+/* Checkpoints of one architecture are all of one size: which is another is told without reading them. A copy is one with its original. */
+static void test_copies(void **state)
+{
+	struct sde_tensor_file *first, *other, *copy;
+	long before;
+
+	put_large("first", 1);
+	put_large("other", 2);
+	put_large("copy", 1);
+	assert_int_equal(sde_tensor_file_open(in_scratch("first"), &first, NULL), 0);
+	before = faults();
+	assert_int_equal(sde_tensor_file_open(in_scratch("other"), &other, NULL), 0);
+	assert_ptr_not_equal(first, other);
+	assert_in_range(faults() - before, 0, FAULTS_MAX);
+	assert_int_equal(sde_tensor_file_open(in_scratch("copy"), &copy, NULL), 0);
+	assert_ptr_equal(first, copy);
+	sde_tensor_file_unref(first);
+	sde_tensor_file_unref(copy);
+	sde_tensor_file_unref(other);
+	unlink(in_scratch("first"));
+	unlink(in_scratch("other"));
+	unlink(in_scratch("copy"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_malformed_gguf),	 cmocka_unit_test(test_mutated_gguf),
-		cmocka_unit_test(test_malformed_corpus), cmocka_unit_test(test_messages_help),
-		cmocka_unit_test(test_values),		 cmocka_unit_test(test_mutations),
-		cmocka_unit_test(test_shards),		 cmocka_unit_test(test_json),
-		cmocka_unit_test(test_model_dir),	 cmocka_unit_test(test_model_dir_variants),
+		cmocka_unit_test(test_malformed_gguf),
+		cmocka_unit_test(test_mutated_gguf),
+		cmocka_unit_test(test_malformed_corpus),
+		cmocka_unit_test(test_messages_help),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_copies),
+		cmocka_unit_test(test_shards),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_model_dir),
+		cmocka_unit_test(test_model_dir_variants),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -187,6 +187,9 @@ static void test_missing_and_ambiguous(void **state)
 	REFUSED("diffusion_models/dev.safetensors", -EINVAL, "'parts'", "no list of files");
 	put_text("diffusion_models/dev.sdd.json", "{" FLUX_HEADS ", \"parts\": [\"../nothing\"]}");
 	REFUSED("diffusion_models/dev.safetensors", -ENOENT, "nothing");
+	put_text("diffusion_models/dev.sdd.json",
+		 "{\"components\": {\"transformer\": {\"_class_name\": 5}}}");
+	REFUSED("diffusion_models/dev.safetensors", -EBADMSG, "'_class_name'", "must be a string");
 	put_text("diffusion_models/dev.sdd.json", "{" FLUX_HEADS "}");
 	move("elsewhere/vae", "vae/x");
 	/* a second one with other weights; a copy is no second one */

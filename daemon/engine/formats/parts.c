@@ -365,6 +365,9 @@ static int find_parts(struct sde_checkpoint *checkpoint, const char *path, struc
 		r = sde_checkpoint_config(checkpoint, denoiser_of(checkpoint), &config, error);
 	if (r < 0)
 		return r;
+	if (!json_is_string(json_object_get(config, "_class_name")))
+		return sde_error_set(error, -EBADMSG,
+				     "%s: '_class_name' in its settings must be a string", path);
 	list_needs(search, config);
 	if (is_complete(checkpoint, search))
 		return 0;

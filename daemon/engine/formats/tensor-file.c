@@ -34,9 +34,7 @@ struct sde_tensor_file {
 	uint64_t state;
 	struct sde_tensor_file *next; /* in the list of open files */
 	struct identity identity;
-	bool shared;	     /* in the list */
-	uint64_t content[2]; /* hash of all bytes, once it was needed */
-	bool content_known;
+	bool shared;			     /* in the list */
 	struct sde_safetensors *safetensors; /* one of these, the others NULL */
 	struct sde_gguf *gguf;
 	struct sde_torch_file *torch;
@@ -135,18 +133,17 @@ static bool is_unchanged(const struct sde_tensor_file *file)
 	return identify(file->path, &now) && same(&file->identity, &now);
 }
 
-/* Two hashes, so that a billion pairs of files do not make one by chance. The pages that were read are given back. */
-static const uint64_t *content_of(struct sde_tensor_file *file)
+/* What differs does so in its first tensors, as a rule, so that little is read of it. */
+static bool same_bytes(const struct sde_tensor_file *a, const struct sde_tensor_file *b)
 {
-	const struct sde_tensor *tensor = file->count > 0 ? file->sorted[0] : NULL;
+	const struct sde_tensor *left = a->count > 0 ? a->sorted[0] : NULL;
+	const struct sde_tensor *right = b->count > 0 ? b->sorted[0] : NULL;
 
-	if (tensor && tensor->map && !file->content_known) {
-		file->content[0] = sdd_hash_bytes(0, tensor->map, tensor->map_bytes);
-		file->content[1] = sdd_hash_bytes(1, tensor->map, tensor->map_bytes);
-		sde_tensor_file_release(file);
-		file->content_known = true;
-	}
-	return file->content_known ? file->content : NULL;
+	if (!left || !right || !left->map || !right->map || left->map_bytes != right->map_bytes ||
+	    memcmp(left->map, right->map, left->map_bytes) != 0)
+		return false;
+	sde_tensor_file_release(b);
+	return true;
 }
 
 static struct sde_tensor_file *find_same(const struct identity *identity)
@@ -159,30 +156,40 @@ static struct sde_tensor_file *find_same(const struct identity *identity)
 	return NULL;
 }
 
-/* An open file of the same bytes. Only files of one size are read for it. */
-static struct sde_tensor_file *find_copy(struct sde_tensor_file *file)
+/* The next open file of that size behind one that is held (NULL: the first), which is let go; held. */
+static struct sde_tensor_file *next_of_size(struct sde_tensor_file *held, off_t size)
 {
-	for (struct sde_tensor_file *other = open_files; other; other = other->next) {
-		const uint64_t *content, *others;
+	struct sde_tensor_file *next;
 
-		if (other->identity.size != file->identity.size || !is_unchanged(other))
-			continue;
-		content = content_of(file);
-		others = content_of(other);
-		if (content && others && memcmp(content, others, sizeof(file->content)) == 0 &&
-		    is_unchanged(other)) {
-			other->references++;
-			return other;
-		}
-	}
-	return NULL;
+	pthread_mutex_lock(&open_lock);
+	next = held ? held->next : open_files;
+	while (next && next->identity.size != size)
+		next = next->next;
+	if (next)
+		next->references++;
+	pthread_mutex_unlock(&open_lock);
+	sde_tensor_file_unref(held);
+	return next;
+}
+
+/* An open file of the same bytes, held. Files are compared without the lock: others open and close theirs meanwhile. */
+static struct sde_tensor_file *find_copy(const struct sde_tensor_file *file)
+{
+	struct sde_tensor_file *other = NULL;
+
+	while ((other = next_of_size(other, file->identity.size)))
+		if (is_unchanged(other) && same_bytes(file, other) && is_unchanged(other))
+			break;
+	return other;
 }
 
 static void enlist(struct sde_tensor_file *file)
 {
+	pthread_mutex_lock(&open_lock);
 	file->shared = true;
 	file->next = open_files;
 	open_files = file;
+	pthread_mutex_unlock(&open_lock);
 }
 
 static void delist(struct sde_tensor_file *file)
@@ -231,13 +238,11 @@ static int open_file(const char *path, bool pickles, struct sde_tensor_file **re
 	}
 	if (!pickles && known && identify(path, &file->identity) &&
 	    same(&before, &file->identity)) {
-		pthread_mutex_lock(&open_lock);
 		copy = find_copy(file);
-		if (!copy)
-			enlist(file);
-		pthread_mutex_unlock(&open_lock);
 		if (copy)
 			sde_tensor_file_unref(file);
+		else
+			enlist(file);
 	}
 	*ret_file = copy ? copy : file;
 	return 0;

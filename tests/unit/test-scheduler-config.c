@@ -110,7 +110,7 @@ static void refused(const char *text, const char *word)
 {
 	const struct sde_timesteps_request request = {.num_inference_steps = 5};
 	__attribute__((cleanup(sde_scheduler_freep))) struct sde_scheduler *scheduler = NULL;
-	struct sde_scheduler_config config;
+	struct sde_scheduler_config config = {0};
 	struct sde_error error = {0};
 	int r = from_json(text, &config, &error);
 
@@ -118,6 +118,7 @@ static void refused(const char *text, const char *word)
 		r = sde_scheduler_new(&config, &scheduler, &error);
 	if (r == 0)
 		r = sde_scheduler_set_timesteps(scheduler, &request, &error);
+	sde_scheduler_config_clear(&config);
 	assert_int_equal(r, -EINVAL);
 	if (!strstr(error.message, word))
 		fail_msg("'%s' does not name %s", error.message, word);

@@ -55,7 +55,7 @@ static bool shows_its_work(enum sdp_job_kind kind)
 	       kind == SDP_JOB_KIND_INPAINT;
 }
 
-/* Adapters change the model for everybody; in a prompt they are tags. A mask's work and that of growth show when they run. */
+/* Adapters change the model for everybody, and so does tiling; in a prompt adapters are tags. A mask's work and that of growth show when they run. */
 static bool can_have_company(const struct sdd_server *server, const struct sdd_job *job)
 {
 	const struct sdp_record *record = job->record;
@@ -68,6 +68,7 @@ static bool can_have_company(const struct sdd_server *server, const struct sdd_j
 	       !sdp_record_given(record, SDP_JOB_SUBMIT_MASK) &&
 	       sdp_record_count(record, SDP_JOB_PARAMETERS_LORAS) == 0 &&
 	       sdp_record_count(record, SDP_JOB_PARAMETERS_CONTROLS) == 0 &&
+	       sdp_record_int(record, SDP_JOB_PARAMETERS_TILING) == SDP_TILING_NONE &&
 	       !sdp_record_bool(record, SDP_JOB_PARAMETERS_EXPLAIN) &&
 	       !sdp_record_given(record, SDP_JOB_PARAMETERS_SOURCE_PROMPT) &&
 	       sdp_record_count(record, SDP_JOB_PARAMETERS_WORD_WEIGHTS) == 0 &&

@@ -129,6 +129,9 @@ static void switch_to(struct member *member)
 	struct sde_group *group = member->group;
 
 	group->current = member;
+	/* what a job sets up on the model: another may have begun since */
+	group->model->partition = member->job->partition;
+	group->model->vae.tiled = member->job->vae_tiling;
 	sde_runner_set_cancel(group->model->runner, member->hooks ? member->hooks->cancel : NULL);
 	group->home_fiber = __tsan_get_current_fiber();
 	__tsan_switch_to_fiber(member->fiber, 0);

@@ -248,10 +248,18 @@ static struct sdd_worker_task *next_mate(struct sdd_worker *worker,
 	task = sdd_list_first(&worker->tasks, struct sdd_worker_task, link);
 	if (task && !worker->quit && task->message->method->id == SDP_METHOD_WORKER_RUN &&
 	    strcmp(sdp_record_string(task->record, SDP_JOB_PARAMETERS_MODEL), loaded->name) == 0) {
+		const char *source =
+			sdp_record_string(task->record, SDP_JOB_PARAMETERS_SOURCE_PROMPT);
 		const struct sde_job job = {
 			.prompt = sdp_record_string(task->record, SDP_JOB_PARAMETERS_PROMPT),
 			.n_loras = sdp_record_count(task->record, SDP_JOB_PARAMETERS_LORAS),
 			.n_controls = sdp_record_count(task->record, SDP_JOB_PARAMETERS_CONTROLS),
+			.tiling = (enum sde_tiling)sdp_record_int(task->record,
+								  SDP_JOB_PARAMETERS_TILING),
+			.explain = sdp_record_bool(task->record, SDP_JOB_PARAMETERS_EXPLAIN),
+			.source_prompt = *source ? source : NULL,
+			.n_word_weights =
+				sdp_record_count(task->record, SDP_JOB_PARAMETERS_WORD_WEIGHTS),
 		};
 
 		if (sde_group_takes(loaded->group, &job))

@@ -202,7 +202,7 @@ static void test_each_its_own_end(void **state)
 	daemon_clear(&daemon);
 }
 
-/* Of another shape, class or with tags in its prompt it waits, as does all where pictures are larger than the bound. */
+/* Of another shape, class, seamless or with tags in its prompt it waits, as does all where pictures are larger than the bound. */
 static void test_who_does_not_join(void **state)
 {
 	static const char *const bounds[] = {"--batch-pixels=65536", "--batch-pixels=4095"};
@@ -210,7 +210,7 @@ static void test_who_does_not_join(void **state)
 
 	SKIP_WITHOUT_WORKER();
 	for (int b = 0; b < 2; b++) {
-		for (int i = 0; i < 4; i++) {
+		for (int i = 0; i < 5; i++) {
 			struct watch watches[2];
 			sdc_client *client;
 			struct daemon daemon;
@@ -227,6 +227,10 @@ static void test_who_does_not_join(void **state)
 				assert_int_equal(sdc_request_set_string(request, "prompt",
 									"<lora:x:1>", &error),
 						 0);
+			if (i == 4)
+				assert_int_equal(
+					sdc_request_set_string(request, "tiling", "both", &error),
+					0);
 			while (watches[0].step < 1)
 				turn_client(client, 10);
 			jobs[1] = submit_watched(client, request, i == 2 ? "batch" : "normal",
@@ -235,6 +239,7 @@ static void test_who_does_not_join(void **state)
 				turn_client(client, 10);
 			assert_int_equal(daemon_status_int(&daemon, "jobs.running"),
 					 b == 0 && i == 0 ? 2 : 1);
+			assert_int_equal(watches[1].done, 0);
 			for (int k = 0; k < 2; k++) {
 				assert_int_equal(sdc_job_cancel(jobs[k], &error), 0);
 				while (!watches[k].done)

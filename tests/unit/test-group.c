@@ -285,6 +285,38 @@ static void test_each_its_own_end(void **state)
 	sde_model_unref(model);
 }
 
+/* How the autoencoder works is each job's own, also of one that began before another. */
+static void test_tiles_are_each_jobs_own(void **state)
+{
+	static const int late[] = {0, 0};
+	const struct fixture *f = *state;
+	struct sde_model *model = fixture_load(f->engine, "sd15");
+	struct sde_job jobs[2];
+	struct sde_result right[2];
+	struct watch watches[2] = {0};
+	struct end ends[2] = {0};
+	struct sde_group *group;
+
+	for (int i = 0; i < 2; i++) {
+		jobs[i] = job_of(f, 0);
+		jobs[i].width = 576; /* more than a tile */
+		jobs[i].steps = 2;
+		jobs[i].vae_tiling = i == 0;
+		right[i] = alone(model, &jobs[i], NULL);
+	}
+	assert_memory_not_equal(right[0].layers[0].image.data, right[1].layers[0].image.data,
+				right[0].layers[0].image.stride * 64);
+	assert_int_equal(sde_group_new(model, &group), 0);
+	run_group(group, jobs, watches, 2, late, ends);
+	for (int i = 0; i < 2; i++) {
+		assert_equal(&ends[i], &right[i]);
+		sde_result_clear(&right[i]);
+		free(watches[i].state);
+	}
+	sde_group_free(group);
+	sde_model_unref(model);
+}
+
 static void test_who_goes_alone(void **state)
 {
 	const struct fixture *f = *state;
@@ -327,6 +359,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_bytes),
 		cmocka_unit_test(test_each_its_own_end),
+		cmocka_unit_test(test_tiles_are_each_jobs_own),
 		cmocka_unit_test(test_who_goes_alone),
 	};
 

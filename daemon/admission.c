@@ -18,6 +18,13 @@ static int within(int value, int low, int high)
 	return value < low ? low : value > high ? high : value;
 }
 
+/* It paints the picture that it begins with beside its own, in the same calls of the denoiser. */
+static bool is_edit(const struct sdp_record *job)
+{
+	return *sdp_record_string(job, SDP_JOB_PARAMETERS_SOURCE_PROMPT) ||
+	       sdp_record_count(job, SDP_JOB_PARAMETERS_WORD_WEIGHTS) > 0;
+}
+
 /* What the engine will work on: of a picture the part that suits the model, which is not known yet, so at most one and a half of its side. */
 static struct sdd_work work_of(const struct sdd_model *model, const struct sdp_record *job)
 {
@@ -34,6 +41,7 @@ static struct sdd_work work_of(const struct sdd_model *model, const struct sdp_r
 			work.width = sdp_record_int(job, SDP_JOB_PARAMETERS_WIDTH);
 		if (sdp_record_int(job, SDP_JOB_PARAMETERS_HEIGHT) > 0)
 			work.height = sdp_record_int(job, SDP_JOB_PARAMETERS_HEIGHT);
+		work.batch = is_edit(job) ? 2 : 1;
 		return work;
 	}
 	work.encodes = true;

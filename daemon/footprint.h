@@ -62,7 +62,7 @@ void sdd_footprint_add_adapters(struct sdd_footprint *footprint,
 struct sdd_work {
 	int width, height;
 	bool encodes, tiled;
-	int batch; /* jobs that run as one; 0 is 1 */
+	int batch; /* pictures that go through the denoiser together; 0 is 1 */
 };
 /*
  * What a worker's first job takes beside them, once: the libraries' kernels and primitives, small tensors, the heap. No part of a budget: what

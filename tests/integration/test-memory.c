@@ -272,6 +272,34 @@ static void test_adapters_count(void **state)
 	}
 }
 
+/* An edit paints two pictures: what fits one does not fit it. */
+static void test_edits_count_twice(void **state)
+{
+	const struct sdd_types types = sdd_types_expected(NULL, NULL);
+	struct sdd_work work = work_of(512);
+	struct sdd_footprint footprint;
+	sdc_error error = {0};
+	sdc_shortage shortage;
+	struct daemon daemon;
+	sdc_request *request;
+	sdc_client *client;
+
+	SKIP_WITHOUT_WORKER();
+	footprint = footprint_of(MODEL);
+	start(&daemon, sdd_footprint_staged(&footprint, types, &work));
+	client = daemon_connect(&daemon);
+	request = with_adapters(512, NULL, NULL);
+	assert_int_equal(sdc_request_set_string(request, "source_prompt", "a red house", &error),
+			 0);
+	assert_int_equal(sdc_call(client, request, 60000, NULL, &error), SDC_E_NO_MEMORY);
+	assert_int_equal(sdc_client_shortage(client, &shortage), 0);
+	work.batch = 2;
+	assert_true(shortage.needed_bytes == sdd_footprint_staged(&footprint, types, &work));
+	sdc_request_free(request);
+	sdc_client_free(client);
+	stop(&daemon);
+}
+
 /* Headers are what a file says of itself: tensors without a side are counted, and nobody divides by what they lack. */
 static void test_scalars_where_matrices_belong(void **state)
 {
@@ -527,6 +555,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_estimate_is_near_the_peak, use_small,
 						use_tiny),
 		cmocka_unit_test_setup_teardown(test_adapters_count, use_small, use_tiny),
+		cmocka_unit_test(test_edits_count_twice),
 		cmocka_unit_test(test_scalars_where_matrices_belong),
 		cmocka_unit_test(test_staged_when_the_budget_asks_for_it),
 		cmocka_unit_test(test_refusals_say_what_fits),

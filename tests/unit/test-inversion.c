@@ -297,7 +297,7 @@ static void test_bad_values(void **state)
 	const struct fixture *f = *state;
 	struct sde_image other = flat(0, 0, 0);
 	const struct sde_waypoint to_other = {.image = &other};
-	const double far = 1.5;
+	const double far = 1.5, next = 1;
 	const struct sde_direction much = {.plus = "a", .weight = 11};
 	struct sde_job jobs[7];
 	static const char *const messages[] = {"needs source_prompt",	   "needs the sampler DDIM",
@@ -322,7 +322,7 @@ static void test_bad_values(void **state)
 			jobs[i].strength = i == 6 ? 0 : 1;
 			jobs[i].waypoints = &to_other;
 			jobs[i].n_waypoints = 1;
-			jobs[i].positions = i == 4 ? &far : (const double[]){1};
+			jobs[i].positions = i == 4 ? &far : &next;
 			jobs[i].n_positions = 1;
 		}
 		if (i == 5) {

@@ -21,6 +21,9 @@
 
 #define WEIGHT_MAX 10.0
 #define WORD_MAX   128 /* bytes told of a word */
+#define LOOKS_MAX                                                                                  \
+	((size_t)1                                                                                 \
+	 << 24) /* latents x tokens: 20 bytes each, of which no estimate of memory knows */
 
 struct sde_job_attention {
 	struct sde_prompt_pieces pieces, source_pieces;
@@ -339,6 +342,12 @@ int sde_job_attention_begin(struct sde_job_run *run, struct sde_sd_request *requ
 		return sde_error_set(run->error, -EINVAL,
 				     "a picture that is painted in tiles can be neither edited nor "
 				     "explained; make it smaller, or set tiles to off");
+	if ((size_t)run->latent_width * (size_t)run->latent_height * (size_t)request->tokens >
+	    LOOKS_MAX)
+		return sde_error_set(run->error, -EINVAL,
+				     "a picture of %d x %d with prompts of %d tokens is too large "
+				     "to be edited or explained; make it or them smaller",
+				     request->width, request->height, request->tokens);
 	if (run->job->explain) {
 		sde_maps_clear(&attention->maps);
 		attention->maps.width = run->latent_width;

@@ -17,6 +17,9 @@
 #include "daemon/engine/schedulers/steps.h"
 
 #define VARIANTS_MAX 32
+/* A prompt as long as the protocol takes has 55 chunks of English; a word and a BREAK, again and again, would make 2048. */
+#define CHUNKS_MAX 64
+#define TOKENS_MAX 65536 /* of all prompts in all their forms: 200 MB in SD 1.5, 540 in SDXL */
 
 /* and from there on each region's prompt, or that which an edit begins with; then those that are added */
 enum { NEGATIVE, POSITIVE, REGIONS, SOURCE = REGIONS };
@@ -138,9 +141,20 @@ static int add_call(struct prompts *p, int i, int n, int *ret_variant)
 static int cut_one(struct prompts *p, const char *prompt, struct sde_text *ret_text)
 {
 	const char *const same_for_all[SDE_TEXTS_MAX] = {prompt, prompt, prompt};
+	size_t chunks;
+	int r;
 
-	return sde_text_cut(p->run->model, same_for_all, true, sde_job_words(p->run), 0, ret_text,
-			    p->run->error);
+	r = sde_text_cut(p->run->model, same_for_all, true, sde_job_words(p->run), 0, ret_text,
+			 p->run->error);
+	if (r < 0)
+		return r;
+	chunks = ret_text->clip[0].count;
+	return chunks <= CHUNKS_MAX
+		       ? 0
+		       : sde_error_set(p->run->error, -EINVAL,
+				       "a prompt makes %zu chunks of 75 tokens, at most %d are "
+				       "read; it needs fewer words or fewer BREAKs",
+				       chunks, CHUNKS_MAX);
 }
 
 static int cut(struct prompts *p)
@@ -199,6 +213,11 @@ static int embed(struct prompts *p)
 	const bool zeros = run->model->zero_negative && !run->job->negative_prompt && !inverts;
 	int r = 0;
 
+	if (all * rows > TOKENS_MAX)
+		return sde_error_set(run->error, -EINVAL,
+				     "%zu prompts in %d forms over the steps have %zu tokens in "
+				     "all, at most %d; they need fewer words, regions or forms",
+				     each, p->n_variants, all * rows, TOKENS_MAX);
 	free(run->prompt_embeds);
 	free(run->pooled);
 	run->prompt_embeds = calloc(all * row, sizeof(float));

@@ -1,6 +1,6 @@
 /*
  * Looking into cross-attention and editing by it (Prompt-to-Prompt), on the model that ships: each promise by a figure of the picture or of
- * its maps. How words become rows of the context is in test-prompt-pieces.
+ * its maps. How words become rows of the context is in test-attention-parts.
  */
 #include <errno.h>
 #include <math.h>
@@ -444,6 +444,7 @@ static void test_refusals(void **state)
 	struct fixture *f = *state;
 	struct sde_model *sd3 = fixture_load(f->engine, "sd3");
 	struct sde_job job = job_of(red, 1);
+	char longest[64 * sizeof("a BREAK ")] = "";
 
 	job.explain = true;
 	refuse(sd3, &job, -ENOTSUP, "SD3Transformer2DModel");
@@ -484,6 +485,13 @@ static void test_refusals(void **state)
 	refuse(f->small, &job, -EINVAL, "no word 'green'");
 	job.word_weights = &huge;
 	refuse(f->small, &job, -EINVAL, "not 11");
+	for (int i = 0; i < 64; i++)
+		strcat(longest, "a BREAK ");
+	job = job_of(longest, 1);
+	job.width = job.height = 1024;
+	job.tiles = SDE_TILES_OFF;
+	job.explain = true;
+	refuse(f->small, &job, -EINVAL, "1024 x 1024 with prompts of 4928 tokens is too large");
 	sde_model_unref(sd3);
 }
 

@@ -456,6 +456,48 @@ static void test_errors_name_the_field(void **state)
 	refused(f, &job, "no such sampler");
 }
 
+/* count times text. */
+static char *repeated(const char *text, int count)
+{
+	char *all = calloc((size_t)count, strlen(text) + 1);
+
+	assert_non_null(all);
+	for (int i = 0; i < count; i++)
+		memcpy(all + (size_t)i * strlen(text), text, strlen(text));
+	return all;
+}
+
+/* Memory for prompts is bounded: by their chunks, and by all that they become over the steps. */
+static void test_prompts_are_bounded(void **state)
+{
+	const struct fixture *f = *state;
+	struct sde_region regions[SDE_REGIONS_MAX];
+	struct sde_job job = job_of(f, SDE_TXT2IMG);
+	struct sde_error error = {0};
+	struct sde_result result;
+	char *prompt = repeated("a BREAK ", 64);
+
+	job.steps = 2;
+	job.prompt = prompt;
+	if (sde_job_run(f->model, &job, NULL, &result, &error) < 0)
+		fail_msg("%s", error.message);
+	assert_int_equal(result.chunks, 64);
+	sde_result_clear(&result);
+	for (int i = 0; i < SDE_REGIONS_MAX; i++)
+		regions[i] = (struct sde_region){
+			.prompt = "[a|b]", .width = 8, .height = 8, .weight = 1};
+	job.steps = 3; /* alternation begins behind the second */
+	job.regions = regions;
+	job.n_regions = SDE_REGIONS_MAX;
+	refused(f, &job, "10 prompts in 2 forms over the steps have 98560 tokens");
+	free(prompt);
+	prompt = repeated("a BREAK ", 2048);
+	job = job_of(f, SDE_TXT2IMG);
+	job.prompt = prompt;
+	refused(f, &job, "2048 chunks of 75 tokens, at most 64");
+	free(prompt);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -470,6 +512,7 @@ int main(void)
 		cmocka_unit_test(test_previews_use_what_the_folder_has),
 		cmocka_unit_test(test_a_part_of_the_canvas_is_enough),
 		cmocka_unit_test(test_errors_name_the_field),
+		cmocka_unit_test(test_prompts_are_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, setup, fixture_free);

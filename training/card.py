@@ -35,7 +35,7 @@ are used with: {sampler}, {steps} steps, guidance {guidance_scale:g}.
 * Objects: {kinds}.
 * Colours: {colours}.
 * Places: {places}; light: {times}, rain.
-* Drawn flat, in crayon or in ink (ink has no colours); small or big, on the left, in the middle, on the right.
+* Drawn flat, in crayon, in ink (which has no colours) or in emoji (which has its own); small or big, on the left, in the middle, on the right.
 
 Say it plainly: "a red house on the grass by day", "a yellow boat and a white whale at sea", "a pink tent on the left by a lake at night,
 crayon drawing". Of two objects the first is painted on the left. The figures below tell how often one object comes out, and how often two.
@@ -52,9 +52,10 @@ Words that the world's captions never use are spelled out by the vocabulary and 
 {figures}
 ## How they were made
 
-By `training/`, from scenes that a program paints together with their captions and holes; no picture, text or weight from
-elsewhere went in. (The stamps of Tux Paint are under the GPL as a whole and this model is not; a world of drawn shapes needs no list
-of authors.) The text encoder and both U-Nets went on from the first version's, which knew half as many objects; its minutes are counted.
+By `training/`, from scenes that a program paints together with their captions and holes. In the style emoji, one scene in ten, the
+objects are glyphs of the font Noto Color Emoji (2013-2017 Google Inc., Arjen Nienhuis; SIL Open Font License 1.1), as Debian packages it;
+no other picture, and no text or weight from elsewhere, went in. `training/ATTRIBUTION.md` has the licences, and what was not used for
+its licence. The text encoder and both U-Nets went on from the first version's, which knew half as many objects; its minutes are counted.
 
 | stage | steps | samples | samples/s | minutes | last logged |
 |---|---|---|---|---|---|

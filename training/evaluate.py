@@ -29,7 +29,7 @@ JUDGE_WANTED = 0.95
 SEAM_WANTED = 1.0  # mean brightness step beyond that of real scenes, of 255
 TITLES = {"single": "one object, kind and colour there",
           "two": "two objects, both kinds and colours there",
-          "styled": "one object in crayon or ink",
+          "styled": "one object in crayon, ink or emoji",
           "no_guidance": "one object, without guidance",
           "swapped": "one object, guidance the wrong way round",
           "hole": "object fills the hole (inpainting)"}

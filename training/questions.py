@@ -1,4 +1,4 @@
-"""What the evaluation asks the model for: prompts of one and of two objects, drawings in crayon and ink,
+"""What the evaluation asks the model for: prompts of one and of two objects, in crayon, ink and emoji,
 holes with what is to fill them, and pictures to be grown. All come from fresh scenes that no training
 step saw, so only what the world has is asked for; colours are always said."""
 

@@ -54,7 +54,8 @@ TIME_PHRASES = {
 RAIN_PHRASES = ["in the rain", "on a rainy day", "rain"]
 STYLE_PHRASES = {"flat": ["flat"],
                  "crayon": ["crayon", "in crayon", "crayon drawing"],
-                 "ink": ["ink", "in ink", "ink drawing"]}
+                 "ink": ["ink", "in ink", "ink drawing"],
+                 "emoji": ["emoji", "in emoji", "emoji drawing"]}
 POSITIONS = {"left": ["on the left", "left"], "right": ["on the right", "right"],
              "middle": ["in the middle"]}
 JOINTS = [" and ", " and ", " and ", ", ", " with ", " next to ", " beside "]

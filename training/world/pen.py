@@ -5,7 +5,7 @@ unit = its height. The pen maps that to canvas pixels (mirrored if asked), appli
 time of day, and keeps the box of all it drew.
 """
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from .palette import lit, mix
 
@@ -70,6 +70,20 @@ class Pen:
         """A line `width` units wide."""
         self.canvas.draw.line(self._map(points), fill=self._paint(colour),
                               width=max(2, round(width * self.unit)), joint="curve")
+
+    def picture(self, art):
+        """An RGBA picture one unit tall, standing on the foot."""
+        if self.sign < 0:
+            art = ImageOps.mirror(art)
+        *bands, alpha = art.split()
+        bands = [band.point([min(255, round(v * f)) for v in range(256)])
+                 for band, f in zip(bands, self.light)]
+        high = max(1, round(self.unit))
+        size = max(1, round(art.width * high / art.height)), high
+        left, top = round(self.x - size[0] / 2), round(self.y) - high
+        art = Image.merge("RGBA", (*bands, alpha)).resize(size, Image.BILINEAR)
+        self.canvas.image.paste(art, (left, top), art)
+        self.extent = [left, top, left + size[0] - 1, top + high - 1]
 
     def box(self):
         """[x0, y0, x1, y1] in final pixels of all that was drawn, cut to the canvas."""

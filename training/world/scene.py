@@ -2,15 +2,16 @@
 
 `compose` draws the picture and returns it with a record, from which captions and holes are made:
 {"place": str, "time": str, "rain": bool, "style": str, "side": int, "size": [width, height],
-"objects": [{"kind": str, "colour": str or None, "box": [x0, y0, x1, y1]}]}; in ink nothing has a
-colour.
+"objects": [{"kind": str, "colour": str or None, "box": [x0, y0, x1, y1]}]}; in the styles of NO_COLOUR
+no object has one.
 """
 
+from . import art
 from .objects import KINDS
 from .palette import COLOURS, PLACES, TIMES
 from .pen import Canvas, Pen
 from .places import paint_place, paint_rain
-from .styles import CHANCES, restyle
+from .styles import CHANCES, NO_COLOUR, restyle
 
 TWO_OBJECTS = 0.6
 OUT_OF_PLACE = 0.15
@@ -68,21 +69,24 @@ def compose(rng, side, width=None, height=None, place=None, time=None, objects=N
     canvas = Canvas(width, height)
     light = paint_place(canvas, rng, side, place, time, horizon, rain)
     if objects is None:
-        objects = _random_objects(rng, side, place, time, horizon)
+        objects = _random_objects(rng, side, place, time, horizon, style)
     record = {"place": place, "time": time, "rain": rain, "style": style, "side": side,
               "size": [width, height], "objects": []}
     for name, colour, x, y, tall in objects:
         glow = (1.0, 1.0, 1.0) if name in ("sun", "moon") else tuple(0.35 + 0.65 * v for v in light)
         pen = Pen(canvas, x, y, tall, glow, mirrored=rng.random() < 0.5)
-        KINDS[name].paint(pen, COLOURS.get(colour), rng)
-        record["objects"].append({"kind": name, "colour": None if style == "ink" else colour,
+        if style == "emoji":
+            pen.picture(art.glyph(name))
+        else:
+            KINDS[name].paint(pen, COLOURS.get(colour), rng)
+        record["objects"].append({"kind": name, "colour": None if style in NO_COLOUR else colour,
                                   "box": pen.box()})
     if rain:
         paint_rain(canvas, rng, side)
     return restyle(canvas.finish(), style, rng, side), record
 
 
-def _random_objects(rng, side, place, time, horizon):
+def _random_objects(rng, side, place, time, horizon, style):
     pair = rng.random() < TWO_OBJECTS
     slots = [(0.22, 0.34), (0.66, 0.78)] if pair else [(0.25, 0.75)]
     rng.shuffle(slots)
@@ -90,10 +94,11 @@ def _random_objects(rng, side, place, time, horizon):
     for low, high in slots:
         name, colour = _choose_object(rng, place, time)
         kind = KINDS[name]
-        limit = (0.47 if pair else 0.80) / kind.width
+        wide = art.width(name) if style == "emoji" else kind.width
+        limit = (0.47 if pair else 0.80) / wide
         tall = min(rng.uniform(0.32, 0.48) if pair else rng.uniform(0.26, 0.68), limit) * side
         if not pair:
-            low = min(0.5, max(low, 0.52 * kind.width * tall / side))
+            low = min(0.5, max(low, 0.52 * wide * tall / side))
             high = 1 - low
         x, y = _position(rng, kind, side, place, horizon, (low * side, high * side), tall)
         chosen.append((name, colour, x, y, tall))

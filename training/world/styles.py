@@ -1,11 +1,13 @@
-"""Ways a scene can be drawn, by a word in its caption. They filter the finished picture: "flat" is
-the plain painting, "crayon" is pale and hatched on white paper, "ink" is black lines with a grey wash
-(so nothing has a colour in it). Lengths are fractions of `side`, the native side of the model."""
+"""Ways a scene can be drawn, by a word in its caption. "flat" is the plain painting, "crayon" is pale and
+hatched on white paper, "ink" is black lines with a grey wash (so nothing has a colour in it); these
+filter the finished picture. In "emoji" the objects are not painted but art.py's, on the plain background.
+Lengths are fractions of `side`, the native side of the model."""
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-CHANCES = {"flat": 0.86, "crayon": 0.08, "ink": 0.06}
+CHANCES = {"flat": 0.76, "crayon": 0.08, "ink": 0.06, "emoji": 0.10}
+NO_COLOUR = ("ink", "emoji")  # what has none, or its own: nothing in them is called by a colour
 PAPER = np.array((253, 250, 242), np.float32)
 
 
@@ -33,7 +35,7 @@ def ink(picture, rng, side):
     return Image.fromarray(np.uint8(PAPER * (wash * (1 - 0.88 * line))[..., None]))
 
 
-FILTERS = {"flat": None, "crayon": crayon, "ink": ink}
+FILTERS = {"flat": None, "crayon": crayon, "ink": ink, "emoji": None}
 
 
 def restyle(picture, style, rng, side):

@@ -43,6 +43,15 @@ void sdd_model_requests_answer(struct sdd_server *server, const char *name,
 	}
 }
 
+void sdd_model_requests_note_loaded(struct sdd_server *server, const char *name)
+{
+	struct sdd_model_request *request;
+
+	sdd_list_for_each (request, &server->runner.requests, link)
+		if (request->wish == SDD_MODEL_CHECK && strcmp(request->model, name) == 0)
+			request->was_loaded = true;
+}
+
 void sdd_model_requests_fail_load(struct sdd_server *server, const char *name,
 				  const struct sdp_error *error)
 {

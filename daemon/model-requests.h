@@ -13,6 +13,7 @@ struct sdd_model_request {
 	uint32_t msgid;
 	enum sdd_model_wish wish;
 	char model[129];
+	bool was_loaded; /* for it: what changes now, by a download beside it say, is none of the check's */
 	bool has_form; /* of its weights, for a load */
 	enum sdp_weights_form form;
 };
@@ -28,6 +29,8 @@ void sdd_model_request_answer(struct sdd_server *server, struct sdd_model_reques
 void sdd_model_requests_answer(struct sdd_server *server, const char *name,
 			       enum sdd_model_wish wish, const struct sdd_model *model,
 			       const struct sdp_record *health, const struct sdp_error *error);
+/* The model is in memory: checks of it begin with that. */
+void sdd_model_requests_note_loaded(struct sdd_server *server, const char *name);
 /* The model cannot be loaded: who wished it and who wished to check it are told. */
 void sdd_model_requests_fail_load(struct sdd_server *server, const char *name,
 				  const struct sdp_error *error);

@@ -88,7 +88,8 @@ static bool serve_model_request(struct sdd_server *server)
 					"the model '%s' has vanished", request->model);
 			sdd_model_request_answer(server, request, NULL, NULL, &error);
 		} else if (choose_form(server, model, request) ||
-			   (request->wish != SDD_MODEL_UNLOAD && drop_stale(server, model))) {
+			   (request->wish != SDD_MODEL_UNLOAD && !request->was_loaded &&
+			    drop_stale(server, model))) {
 			return true;
 		} else if (request->wish == SDD_MODEL_CHECK &&
 			   model->state == SDP_MODEL_STATE_LOADED) {
@@ -335,6 +336,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 		model->load_ms, model->weight_bytes >> 20);
 	sdd_events_model(server, model, true);
 	sdd_model_requests_answer(server, model->name, SDD_MODEL_LOAD, model, NULL, NULL);
+	sdd_model_requests_note_loaded(server, model->name);
 	if (job)
 		job->load_us += sdd_now_us() - server->runner.op_started_us;
 	if (job && !sdd_queue_interrupts(&server->queue, job)) {

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -248,6 +250,45 @@ static void test_files_go_under_a_running_job(void **state)
 	stop(&daemon);
 }
 
+/* Somebody downloads into the model's folder all the time: it is checked as it was loaded for that, once. */
+static void test_check_beside_a_download(void **state)
+{
+	sdc_error error = {0};
+	sdc_request *request;
+	struct daemon daemon;
+	sdc_client *client;
+	char path[128];
+	pid_t pid;
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	own_model(&daemon, "growing");
+	snprintf(path, sizeof(path), "%s/models/growing/unet/more.part", daemon.folder);
+	client = daemon_connect(&daemon);
+	request = sdc_request_new("models.check", &error);
+	assert_int_equal(sdc_request_set_string(request, "model", "growing", &error), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		FILE *file = fopen(path, "we");
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (file && fputs("more", file) >= 0 && fflush(file) == 0)
+			usleep(500);
+		_exit(1);
+	}
+	for (int i = 1; i <= 2; i++) {
+		if (sdc_call(client, request, 60000, NULL, &error) < 0)
+			fail_msg("%s", error.message);
+		assert_in_range(daemon_count_log(&daemon, "model loaded in"), i, 2 * i);
+	}
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	sdc_request_free(request);
+	sdc_client_free(client);
+	stop(&daemon);
+}
+
 /* Children of sdd beside its worker; of the last one the number. */
 static int helpers_of(const struct daemon *daemon, pid_t *ret_pid)
 {
@@ -414,6 +455,7 @@ int main(void)
 		cmocka_unit_test(test_changes_are_told),
 		cmocka_unit_test(test_root_comes_later),
 		cmocka_unit_test(test_files_go_under_a_running_job),
+		cmocka_unit_test(test_check_beside_a_download),
 		cmocka_unit_test(test_nobody_waits_for_hashes),
 		cmocka_unit_test(test_model_goes_while_it_is_hashed),
 		cmocka_unit_test(test_hashes_outlive_the_daemon),

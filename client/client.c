@@ -271,6 +271,11 @@ int sdc_client_wait(sdc_client *client, const bool *done, int64_t deadline_ms, s
 		if (deadline_ms >= 0 && left <= 0)
 			return sdc_fail(error, SDC_E_TIMEOUT, "the daemon did not answer in time");
 		struct pollfd p = {sdc_client_fd(client), (short)sdc_client_events(client), 0};
+		if (sdp_connection_waits_for_others(client->connection)) {
+			p.events = POLLIN;
+			if (left < 0 || left > SDP_OTHERS_RETRY_MS)
+				left = SDP_OTHERS_RETRY_MS;
+		}
 		if (poll(&p, 1, left > INT32_MAX ? INT32_MAX : (int)left) < 0 && errno != EINTR)
 			return sdc_fail(error, SDC_E_SYSTEM, "cannot poll: %s", strerror(errno));
 	}
@@ -283,7 +288,11 @@ SDC_API int sdc_client_fd(const sdc_client *client)
 
 SDC_API int sdc_client_events(const sdc_client *client)
 {
-	return client->connection ? sdp_connection_events(client->connection) : 0;
+	if (!client->connection)
+		return 0;
+	/* who polls has no other way to hear that it is time to try again */
+	return sdp_connection_events(client->connection) |
+	       (sdp_connection_waits_for_others(client->connection) ? POLLOUT : 0);
 }
 
 SDC_API void sdc_client_on_event(sdc_client *client, sdc_event_fn fn, void *userdata)

@@ -115,6 +115,12 @@ static uint64_t deadline_us(const struct sdd_session *session,
 	return nearest;
 }
 
+/* 0 = never. */
+static uint64_t sooner(uint64_t a_us, uint64_t b_us)
+{
+	return a_us && a_us < b_us ? a_us : b_us;
+}
+
 /* After any traffic: what to poll for, which deadline holds, and what the half message in memory costs. */
 static void update(struct sdd_session *session)
 {
@@ -140,11 +146,15 @@ static void update(struct sdd_session *session)
 				      (queued_bytes(session) < QUEUE_THROTTLE ? EPOLLIN : 0u) |
 					      (events & POLLOUT ? EPOLLOUT : 0u));
 	deadline = deadline_us(session, &figures, &why);
+	if (sdp_connection_waits_for_others(session->connection))
+		deadline = sooner(deadline, sdd_now_us() + SDP_OTHERS_RETRY_MS * 1000);
 	if (deadline)
 		sd_event_source_set_time(session->timer_source, deadline);
 	sd_event_source_set_enabled(session->timer_source,
 				    deadline ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata);
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
@@ -158,7 +168,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	sdp_connection_figures(session->connection, &figures);
 	deadline = deadline_us(session, &figures, &why);
 	if (!deadline || sdd_now_us() < deadline) {
-		update(session);
+		if (sdp_connection_waits_for_others(session->connection))
+			on_io(session->io_source, -EBADF, EPOLLOUT, session);
+		else
+			update(session);
 		return 0;
 	}
 	about(session, &whom);

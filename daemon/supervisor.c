@@ -46,6 +46,10 @@ static void update_io(struct sdd_supervisor *supervisor)
 	events = sdp_connection_events(supervisor->connection);
 	sd_event_source_set_io_events(supervisor->io_source,
 				      EPOLLIN | (events & POLLOUT ? EPOLLOUT : 0u));
+	if (!sdp_connection_waits_for_others(supervisor->connection))
+		return;
+	sd_event_source_set_time_relative(supervisor->retry_source, SDP_OTHERS_RETRY_MS * 1000);
+	sd_event_source_set_enabled(supervisor->retry_source, SD_EVENT_ONESHOT);
 }
 
 static void drop_connection(struct sdd_supervisor *supervisor)
@@ -169,6 +173,14 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 		update_io(supervisor);
 	}
 	return 0;
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct sdd_supervisor *supervisor = userdata;
+
+	return supervisor->io_source ? on_io(supervisor->io_source, -EBADF, EPOLLOUT, supervisor)
+				     : 0;
 }
 
 static void describe_exit(const siginfo_t *info, char *text, size_t size)
@@ -334,6 +346,12 @@ int sdd_supervisor_init(struct sdd_supervisor *supervisor, sd_event *event,
 				       on_timer, supervisor);
 	if (r < 0)
 		return r;
+	r = sd_event_add_time(event, &supervisor->retry_source, CLOCK_MONOTONIC, UINT64_MAX, 0,
+			      on_retry, supervisor);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(supervisor->retry_source, SD_EVENT_OFF);
+	if (r < 0)
+		return r;
 	/* after the sockets: what arrived while we were stopped or busy is heard before silence is judged */
 	sd_event_source_set_priority(supervisor->timer_source, SD_EVENT_PRIORITY_IDLE);
 	return sd_event_source_set_enabled(supervisor->timer_source, SD_EVENT_OFF);
@@ -343,6 +361,7 @@ void sdd_supervisor_clear(struct sdd_supervisor *supervisor)
 {
 	supervisor->child_source = sd_event_source_disable_unref(supervisor->child_source);
 	supervisor->timer_source = sd_event_source_disable_unref(supervisor->timer_source);
+	supervisor->retry_source = sd_event_source_disable_unref(supervisor->retry_source);
 	drop_connection(supervisor);
 	if (supervisor->pid > 0) {
 		kill(supervisor->pid, SIGKILL);

@@ -37,6 +37,8 @@ struct sdd_supervisor {
 	pid_t pid;
 	struct sdp_connection *connection;
 	sd_event_source *io_source, *child_source, *timer_source;
+	sd_event_source *
+		retry_source; /* of writing, where no event tells when (sdp_connection_waits_for_others) */
 	char engine[256];
 	char reason[256]; /* why we killed it, "" = it died by itself */
 	uint64_t started_us, heard_us, backoff_us;

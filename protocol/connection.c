@@ -31,7 +31,7 @@ struct frame {
 struct sdp_connection {
 	int fd;
 	struct sdp_scanner scanner;
-	bool broken, reset;
+	bool broken, reset, waits_for_others;
 
 	uint8_t *
 		chunk; /* SDP_READ_MAX; only while it holds something: most connections are idle most of the time */
@@ -109,7 +109,12 @@ int sdp_connection_fd(const struct sdp_connection *c)
 
 short sdp_connection_events(const struct sdp_connection *c)
 {
-	return (short)(c->first ? POLLIN | POLLOUT : POLLIN);
+	return (short)(c->first && !c->waits_for_others ? POLLIN | POLLOUT : POLLIN);
+}
+
+bool sdp_connection_waits_for_others(const struct sdp_connection *c)
+{
+	return c->waits_for_others;
 }
 
 /* ------------------------------------------------------------------ in */
@@ -370,8 +375,8 @@ int sdp_connection_write(struct sdp_connection *c)
 		struct frame *f = c->first;
 		ssize_t n = send_frame(c, f);
 
+		c->waits_for_others = n < 0 && errno == ETOOMANYREFS;
 		if (n < 0) {
-			/* ETOOMANYREFS: the peer holds too many descriptors unread; it may read yet */
 			if (errno == EAGAIN || errno == EINTR || errno == ETOOMANYREFS)
 				return 1;
 			c->reset = true;

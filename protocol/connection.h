@@ -32,8 +32,14 @@ static inline void sdp_connection_freep(struct sdp_connection **connection)
 	*connection = sdp_connection_free(*connection);
 }
 int sdp_connection_fd(const struct sdp_connection *connection);
-/* POLLIN, with POLLOUT while frames wait. */
+/* POLLIN, with POLLOUT while frames wait for room in the socket. */
 short sdp_connection_events(const struct sdp_connection *connection);
+/*
+ * Frames wait for somebody else: of the descriptors that this user has sent, to whomever, too many lie unread (ETOOMANYREFS). The socket seems
+ * to have room all the while, and nothing tells when that ends: write again after this time.
+ */
+bool sdp_connection_waits_for_others(const struct sdp_connection *connection);
+#define SDP_OTHERS_RETRY_MS 100
 
 /*
  * Receive once, at most SDP_READ_MAX bytes, so that one peer cannot hold the loop. 1 = there may be messages to pop,

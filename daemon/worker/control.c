@@ -256,7 +256,9 @@ static int control_loop(struct sdd_worker *worker)
 			{worker->wake_fd, POLLIN, 0},
 		};
 
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		const bool retries = sdp_connection_waits_for_others(worker->connection);
+
+		if (poll(fds, 2, retries ? SDP_OTHERS_RETRY_MS : -1) < 0 && errno != EINTR)
 			return -errno;
 		if (fds[1].revents) {
 			r = send_letters(worker);

@@ -4,10 +4,12 @@
 #include "tests/integration/harness.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -312,6 +314,102 @@ static void test_descriptors_run_out(void **state)
 	daemon_clear(&daemon);
 }
 
+/* Milliseconds that it has computed so far. */
+static long computed_ms(pid_t pid)
+{
+	unsigned long user = 0, system = 0;
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+				&user, &system),
+			 2);
+	fclose(file);
+	return (long)(user + system) * 1000 / sysconf(_SC_CLK_TCK);
+}
+
+/* Root is exempt from the limit on descriptors under way: what is started from now on is no such root. */
+static void drop_exemptions(void)
+{
+	if (geteuid() == 0 && (prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN) < 0 ||
+			       prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE) < 0))
+		fail_msg("cannot drop capabilities: %s", strerror(errno));
+}
+
+/*
+ * Somebody lets more descriptors lie unread than this user may have under way: a result waits until they are gone, nobody spins meanwhile, and
+ * who needs none is served.
+ */
+static void test_descriptors_lie_unread(void **state)
+{
+	const struct rlimit few = {64, 64};
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(100 * sizeof(int))];
+	} control = {0};
+	struct iovec vector = {"x", 1};
+	struct msghdr header = {.msg_iov = &vector,
+				.msg_iovlen = 1,
+				.msg_control = control.space,
+				.msg_controllen = sizeof(control.space)};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&header);
+	struct sdp_writer writer = SDP_WRITER_INIT;
+	struct sdp_connection *painter, *witness;
+	struct sdp_message *message;
+	sdc_request *request;
+	struct daemon daemon;
+	sdc_error error = {0};
+	sdc_client *client;
+	int hoard[2];
+	long before;
+
+	SKIP_WITHOUT_WORKER();
+	drop_exemptions();
+	daemon_start(&daemon, NULL);
+	painter = raw_open(&daemon);
+	witness = raw_open(&daemon);
+	raw_hello(painter);
+	raw_hello(witness);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hoard), 0);
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(100 * sizeof(int));
+	for (int i = 0; i < 100; i++)
+		memcpy(CMSG_DATA(h) + i * sizeof(int), &hoard[0], sizeof(int));
+	assert_int_equal(sendmsg(hoard[0], &header, MSG_NOSIGNAL), 1);
+	/* the worker has what it had when it was started */
+	client = daemon_connect(&daemon);
+	request = txt2img(1, 1);
+	assert_int_equal(sdc_call(client, request, 60000, NULL, &error), 0);
+	sdc_request_free(request);
+	sdc_client_free(client);
+	assert_int_equal(prlimit(daemon.pid, RLIMIT_NOFILE, &few, NULL), 0);
+	sdp_writer_request(&writer, 7, "job.submit");
+	sdp_writer_string(&writer, "kind", "txt2img");
+	sdp_writer_int(&writer, "steps", 1);
+	raw_send(painter, &writer);
+	daemon_await_status(&daemon, "jobs.done", 2);
+	before = computed_ms(daemon.pid);
+	sleep_ms(1000);
+	assert_in_range(computed_ms(daemon.pid) - before, 0, 150);
+	ping(witness, 1);
+	close(hoard[0]);
+	close(hoard[1]);
+	while ((message = raw_read(painter, 10000)) && message->kind != SDP_RESPONSE)
+		sdp_message_free(message);
+	assert_non_null(message);
+	assert_false(message->failed);
+	assert_int_equal(message->n_fds, 1);
+	sdp_message_free(message);
+	sdp_connection_free(painter);
+	sdp_connection_free(witness);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 static void test_churn(void **state)
 {
 	const int rounds = 10000;
@@ -358,6 +456,7 @@ int main(void)
 		cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_descriptors_run_out),
 		cmocka_unit_test(test_churn),
+		cmocka_unit_test(test_descriptors_lie_unread),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "wire.h"
 
@@ -397,6 +398,64 @@ static void test_dead_peer(void **state)
 	sdp_buffer_clear(&b);
 }
 
+/* Of descriptors that this user has sent too many lie unread, with somebody else; 0 or the line that is wrong. */
+static int wait_for_others(void)
+{
+	const struct rlimit few = {40, 40};
+	struct sdp_connection *c, *peer;
+	struct sdp_writer w = SDP_WRITER_INIT;
+	struct sdp_error error;
+	struct sdp_message *m;
+	struct sdp_buffer b;
+	struct sdp_pixels p = sealed_pixels(8, 8, 4, SDP_SAMPLE_TYPE_U8, 3, &b);
+	int pair[2], hoard[2];
+
+	/* root is exempt */
+	if ((geteuid() == 0 && setuid(65534) < 0) || setrlimit(RLIMIT_NOFILE, &few) < 0 ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hoard) < 0 ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
+	    sdp_connection_new(pair[0], &OPTIONS, &peer) < 0 ||
+	    sdp_connection_new(pair[1], &OPTIONS, &c) < 0)
+		return __LINE__;
+	send_raw(hoard[0], "x", 1, 60);
+	sdp_writer_request(&w, 1, "job.submit");
+	sdp_writer_string(&w, "kind", "img2img");
+	sdp_writer_pixels(&w, "image", &p);
+	if (sdp_connection_queue(c, &w, 0) < 0 || sdp_connection_waits_for_others(c) ||
+	    sdp_connection_events(c) != (POLLIN | POLLOUT))
+		return __LINE__;
+	/* nobody is told to come again at once, and nothing is lost */
+	for (int i = 0; i < 2; i++)
+		if (sdp_connection_write(c) != 1 || !sdp_connection_waits_for_others(c) ||
+		    sdp_connection_events(c) != POLLIN)
+			return __LINE__;
+	close(hoard[0]);
+	close(hoard[1]);
+	/* the kernel counts them back in its own time */
+	for (int i = 0; sdp_connection_write(c) == 1; i++) {
+		if (i == 1000)
+			return __LINE__;
+		usleep(10000);
+	}
+	if (sdp_connection_waits_for_others(c) || sdp_connection_events(c) != POLLIN ||
+	    sdp_connection_read(peer, &error) < 0 || sdp_connection_pop(peer, &m, &error) != 1 ||
+	    m->n_fds != 1)
+		return __LINE__;
+	return 0;
+}
+
+static void test_others_do_not_read(void **state)
+{
+	const pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(wait_for_others() % 256);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -414,6 +473,7 @@ int main(void)
 		T(test_slow_reader),
 		T(test_half_sent),
 		T(test_dead_peer),
+		T(test_others_do_not_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

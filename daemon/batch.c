@@ -32,7 +32,7 @@ static struct sdd_batch_shape shape_of(const struct sdd_server *server, const st
 		shape.select_height = select.height;
 		return shape;
 	}
-	model = sdd_registry_find((struct sdd_registry *)&server->registry, job->model);
+	model = sdd_registry_known((struct sdd_registry *)&server->registry, job->model);
 	shape.width = sdp_record_int(record, SDP_JOB_PARAMETERS_WIDTH);
 	shape.height = sdp_record_int(record, SDP_JOB_PARAMETERS_HEIGHT);
 	if (shape.width == 0 && model)
@@ -105,7 +105,7 @@ bool sdd_batch_joins(struct sdd_server *server, const struct sdd_job *job)
 		    !can_have_company(server, running) || !same_shape(&theirs, &shape))
 			return false;
 	}
-	model = sdd_registry_find(&server->registry, job->model);
+	model = sdd_registry_known(&server->registry, job->model);
 	if (!model || !sdd_admission_fits_batch(server, model, job->record, (int)jobs))
 		return false;
 	figures = find(server, &shape);

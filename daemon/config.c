@@ -92,7 +92,7 @@ void sdd_config_init(struct sdd_config *config)
 {
 	*config = (struct sdd_config){
 		.log_level = 6,
-		.max_connections = 1024,
+		.max_connections = 2048,
 		.max_connections_per_user = 1024,
 		.max_jobs = 64,
 		.max_jobs_per_user = 16,

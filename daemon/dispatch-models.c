@@ -25,7 +25,7 @@ int sdd_handle_models_list(struct sdd_request *request, struct sdp_error *ret_er
 	struct sdp_writer writer = SDP_WRITER_INIT;
 	const struct sdd_model *model;
 
-	if (sdd_watch_scan(request->session->server) < 0)
+	if (sdd_watch_refresh(request->session->server) < 0)
 		return out_of_memory(ret_error);
 	sdd_hasher_want(request->session->server);
 	sdp_writer_response(&writer, request->msgid);

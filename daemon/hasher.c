@@ -107,16 +107,6 @@ static _Noreturn void help(const char *path, struct sdd_hasher *hasher, int fd, 
 	_exit(EXIT_SUCCESS);
 }
 
-static struct sdd_model *find_model(struct sdd_server *server, const char *name)
-{
-	struct sdd_model *model;
-
-	sdd_list_for_each (model, &server->registry.models, link)
-		if (strcmp(model->name, name) == 0)
-			return model;
-	return NULL;
-}
-
 static void take(struct sdd_server *server)
 {
 	struct sdd_hasher *hasher = &server->hasher;
@@ -156,7 +146,7 @@ static int on_helper_exit(sd_event_source *source, const siginfo_t *info, void *
 {
 	struct sdd_server *server = userdata;
 	struct sdd_hasher *hasher = &server->hasher;
-	struct sdd_model *model = find_model(server, hasher->model);
+	struct sdd_model *model = sdd_registry_known(&server->registry, hasher->model);
 	const struct sdd_log_about about = {.model = hasher->model};
 
 	take(server);
@@ -241,7 +231,7 @@ void sdd_hasher_kick(struct sdd_server *server)
 	int r;
 
 	/* nobody asks for the rest of a model that has gone */
-	if (hasher->pid > 0 && !find_model(server, hasher->model))
+	if (hasher->pid > 0 && !sdd_registry_known(&server->registry, hasher->model))
 		kill(hasher->pid, SIGKILL);
 	if (!hasher->wanted || hasher->pid > 0 || server->stopping)
 		return;

@@ -50,6 +50,20 @@ static int charge(struct sdd_session *session, struct sdd_job *job, struct sdp_e
 	return 0;
 }
 
+/* Who has no more room is told so before anything is looked up for the job; a newer one of a channel may yet make room. */
+static int check_room(struct sdd_session *session, struct sdp_message *message,
+		      const struct sdp_record *record, struct sdp_error *ret_error)
+{
+	struct sdd_job probe = {.message = message};
+	int r;
+
+	if (*sdp_record_string(record, SDP_JOB_SUBMIT_CHANNEL))
+		return 0;
+	r = charge(session, &probe, ret_error);
+	sdd_job_refund(&probe);
+	return r;
+}
+
 /* The two choices that are the daemon's: they stand in the record, so that the result reports them. */
 static int complete(struct sdd_server *server, struct sdp_record *record,
 		    struct sdp_error *ret_error)
@@ -108,7 +122,9 @@ int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 
 	if (server->stopping)
 		return sdp_error_set(ret_error, SDP_CODE_SHUTTING_DOWN, "the daemon is stopping");
-	r = complete(server, record, ret_error);
+	r = check_room(session, message, record, ret_error);
+	if (r == 0)
+		r = complete(server, record, ret_error);
 	if (r < 0)
 		return r;
 	if (sdd_job_new(server->next_job_id + 1, message, record, session->user, &job) < 0)
@@ -126,7 +142,7 @@ int sdd_jobs_submit(struct sdd_session *session, struct sdp_message *message,
 	job->detached = sdp_record_bool(record, SDP_JOB_SUBMIT_DETACH);
 	job->submitted_us = job->queued_us = sdd_now_us();
 	job->client = session->id;
-	model = sdd_registry_find(&server->registry, job->model);
+	model = sdd_registry_known(&server->registry, job->model);
 	if (model)
 		sdd_residency_use(server, session, model, job->keep_alive_ms, false);
 	sdd_queue_insert(&server->queue, job);
@@ -255,22 +271,46 @@ static void settle_session(struct sdd_server *server, struct sdd_session *sessio
 			job->fetcher = NULL;
 }
 
+/* Of the user who has most of what is short: so nobody's results push out another's. */
+static struct sdd_job *oldest_of_the_greediest(struct sdd_server *server)
+{
+	const bool bytes = server->kept_bytes > server->config->result_bytes;
+	struct sdd_job *job, *other, *greediest = NULL;
+	uint64_t most = 0;
+
+	sdd_list_for_each (job, &server->kept, link) {
+		uint64_t has = 0;
+
+		sdd_list_for_each (other, &server->kept, link)
+			if (other->user == job->user)
+				has = sdd_u64_add_saturated(has, bytes ? other->result_bytes : 1);
+		if (!greediest || has > most) {
+			greediest = job;
+			most = has;
+		}
+	}
+	return greediest;
+}
+
 void sdd_jobs_expire(struct sdd_server *server)
 {
 	const struct sdd_config *config = server->config;
 	const uint64_t now = sdd_now_us();
-	struct sdd_job *oldest;
+	struct sdd_job *oldest, *next;
 
 	while ((oldest = sdd_list_first(&server->kept, struct sdd_job, link))) {
-		const struct sdd_log_about about = {.job = oldest->id,
-						    .message_id = SDD_MESSAGE_RESULT_DROPPED};
-
-		if (server->kept_bytes <= config->result_bytes && server->n_kept <= SDD_KEPT_MAX &&
-		    oldest->ended_us + config->result_ttl_us > now)
+		next = oldest;
+		if (server->kept_bytes > config->result_bytes || server->n_kept > SDD_KEPT_MAX)
+			next = oldest_of_the_greediest(server);
+		else if (oldest->ended_us + config->result_ttl_us > now)
 			break;
-		if (!oldest->fetcher)
+		if (!next->fetcher) {
+			const struct sdd_log_about about = {
+				.job = next->id, .message_id = SDD_MESSAGE_RESULT_DROPPED};
+
 			sdd_log(LOG_NOTICE, &about, "result dropped: nobody fetched it in time");
-		drop(server, oldest);
+		}
+		drop(server, next);
 	}
 	if (oldest)
 		sd_event_source_set_time(server->expiry, oldest->ended_us + config->result_ttl_us);
@@ -363,7 +403,7 @@ static int64_t rest_us(struct sdd_server *server, const struct sdd_job *job)
 {
 	const struct sdd_model *model;
 
-	model = sdd_registry_find(&server->registry, job->model);
+	model = sdd_registry_known(&server->registry, job->model);
 	if (!model)
 		return -1;
 	/* the steps before it was interrupted were not made in the time measured here */
@@ -391,7 +431,7 @@ int64_t sdd_jobs_eta_ms(struct sdd_server *server, const struct sdd_job *job)
 		sum = sum < 0 || rest < 0 ? -1 : rest > sum ? rest : sum;
 	}
 	sdd_list_for_each (other, &server->queue.jobs, link) {
-		const struct sdd_model *model = sdd_registry_find(&server->registry, other->model);
+		const struct sdd_model *model = sdd_registry_known(&server->registry, other->model);
 		int steps = sdp_record_int(other->record, SDP_JOB_PARAMETERS_STEPS);
 		int64_t job_us;
 

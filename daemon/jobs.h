@@ -33,7 +33,7 @@ void sdd_jobs_answer(struct sdd_session *session, uint32_t msgid, struct sdd_job
 void sdd_jobs_fetched(struct sdd_job *job, struct sdd_session *session);
 /* Drop the kept results that have been read. */
 void sdd_jobs_settle(struct sdd_server *server);
-/* Drop the oldest kept results until time, bytes and number are within the limits. */
+/* Drop kept results until time, bytes and number are within the limits: the oldest, of those who have most where there are too many. */
 void sdd_jobs_expire(struct sdd_server *server);
 
 /* Its attached jobs are cancelled, its waits forgotten; results it was sent and has not read wait for the next job.get. */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { MODEL_REQUESTS_MAX = 64 };
+enum { MODEL_REQUESTS_MAX = 64, MODEL_REQUESTS_USER_MAX = 32 };
 
 void sdd_model_request_answer(struct sdd_server *server, struct sdd_model_request *request,
 			      const struct sdd_model *model, const struct sdp_record *health,
@@ -78,6 +78,7 @@ static struct sdd_model_request *new_request(struct sdd_server *server, const ch
 		return NULL;
 	request->wish = wish;
 	snprintf(request->model, sizeof(request->model), "%s", model);
+	request->uid = (uid_t)-1;
 	sdd_list_append(&server->runner.requests, &request->link);
 	return request;
 }
@@ -92,17 +93,20 @@ int sdd_runner_request_model(struct sdd_session *session, uint32_t msgid, const 
 {
 	struct sdd_server *server = session->server;
 	struct sdd_model_request *request;
-	size_t waiting = 0;
+	size_t waiting = 0, own = 0;
 
-	sdd_list_for_each (request, &server->runner.requests, link)
+	sdd_list_for_each (request, &server->runner.requests, link) {
 		waiting++;
-	if (waiting >= MODEL_REQUESTS_MAX ||
+		own += request->uid == session->uid;
+	}
+	if (waiting >= MODEL_REQUESTS_MAX || own >= MODEL_REQUESTS_USER_MAX ||
 	    (wish == SDD_MODEL_CHECK && sdd_model_requests_check_waits(server)))
 		return SDD_QUOTA_E_EXCEEDED;
 	request = new_request(server, model, wish);
 	if (!request)
 		return -ENOMEM;
 	request->session = session;
+	request->uid = session->uid;
 	request->msgid = msgid;
 	if (form) {
 		request->form = *form;

@@ -10,6 +10,7 @@
 struct sdd_model_request {
 	struct sdd_list link;
 	struct sdd_session *session; /* NULL once it has gone: the work is still done */
+	uid_t uid;		     /* whose, where it is a client's */
 	uint32_t msgid;
 	enum sdd_model_wish wish;
 	char model[129];

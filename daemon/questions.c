@@ -8,6 +8,7 @@
 
 enum {
 	QUESTIONS_MAX = 64,
+	QUESTIONS_USER_MAX = 32,
 	QUESTIONS_SESSION_MAX = 4,
 	RETRY_MS = 200,
 };
@@ -18,6 +19,7 @@ enum {
 struct question {
 	struct sdd_list link;
 	struct sdd_session *session; /* NULL once it has gone */
+	uid_t uid;
 	uint32_t msgid, worker_msgid;
 	bool sent;
 	const struct sdp_struct *result;
@@ -34,17 +36,20 @@ static void drop(struct question *question)
 static int refuse_more(const struct sdd_request *request, struct sdp_error *ret_error)
 {
 	const struct question *question;
-	size_t all = 0, own = 0;
+	size_t all = 0, users = 0, own = 0;
 
 	sdd_list_for_each (question, &request->session->server->questions.list, link) {
 		all++;
+		users += question->uid == request->session->uid;
 		own += question->session == request->session;
 	}
-	if (all < QUESTIONS_MAX && own < QUESTIONS_SESSION_MAX)
+	if (all < QUESTIONS_MAX && users < QUESTIONS_USER_MAX && own < QUESTIONS_SESSION_MAX)
 		return 0;
 	sdp_error_set(ret_error, SDP_CODE_BUSY,
 		      "%zu questions wait for their answer already; ask again when one has it",
-		      own < QUESTIONS_SESSION_MAX ? all : own);
+		      own >= QUESTIONS_SESSION_MAX  ? own
+		      : users >= QUESTIONS_USER_MAX ? users
+						    : all);
 	ret_error->retry_ms = RETRY_MS;
 	return -EBUSY;
 }
@@ -65,6 +70,7 @@ int sdd_questions_ask(struct sdd_request *request, struct sdp_writer *writer,
 		goto refused;
 	}
 	question->session = request->session;
+	question->uid = request->session->uid;
 	question->msgid = request->msgid;
 	question->worker_msgid = server->questions.next_msgid;
 	question->result = result;

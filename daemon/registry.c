@@ -5,6 +5,7 @@
 #include "daemon/model-file.h"
 #include "daemon/model-stamp.h"
 #include "daemon/util/cleanup.h"
+#include "daemon/util/clock.h"
 #include "daemon/util/size.h"
 
 #include <ctype.h>
@@ -66,7 +67,7 @@ void sdd_registry_clear(struct sdd_registry *registry)
 	sdd_memo_clear(&registry->files);
 }
 
-static struct sdd_model *find(struct sdd_registry *registry, const char *name)
+struct sdd_model *sdd_registry_known(struct sdd_registry *registry, const char *name)
 {
 	struct sdd_model *model;
 
@@ -176,7 +177,7 @@ static int see_again(struct sdd_registry *registry, struct sdd_model *model, con
 static int add_model(struct sdd_registry *registry, const char *path, const char *name,
 		     const struct sdd_model_facts *facts, uint64_t weight_bytes)
 {
-	struct sdd_model *model = find(registry, name);
+	struct sdd_model *model = sdd_registry_known(registry, name);
 
 	if (model)
 		return model->seen ? 0 : see_again(registry, model, path, facts, weight_bytes);
@@ -299,6 +300,7 @@ int sdd_registry_scan(struct sdd_registry *registry)
 
 	sdd_list_for_each (model, &registry->models, link)
 		model->seen = false;
+	registry->scanned_us = sdd_now_us();
 	for (size_t i = 0; i < registry->n_roots && r == 0; i++)
 		r = scan_root(registry, registry->roots[i]);
 	if (r < 0)
@@ -316,7 +318,7 @@ static struct sdd_model *default_model(struct sdd_registry *registry)
 	struct sdd_model *model;
 
 	if (registry->default_name)
-		return find(registry, registry->default_name);
+		return sdd_registry_known(registry, registry->default_name);
 	for (int lacking = 0; lacking < 2; lacking++)
 		sdd_list_for_each (model, &registry->models, link)
 			if (!fills(model) && model->facts.lacks_parts <= lacking)
@@ -335,10 +337,13 @@ struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *n
 {
 	struct sdd_model *model;
 
-	model = *name ? find(registry, name) : default_model(registry);
-	if ((model && is_there(model)) || sdd_registry_scan(registry) < 0)
+	model = *name ? sdd_registry_known(registry, name) : default_model(registry);
+	if (model ? is_there(model)
+		  : registry->is_current && registry->is_current(registry->userdata))
 		return model;
-	return *name ? find(registry, name) : default_model(registry);
+	if (sdd_registry_scan(registry) < 0)
+		return model;
+	return *name ? sdd_registry_known(registry, name) : default_model(registry);
 }
 
 struct sdd_model *sdd_registry_choose(struct sdd_registry *registry, const char *name,
@@ -348,7 +353,7 @@ struct sdd_model *sdd_registry_choose(struct sdd_registry *registry, const char 
 
 	if (!model || (kind != SDP_JOB_KIND_INPAINT && kind != SDP_JOB_KIND_OUTPAINT))
 		return model;
-	companion = find(registry, model->facts.inpaint);
+	companion = sdd_registry_known(registry, model->facts.inpaint);
 	return companion ? companion : model;
 }
 

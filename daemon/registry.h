@@ -50,7 +50,11 @@ struct sdd_registry {
 	const char *default_name; /* borrowed; NULL = the first by name that makes whole pictures */
 	struct sdd_list models;	  /* by name */
 	size_t n_models;
-	uint64_t changes;      /* counted up when the list is another */
+	uint64_t changes;    /* counted up when the list is another */
+	uint64_t scanned_us; /* when it was made */
+	/* whether the last scan is as good as another one now; NULL = never */
+	bool (*is_current)(void *userdata);
+	void *userdata;
 	struct sdd_memo files; /* what their headers said; model-file.h */
 };
 
@@ -61,8 +65,16 @@ void sdd_registry_clear(struct sdd_registry *registry);
 /* Look at the folders again. Models that vanished go, unless they are in memory. 0 or -ENOMEM. */
 int sdd_registry_scan(struct sdd_registry *registry);
 
-/* "" = the default model. NULL when there is none; scans again before it says so, or when its files have gone. */
+/*
+ * "" = the default model. NULL when there is none; scans again before it says so, unless the last scan is as good, or when
+ * its files have gone.
+ */
 struct sdd_model *sdd_registry_find(struct sdd_registry *registry, const char *name);
+/*
+ * The one of the list with this very name, without a look at the disk: for what is told of jobs and models, as often as anybody asks. NULL when there
+ * is none.
+ */
+struct sdd_model *sdd_registry_known(struct sdd_registry *registry, const char *name);
 /*
  * The model of a job: the one named, or the default; for a job that repaints a part of a picture (inpaint, outpaint) the
  * companion which that model's sdd.json names, if it is there. NULL as above.

@@ -269,7 +269,7 @@ static void rest(struct sdd_server *server)
 /* Its model's time without a client begins with the end of the work, not with its begin. */
 static void note_use(struct sdd_server *server, const struct sdd_job *job)
 {
-	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
+	struct sdd_model *model = sdd_registry_known(&server->registry, job->model);
 
 	if (model && model->state == SDP_MODEL_STATE_LOADED)
 		sdd_residency_use(server, job->session, model, job->keep_alive_ms, false);
@@ -303,7 +303,7 @@ static void requeue(struct sdd_server *server, struct sdd_job *job)
 
 static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 {
-	struct sdd_model *model = sdd_registry_find(&server->registry, server->runner.model);
+	struct sdd_model *model = sdd_registry_known(&server->registry, server->runner.model);
 	struct sdd_log_about about = {.model = server->runner.model,
 				      .worker_pid = server->supervisor.pid};
 	struct sdp_record *info = NULL;
@@ -350,7 +350,7 @@ static void take_loaded(struct sdd_server *server, struct sdp_message *message)
 
 static void take_unloaded(struct sdd_server *server, const struct sdp_message *message)
 {
-	struct sdd_model *model = sdd_registry_find(&server->registry, server->runner.model);
+	struct sdd_model *model = sdd_registry_known(&server->registry, server->runner.model);
 	const struct sdd_log_about about = {.model = server->runner.model,
 					    .worker_pid = server->supervisor.pid};
 

@@ -137,7 +137,7 @@ void sdd_running_take_event(struct sdd_server *server, struct sdp_message *messa
 
 void sdd_running_learn_times(struct sdd_server *server, const struct sdd_job *job)
 {
-	struct sdd_model *model = sdd_registry_find(&server->registry, job->model);
+	struct sdd_model *model = sdd_registry_known(&server->registry, job->model);
 	const struct sdp_record *timings = sdp_record_struct(job->result, SDP_JOB_RESULT_TIMINGS);
 	struct sdd_measured measured;
 

@@ -24,6 +24,7 @@ enum {
 		256 *
 		1024, /* bytes of answers and events, results aside, before we call it too slow */
 	QUEUE_THROTTLE = 64 * 1024, /* bytes from which on no further request is read */
+	REQUESTS_A_TURN = 8,	    /* before the others' turn comes */
 	BEHIND = 16 * 1024,	    /* bytes unread, from which on it is sent no previews */
 	RETRY_MS = 1000,
 };
@@ -57,6 +58,7 @@ void sdd_session_close(struct sdd_session *session, const char *why)
 	session->io_source = sd_event_source_disable_unref(session->io_source);
 	session->timer_source = sd_event_source_disable_unref(session->timer_source);
 	session->reader_source = sd_event_source_disable_unref(session->reader_source);
+	session->turn_source = sd_event_source_disable_unref(session->turn_source);
 	/* the last words leave if the socket takes them at once */
 	if (session->connection)
 		sdp_connection_write(session->connection);
@@ -196,14 +198,45 @@ static void break_off(struct sdd_session *session, const struct sdp_error *error
 	sdd_session_close(session, error->message);
 }
 
+static void process(struct sdd_session *session);
+
+/* With what has come already; what is new waits in the socket. */
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct sdd_session *session = userdata;
+
+	process(session);
+	update(session);
+	if (session->server->stopping)
+		sdd_server_check_stopped(session->server);
+	return 0;
+}
+
+/* Behind whoever is ready now; a deferred source would not do, as it counts as waiting since it was made and so goes before everybody. */
+static void go_on_later(struct sdd_session *session)
+{
+	int r;
+
+	if (session->turn_source) {
+		sd_event_source_set_time(session->turn_source, 0);
+		r = sd_event_source_set_enabled(session->turn_source, SD_EVENT_ONESHOT);
+	} else {
+		r = sd_event_add_time(session->server->event, &session->turn_source,
+				      CLOCK_MONOTONIC, 0, 1, on_turn, session);
+	}
+	if (r < 0)
+		sdd_session_close(session, "out of memory");
+}
+
 static void process(struct sdd_session *session)
 {
 	struct sdp_error error = {0};
 	struct sdp_message *message;
-	int r = 1;
+	int r = 1, left = REQUESTS_A_TURN;
 
 	while (session->state != SDD_SESSION_CLOSED && queued_bytes(session) < QUEUE_THROTTLE &&
-	       (r = sdp_connection_pop(session->connection, &message, &error)) > 0) {
+	       left > 0 && (r = sdp_connection_pop(session->connection, &message, &error)) > 0) {
+		left--;
 		if (session->state == SDD_SESSION_REFUSED) {
 			sdd_session_fail(session, message->msgid, &session->refusal);
 			sdp_message_free(message);
@@ -214,6 +247,9 @@ static void process(struct sdd_session *session)
 	}
 	if (r < 0)
 		break_off(session, &error);
+	/* there may be more; some requests cost a look into folders, and nobody has the loop for himself */
+	else if (left == 0 && session->state != SDD_SESSION_CLOSED)
+		go_on_later(session);
 }
 
 static void receive(struct sdd_session *session)

@@ -19,6 +19,8 @@ struct sdd_session {
 	} state;
 	struct sdp_connection *connection;
 	sd_event_source *io_source, *timer_source;
+	sd_event_source *
+		turn_source; /* goes on with what it has asked, a turn later; NULL: it never asked so much */
 	pid_t pid;
 	uid_t uid;
 	struct sdd_user *user;

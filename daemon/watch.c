@@ -9,10 +9,12 @@
 #include "daemon/runner.h"
 #include "daemon/server.h"
 #include "daemon/util/cleanup.h"
+#include "daemon/util/clock.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -24,6 +26,9 @@ enum {
 
 /* A file that is being copied is told when it is complete, and otherwise four times a second at most. */
 static const uint64_t pause_us = 250000;
+
+/* How old a scan may be that is taken for a new one: who asks all the time does not have the folders read all the time. */
+static const uint64_t refresh_us = 1000000;
 
 static const uint32_t changes = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM |
 				IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
@@ -95,6 +100,7 @@ static int on_change(sd_event_source *source, int fd, uint32_t revents, void *us
 	/* what it was does not matter; the next scan sees it */
 	while (read(fd, buffer, sizeof(buffer)) > 0)
 		;
+	server->watch.changes = true;
 	sdd_watch_look(server);
 	return 0;
 }
@@ -136,6 +142,22 @@ static void release_lost(struct sdd_server *server)
 		sdd_runner_kick(server);
 }
 
+/* Everything is watched, and the kernel has nothing to tell; it says little of network file systems, hence the second. */
+static bool is_current(void *userdata)
+{
+	const struct sdd_server *server = userdata;
+	struct pollfd events = {server->watch.fd, POLLIN, 0};
+
+	return sdd_now_us() - server->registry.scanned_us < refresh_us &&
+	       !server->watch.complained && !server->watch.changes && server->watch.fd >= 0 &&
+	       poll(&events, 1, 0) == 0;
+}
+
+int sdd_watch_refresh(struct sdd_server *server)
+{
+	return is_current(server) ? 0 : sdd_watch_scan(server);
+}
+
 int sdd_watch_scan(struct sdd_server *server)
 {
 	int r = sdd_registry_scan(&server->registry);
@@ -155,7 +177,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	struct sdd_server *server = userdata;
 	int r;
 
-	server->watch.waits = false;
+	server->watch.waits = server->watch.changes = false;
 	r = watch_all(server);
 	if (r >= 0)
 		r = sdd_watch_scan(server);
@@ -185,6 +207,8 @@ int sdd_watch_start(struct sdd_server *server)
 		r = sd_event_source_set_enabled(server->watch.timer, SD_EVENT_OFF);
 	if (r >= 0)
 		r = watch_all(server);
+	server->registry.is_current = is_current;
+	server->registry.userdata = server;
 	/* what came between the first scan and the watches */
 	return r < 0 ? r : sdd_watch_scan(server);
 }

@@ -14,6 +14,7 @@ struct sdd_watch {
 	int fd; /* of inotify */
 	sd_event_source *io, *timer;
 	bool waits, complained;
+	bool changes;  /* a new folder is not watched before the scan that waits */
 	uint64_t told; /* registry.changes that subscribers have heard of */
 };
 
@@ -23,5 +24,7 @@ int sdd_watch_start(struct sdd_server *server);
 void sdd_watch_clear(struct sdd_server *server);
 /* Scan the folders now, and tell. 0 or -ENOMEM. */
 int sdd_watch_scan(struct sdd_server *server);
+/* The same for who asks for the list: once a second at most as long as nothing is known to have changed. */
+int sdd_watch_refresh(struct sdd_server *server);
 /* The same soon: several reasons become one scan. */
 void sdd_watch_look(struct sdd_server *server);

@@ -123,7 +123,7 @@ static void say_queued(struct sdd_server *server, const struct sdd_job *job, str
 		say(text, "its turn comes");
 	}
 	say_before(server, job, text);
-	model = sdd_registry_find(&server->registry, job->model);
+	model = sdd_registry_known(&server->registry, job->model);
 	if (model && model->state != SDP_MODEL_STATE_LOADED)
 		say(text, "; its model '%s' must be loaded, %" PRIu64 " MiB", model->name,
 		    model->weight_bytes >> 20);

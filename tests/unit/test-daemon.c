@@ -27,6 +27,9 @@ static void test_config(void **state)
 	struct sdd_config_error error;
 
 	sdd_config_init(&config);
+	/* one user alone cannot take what all have */
+	assert_true(config.max_connections_per_user < config.max_connections);
+	assert_true(config.max_jobs_per_user < config.max_jobs);
 	assert_int_equal(parse(&config,
 			       "# a comment\n\n threads = 3 \nmodels=/a\nmodels = /b c\n"
 			       "result-ttl = 2h\nresult-bytes = 3M\n",

@@ -230,6 +230,7 @@ static int run_trajectory(struct golden_case *c, struct sampler *s, struct sde_e
 	if (!x || !want)
 		return -EINVAL;
 	n = x->count;
+	s->args.batch = (size_t)x->shape[0];
 	sde_scheduler_timesteps(s->scheduler, &count);
 	r = expect_add_noise(c, s, n, error);
 	if (r < 0 || begin >= count)

@@ -1,6 +1,7 @@
 /*
  * IPNDM: fourth-order Adams-Bashforth on the angle of a cosine-like schedule that depends only on
  * the number of steps; used by the Versatile Diffusion family. Timesteps are fractions from 1 down.
+ * With trained_betas these are the schedule, one step from each to the next whatever count is asked for.
  */
 #include "daemon/engine/schedulers/internal.h"
 
@@ -10,12 +11,21 @@
 
 static int ipndm_init(struct sde_scheduler *s, struct sde_error *error)
 {
-	if (s->config.trained_betas)
-		return sde_error_set(error, -ENOTSUP, "IPNDMScheduler with trained_betas");
+	const struct sde_scheduler_config *config = &s->config;
+
+	if (config->trained_betas && config->n_trained_betas < 2)
+		return sde_error_set(error, -EINVAL,
+				     "IPNDMScheduler needs trained_betas of two values or more");
+	for (size_t i = 0; i < config->n_trained_betas; i++)
+		if (!(config->trained_betas[i] >= 0 && config->trained_betas[i] <= 1))
+			return sde_error_set(
+				error, -EINVAL,
+				"trained_betas[%zu] is %g, IPNDMScheduler needs 0 to 1", i,
+				(double)config->trained_betas[i]);
 	return 0;
 }
 
-/* sin^2 of the remaining fraction of a quarter turn; 0 at index n */
+/* sin^2 of the remaining fraction of a quarter turn, 0 at index n; or the trained one */
 static float beta_at(const struct sde_scheduler *s, size_t index)
 {
 	size_t n = (size_t)s->num_inference_steps;
@@ -23,6 +33,8 @@ static float beta_at(const struct sde_scheduler *s, size_t index)
 	float fraction =
 		index < (n + 1) / 2 ? 1 + step * (float)index : 0 - step * (float)(n - index);
 
+	if (s->config.trained_betas)
+		return s->config.trained_betas[index];
 	sine = sinf(fraction * (float)M_PI / 2);
 	return sine * sine;
 }
@@ -40,7 +52,11 @@ static int ipndm_set_timesteps(struct sde_scheduler *s, const struct sde_timeste
 	int r = sde_sched_check_request(s, request, 0, error);
 
 	if (r == 0)
-		r = sde_sched_alloc_timesteps(s, (size_t)s->num_inference_steps, error);
+		r = sde_sched_alloc_timesteps(s,
+					      s->config.trained_betas
+						      ? s->config.n_trained_betas - 1
+						      : (size_t)s->num_inference_steps,
+					      error);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < s->n_timesteps; i++)

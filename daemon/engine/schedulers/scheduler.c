@@ -87,7 +87,8 @@ static int check_config(const struct sde_scheduler_config *config,
 	    config->num_train_timesteps > SDE_TRAIN_TIMESTEPS_MAX)
 		return sde_error_set(error, -EINVAL, "num_train_timesteps is %d, must be 1..%d",
 				     config->num_train_timesteps, SDE_TRAIN_TIMESTEPS_MAX);
-	if (config->trained_betas && config->n_trained_betas != (size_t)config->num_train_timesteps)
+	if (config->trained_betas && !class->no_alphas &&
+	    config->n_trained_betas != (size_t)config->num_train_timesteps)
 		return sde_error_set(error, -EINVAL,
 				     "trained_betas has %zu values, num_train_timesteps is %d",
 				     config->n_trained_betas, config->num_train_timesteps);

@@ -21,7 +21,7 @@ static int load_tokenizer(struct sde_text_tower *tower, const struct sde_compone
 	if (!component->checkpoint)
 		return sde_clip_tokenizer_load(component->path, &tower->tokenizer, error);
 	r = sde_clip_tokenizer_builtin(&tower->tokenizer, error);
-	if (r >= 0 && tower->clip.config.hidden_act != SDE_CLIP_QUICK_GELU)
+	if (r >= 0 && tower->clip.config.hidden_act != SDK_QUICK_GELU)
 		r = sde_clip_tokenizer_set_pad(tower->tokenizer, 0);
 	return r;
 }

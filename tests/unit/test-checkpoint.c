@@ -119,7 +119,7 @@ static void test_families(void **state)
 
 			assert_int_equal(sde_clip_tokenizer_pad(tower->tokenizer), l ? 49407 : 0);
 			assert_int_equal(tower->clip.config.hidden_act,
-					 l ? SDE_CLIP_QUICK_GELU : SDE_CLIP_GELU);
+					 l ? SDK_QUICK_GELU : SDK_GELU);
 		}
 		sde_model_unref(model);
 	}

@@ -70,7 +70,7 @@ static void test_absent_keys_get_the_defaults(void **state)
 	assert_true(c.kl.use_quant_conv && c.kl.mid_block_add_attention);
 	assert_int_equal(parse(CLIP, "{}", &c, NULL), 0);
 	assert_int_equal(c.clip.vocab_size, 49408);
-	assert_int_equal(c.clip.hidden_act, SDE_CLIP_QUICK_GELU);
+	assert_int_equal(c.clip.hidden_act, SDK_QUICK_GELU);
 	assert_int_equal(parse(SD3, "{}", &c, NULL), 0);
 	assert_int_equal(c.sd3.pos_embed_max_size, 96);
 	assert_false(c.sd3.qk_norm || c.sd3.dual_attention_layers);
@@ -185,8 +185,12 @@ static const struct {
 	 "'qk_norm' is \"layer_norm\"; only \"rms_norm\" is supported"},
 	{FLUX, "{\"patch_size\": 2}", "'patch_size' is 2; only 1 is supported"},
 	{KL, "{\"latents_mean\": [0.5]}", "'latents_mean' is [0.5]; only null is supported"},
-	{CLIP, "{\"hidden_act\": \"relu\"}",
-	 "'hidden_act' is 'relu'; quick_gelu, gelu and gelu_new are supported"},
+	{CLIP, "{\"hidden_act\": \"mish\"}",
+	 "'hidden_act' has 'mish'; quick_gelu, gelu, gelu_new, relu and silu are supported"},
+	{UNET, "{\"only_cross_attention\": [true]}",
+	 "'only_cross_attention' has 1 values; 4 blocks need as many"},
+	{UNET, "{\"resnet_time_scale_shift\": \"ada_group\"}",
+	 "'resnet_time_scale_shift' is 'ada_group'; default and scale_shift are supported"},
 };
 
 static void test_bad_values_are_named(void **state)

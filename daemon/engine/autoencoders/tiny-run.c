@@ -18,9 +18,9 @@ struct pass {
 	const struct sde_tiny *tiny;
 	bool decode;
 	int channels, out_channels;
-	int height, width;   /* of the input */
-	int size, stride;    /* of a tile in the input; 0: whole */
-	int out_size, faded; /* of a tile in the output */
+	int height, width; /* of the input */
+	int size, stride;  /* of a tile in the input; 0: whole */
+	float faded;	   /* lines of a tile in the output, not always a whole number */
 	struct sde_error *error;
 };
 
@@ -29,6 +29,14 @@ static int out_side(const struct pass *pass, int side)
 	const int f = sde_tiny_config_factor(&pass->tiny->config);
 
 	return pass->decode ? side * f : side / f;
+}
+
+/* Lines that come out of so many; where they are no whole number of cells, the last cell is a part of one. */
+static int tile_side(const struct pass *pass, int side)
+{
+	const int f = sde_tiny_config_factor(&pass->tiny->config);
+
+	return pass->decode ? side * f : (side + f - 1) / f;
 }
 
 static int build_encode(struct sdk_plan *plan, const void *userdata, const sdk_value *inputs,
@@ -57,7 +65,7 @@ static int run_whole(const struct pass *pass, const float *in, int batch, int h,
 		.n_outputs = 1,
 		.inputs = {{1, h, w, pass->channels}},
 	};
-	const struct sdk_shape shape = {1, out_side(pass, h), out_side(pass, w),
+	const struct sdk_shape shape = {1, tile_side(pass, h), tile_side(pass, w),
 					pass->out_channels};
 
 	return sde_run_images(pass->runner, &spec, shape, in, batch, out, pass->error);
@@ -66,7 +74,9 @@ static int run_whole(const struct pass *pass, const float *in, int batch, int h,
 /* How much of a tile counts at its line i: 0 to 1 over the faded part, 1 beyond and in tiles at the border. */
 static float weight(const struct pass *pass, int tile_at, int i)
 {
-	return tile_at == 0 || i + 1 >= pass->faded ? 1.0f : (float)i / (float)(pass->faded - 1);
+	const float last = pass->faded - 1;
+
+	return tile_at == 0 || (float)i >= last ? 1.0f : (float)i / last;
 }
 
 /* Lay the tile that began at (y, x) of the input over the image. */
@@ -77,12 +87,12 @@ static void lay(const struct pass *pass, const float *tile, int h, int w, int y,
 	const size_t oy = (size_t)out_side(pass, y), ox = (size_t)out_side(pass, x);
 
 	for (int c = 0; c < pass->out_channels; c++)
-		for (int i = 0; i < h; i++) {
+		for (int i = 0; i < h && oy + (size_t)i < out_h; i++) {
 			const float *from = tile + ((size_t)c * (size_t)h + (size_t)i) * (size_t)w;
 			float *to = out + ((size_t)c * out_h + oy + (size_t)i) * out_w + ox;
 			const float down = weight(pass, y, i);
 
-			for (int j = 0; j < w; j++) {
+			for (int j = 0; j < w && ox + (size_t)j < out_w; j++) {
 				const float m = down * weight(pass, x, j);
 
 				to[j] = m * from[j] + (1 - m) * to[j];
@@ -108,13 +118,13 @@ static int run_tile(const struct pass *pass, const float *in, int y, int x, floa
 	}
 	r = run_whole(pass, part, 1, h, w, tile);
 	if (r >= 0)
-		lay(pass, tile, out_side(pass, h), out_side(pass, w), y, x, out);
+		lay(pass, tile, tile_side(pass, h), tile_side(pass, w), y, x, out);
 	return r;
 }
 
 static int run(const struct pass *pass, const float *in, int batch, float *out)
 {
-	const size_t side = (size_t)pass->size, out_tile = (size_t)pass->out_size;
+	const size_t side = (size_t)pass->size, out_tile = (size_t)tile_side(pass, pass->size);
 	const size_t n = (size_t)pass->channels * (size_t)pass->height * (size_t)pass->width;
 	const size_t out_n = (size_t)pass->out_channels * (size_t)out_side(pass, pass->height) *
 			     (size_t)out_side(pass, pass->width);
@@ -156,8 +166,7 @@ int sde_tiny_encode(struct sde_runner *runner, const struct sde_tiny *tiny,
 
 		pass.size = tiling->sample_size;
 		pass.stride = tiling->sample_size - faded;
-		pass.out_size = tiling->latent_size;
-		pass.faded = out_side(&pass, faded);
+		pass.faded = (float)faded / (float)sde_tiny_config_factor(&tiny->config);
 	}
 	return run(&pass, image, batch, ret_latents);
 }
@@ -180,8 +189,7 @@ int sde_tiny_decode(struct sde_runner *runner, const struct sde_tiny *tiny,
 
 		pass.size = tiling->latent_size;
 		pass.stride = tiling->latent_size - faded;
-		pass.out_size = tiling->sample_size;
-		pass.faded = out_side(&pass, faded);
+		pass.faded = (float)out_side(&pass, faded);
 	}
 	return run(&pass, latents, batch, ret_image);
 }

@@ -66,8 +66,8 @@ int sde_flux_config_parse(const json_t *object, const char *what,
 	struct sde_config_keys keys = {.object = object, .what = what, .error = error};
 	struct sde_flux_config config = {
 		.in_channels = sde_config_int(&keys, "in_channels", 64, 1, 4096),
-		.num_layers = sde_config_int(&keys, "num_layers", 19, 1, LAYERS_MAX),
-		.num_single_layers = sde_config_int(&keys, "num_single_layers", 38, 1, LAYERS_MAX),
+		.num_layers = sde_config_int(&keys, "num_layers", 19, 0, LAYERS_MAX),
+		.num_single_layers = sde_config_int(&keys, "num_single_layers", 38, 0, LAYERS_MAX),
 		.num_attention_heads = sde_config_int(&keys, "num_attention_heads", 24, 1, 1024),
 		.attention_head_dim = sde_config_int(&keys, "attention_head_dim", 128, 1, 1024),
 		.joint_attention_dim =
@@ -121,8 +121,9 @@ int sde_flux_bind(struct sde_flux *flux, const struct sde_flux_config *config,
 	char prefix[48];
 	int r;
 
-	new.blocks = calloc((size_t)config->num_layers, sizeof(*new.blocks));
-	new.single_blocks = calloc((size_t)config->num_single_layers, sizeof(*new.single_blocks));
+	new.blocks = calloc((size_t)config->num_layers + 1, sizeof(*new.blocks));
+	new.single_blocks =
+		calloc((size_t)config->num_single_layers + 1, sizeof(*new.single_blocks));
 	if (!new.blocks || !new.single_blocks) {
 		sde_flux_clear(&new);
 		return sde_error_set(error, -ENOMEM, "no memory for a transformer's blocks");

@@ -7,6 +7,16 @@
 #define TRANSFORMER_GROUP_NORM_EPS 1e-6
 #define LAYER_NORM_EPS		   1e-5
 
+/* x * (1 + scale) + shift; time: channels of the scale, then of the shift. */
+static sdk_value scale_and_shift(struct sdk_plan *plan, sdk_value x, sdk_value time)
+{
+	const int channels = sdk_plan_shape(plan, x).c;
+	const sdk_value scale = sdk_slice(plan, time, 0, channels);
+	const sdk_value shift = sdk_slice(plan, time, channels, channels);
+
+	return sdk_add(plan, sdk_mul(plan, x, sdk_affine(plan, scale, 1, 1)), shift);
+}
+
 sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_config *config,
 				 const struct sde_unet_resnet *resnet, sdk_value x, sdk_value temb)
 {
@@ -16,8 +26,13 @@ sdk_value sde_unet_record_resnet(struct sdk_plan *plan, const struct sde_unet_co
 	h = sde_record_group_norm_silu(plan, x, &resnet->norm1, groups, config->norm_eps);
 	h = sde_record_conv(plan, h, &resnet->conv1);
 	time = sde_record_linear(plan, temb, &resnet->time_emb_proj);
-	h = sdk_add(plan, h, time);
-	h = sde_record_group_norm_silu(plan, h, &resnet->norm2, groups, config->norm_eps);
+	if (config->scale_shift) {
+		h = sde_record_group_norm(plan, h, &resnet->norm2, groups, config->norm_eps);
+		h = sdk_activate(plan, scale_and_shift(plan, h, time), SDK_SILU);
+	} else {
+		h = sdk_add(plan, h, time);
+		h = sde_record_group_norm_silu(plan, h, &resnet->norm2, groups, config->norm_eps);
+	}
 	h = sde_record_conv(plan, h, &resnet->conv2);
 	if (resnet->conv_shortcut.weight.data)
 		x = sde_record_conv(plan, x, &resnet->conv_shortcut);
@@ -63,8 +78,11 @@ static sdk_value record_transformer_layer(struct sdk_plan *plan,
 	sdk_value h;
 
 	h = sde_record_layer_norm(plan, x, &layer->norm1, LAYER_NORM_EPS);
-	h = record_attention(plan, h, h, &layer->q1, &layer->k1, &layer->v1, heads,
-			     inputs->next_site);
+	if (layer->only_cross && inputs->next_site)
+		(*inputs->next_site)++; /* no map of the picture on itself */
+	h = record_attention(plan, h, layer->only_cross ? inputs->encoder_hidden_states : h,
+			     &layer->q1, &layer->k1, &layer->v1, heads,
+			     layer->only_cross ? NULL : inputs->next_site);
 	x = sdk_add(plan, x, sde_record_linear(plan, h, &layer->out1));
 
 	h = sde_record_layer_norm(plan, x, &layer->norm2, LAYER_NORM_EPS);

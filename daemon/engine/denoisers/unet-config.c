@@ -27,14 +27,9 @@ static const struct {
 	{"dual_cross_attention", "false"},
 	{"encoder_hid_dim", NULL},
 	{"encoder_hid_dim_type", NULL},
-	{"mid_block_only_cross_attention", "false"},
 	{"mid_block_scale_factor", "1"},
 	{"num_attention_heads", NULL},
 	{"num_class_embeds", NULL},
-	{"only_cross_attention", "false"},
-	{"resnet_out_scale_factor", "1"},
-	{"resnet_skip_time_act", "false"},
-	{"resnet_time_scale_shift", "\"default\""},
 	{"time_embedding_act_fn", NULL},
 	{"time_embedding_type", "\"positional\""},
 	{"timestep_post_act", NULL},
@@ -98,6 +93,36 @@ static void parse_mid(struct sde_config_keys *keys, struct sde_unet_config *conf
 		sde_config_fail(keys,
 				"'mid_block_type' is '%.40s'; only UNetMidBlock2DCrossAttn, "
 				"UNetMidBlock2D and null are supported",
+				name);
+}
+
+/* One for all levels, or one a level. mid_block_only_cross_attention is of kinds of block that are refused. */
+static void parse_only_cross(struct sde_config_keys *keys, struct sde_unet_config *config)
+{
+	static const char key[] = "only_cross_attention";
+	const json_t *value = json_object_get(keys->object, key);
+	const bool all = !json_is_array(value) && sde_config_bool(keys, key, false);
+
+	if (json_is_array(value) && json_array_size(value) != config->n_levels)
+		sde_config_fail(keys, "'%s' has %zu values; %zu blocks need as many", key,
+				json_array_size(value), config->n_levels);
+	for (size_t i = 0; i < config->n_levels; i++) {
+		const json_t *one = json_array_get(value, i);
+
+		if (one && !json_is_boolean(one))
+			sde_config_fail(keys, "'%s' has a value that is not true or false", key);
+		config->only_cross[i] = one ? json_is_true(one) : all;
+	}
+}
+
+static void parse_time_scale_shift(struct sde_config_keys *keys, struct sde_unet_config *config)
+{
+	static const char key[] = "resnet_time_scale_shift";
+	const char *name = sde_config_string(keys, key, "default");
+
+	config->scale_shift = strcmp(name, "scale_shift") == 0;
+	if (!config->scale_shift && strcmp(name, "default") != 0)
+		sde_config_fail(keys, "'%s' is '%.40s'; default and scale_shift are supported", key,
 				name);
 }
 
@@ -189,6 +214,8 @@ int sde_unet_config_parse(const json_t *object, const char *what,
 	config.norm_eps = sde_config_real(&keys, "norm_eps", 1e-5, 0, 1);
 	config.time_embed_dim = sde_config_int(&keys, "time_embedding_dim",
 					       config.block_out_channels[0] * 4, 1, 1 << 17);
+	parse_only_cross(&keys, &config);
+	parse_time_scale_shift(&keys, &config);
 	parse_added_conditions(&keys, &config);
 	for (size_t i = 0; i < sizeof(only) / sizeof(only[0]); i++)
 		sde_config_only(&keys, only[i].key, only[i].supported);

@@ -32,11 +32,13 @@ struct sde_unet_config {
 	/* of each attention: down-block order, up-block order */
 	int transformer_layers[SDE_UNET_LEVELS_MAX][SDE_UNET_LAYERS_MAX + 1];
 	int up_transformer_layers[SDE_UNET_LEVELS_MAX][SDE_UNET_LAYERS_MAX + 1];
-	enum sde_unet_mid mid;		/* as deep as the first attention of the last level */
-	int heads[SDE_UNET_LEVELS_MAX]; /* NUMBER of heads (attention_head_dim, a misnomer) */
-	int cross_attention_dim;	/* channels of encoder_hidden_states */
-	bool use_linear_projection;	/* proj_in/out are Linear, else 1x1 convolutions */
-	bool flip_sin_to_cos;		/* [cos | sin] */
+	enum sde_unet_mid mid;		      /* as deep as the first attention of the last level */
+	int heads[SDE_UNET_LEVELS_MAX];	      /* NUMBER of heads (attention_head_dim, a misnomer) */
+	int cross_attention_dim;	      /* channels of encoder_hidden_states */
+	bool only_cross[SDE_UNET_LEVELS_MAX]; /* attn1, too, looks at the text; down-block order */
+	bool scale_shift; /* time scales and shifts behind norm2, else it is added before */
+	bool use_linear_projection; /* proj_in/out are Linear, else 1x1 convolutions */
+	bool flip_sin_to_cos;	    /* [cos | sin] */
 	double freq_shift;
 	int norm_num_groups;
 	double norm_eps;

@@ -12,12 +12,24 @@
 #include "daemon/engine/bind.h"
 #include "daemon/engine/error.h"
 
-enum { DIM_IN, DIM_OUT, DIM_TIME, DIM_CONTEXT, DIM_GEGLU, DIM_FF, DIM_FIRST, DIM_COND, DIM_ADDED };
+enum {
+	DIM_IN,
+	DIM_OUT,
+	DIM_TIME,
+	DIM_TIMED, /* what time gives a residual block */
+	DIM_SEEN,  /* channels of what attn1 looks at */
+	DIM_CONTEXT,
+	DIM_GEGLU,
+	DIM_FF,
+	DIM_FIRST,
+	DIM_COND,
+	DIM_ADDED
+};
 
 static const struct sde_field resnet_fields[] = {
 	SDE_FIELD(sde_unet_resnet, norm1, "norm1", NORM, DIM_IN, DIM_IN),
 	SDE_FIELD(sde_unet_resnet, conv1, "conv1", CONV3, DIM_IN, DIM_OUT),
-	SDE_FIELD(sde_unet_resnet, time_emb_proj, "time_emb_proj", LINEAR, DIM_TIME, DIM_OUT),
+	SDE_FIELD(sde_unet_resnet, time_emb_proj, "time_emb_proj", LINEAR, DIM_TIME, DIM_TIMED),
 	SDE_FIELD(sde_unet_resnet, norm2, "norm2", NORM, DIM_OUT, DIM_OUT),
 	SDE_FIELD(sde_unet_resnet, conv2, "conv2", CONV3, DIM_OUT, DIM_OUT),
 };
@@ -35,8 +47,8 @@ static const struct sde_field transformer_fields[] = {
 static const struct sde_field layer_fields[] = {
 	SDE_FIELD(sde_unet_transformer_layer, norm1, "norm1", NORM, DIM_OUT, DIM_OUT),
 	SDE_FIELD(sde_unet_transformer_layer, q1, "attn1.to_q", LINEAR_NO_BIAS, DIM_OUT, DIM_OUT),
-	SDE_FIELD(sde_unet_transformer_layer, k1, "attn1.to_k", LINEAR_NO_BIAS, DIM_OUT, DIM_OUT),
-	SDE_FIELD(sde_unet_transformer_layer, v1, "attn1.to_v", LINEAR_NO_BIAS, DIM_OUT, DIM_OUT),
+	SDE_FIELD(sde_unet_transformer_layer, k1, "attn1.to_k", LINEAR_NO_BIAS, DIM_SEEN, DIM_OUT),
+	SDE_FIELD(sde_unet_transformer_layer, v1, "attn1.to_v", LINEAR_NO_BIAS, DIM_SEEN, DIM_OUT),
 	SDE_FIELD(sde_unet_transformer_layer, out1, "attn1.to_out.0", LINEAR, DIM_OUT, DIM_OUT),
 	SDE_FIELD(sde_unet_transformer_layer, norm2, "norm2", NORM, DIM_OUT, DIM_OUT),
 	SDE_FIELD(sde_unet_transformer_layer, q2, "attn2.to_q", LINEAR_NO_BIAS, DIM_OUT, DIM_OUT),
@@ -83,7 +95,10 @@ static const struct sde_field text_time_fields[] = {
 static void bind_resnet(struct sde_binder *binder, const struct sde_unet_config *config,
 			struct sde_unet_resnet *resnet, int in, int out, const char *prefix)
 {
-	const int dims[] = {[DIM_IN] = in, [DIM_OUT] = out, [DIM_TIME] = config->time_embed_dim};
+	const int dims[] = {[DIM_IN] = in,
+			    [DIM_OUT] = out,
+			    [DIM_TIME] = config->time_embed_dim,
+			    [DIM_TIMED] = config->scale_shift ? 2 * out : out};
 
 	SDE_BIND(binder, resnet_fields, dims, resnet, "%s", prefix);
 	if (in != out)
@@ -92,9 +107,10 @@ static void bind_resnet(struct sde_binder *binder, const struct sde_unet_config 
 
 static void bind_transformer(struct sde_binder *binder, const struct sde_unet_config *config,
 			     struct sde_unet_transformer *transformer, int channels, int heads,
-			     int n_layers, const char *prefix)
+			     int n_layers, bool only_cross, const char *prefix)
 {
 	const int dims[] = {[DIM_OUT] = channels,
+			    [DIM_SEEN] = only_cross ? config->cross_attention_dim : channels,
 			    [DIM_CONTEXT] = config->cross_attention_dim,
 			    [DIM_GEGLU] = channels * 8,
 			    [DIM_FF] = channels * 4};
@@ -108,9 +124,11 @@ static void bind_transformer(struct sde_binder *binder, const struct sde_unet_co
 	}
 	transformer->n_layers = n_layers;
 	SDE_BIND(binder, transformer_fields, dims, transformer, "%s", prefix);
-	for (int i = 0; i < n_layers; i++)
+	for (int i = 0; i < n_layers; i++) {
+		transformer->layers[i].only_cross = only_cross;
 		SDE_BIND(binder, layer_fields, dims, &transformer->layers[i],
 			 "%stransformer_blocks.%d.", prefix, i);
+	}
 }
 
 static int block_new(struct sde_binder *binder, struct sde_unet_block *block, int n_resnets,
@@ -148,7 +166,8 @@ static void bind_down_block(struct sde_binder *binder, struct sde_unet *unet, si
 			continue;
 		snprintf(prefix, sizeof(prefix), "down_blocks.%zu.attentions.%d.", level, i);
 		bind_transformer(binder, config, &block->transformers[i], out, config->heads[level],
-				 config->transformer_layers[level][i], prefix);
+				 config->transformer_layers[level][i], config->only_cross[level],
+				 prefix);
 	}
 	if (level + 1 < config->n_levels)
 		SDE_BIND(binder, downsampler_fields, dims, block, "down_blocks.%zu.", level);
@@ -169,7 +188,7 @@ static void bind_mid_block(struct sde_binder *binder, struct sde_unet *unet)
 	if (!attention)
 		return;
 	bind_transformer(binder, config, &unet->mid.transformers[0], channels, config->heads[last],
-			 config->transformer_layers[last][0], "mid_block.attentions.0.");
+			 config->transformer_layers[last][0], false, "mid_block.attentions.0.");
 	bind_resnet(binder, config, &unet->mid.resnets[1], channels, channels,
 		    "mid_block.resnets.1.");
 }
@@ -200,7 +219,8 @@ static void bind_up_block(struct sde_binder *binder, struct sde_unet *unet, size
 			continue;
 		snprintf(prefix, sizeof(prefix), "up_blocks.%zu.attentions.%d.", u, i);
 		bind_transformer(binder, config, &block->transformers[i], out, config->heads[level],
-				 config->up_transformer_layers[u][i], prefix);
+				 config->up_transformer_layers[u][i], config->only_cross[level],
+				 prefix);
 	}
 	if (level > 0)
 		SDE_BIND(binder, upsampler_fields, dims, block, "up_blocks.%zu.", u);

@@ -12,7 +12,7 @@
 struct sde_error;
 struct sde_weights;
 
-/* ResnetBlock2D: norm1, SiLU, conv1, + projected time, norm2, SiLU, conv2, + shortcut. */
+/* ResnetBlock2D: norm1, SiLU, conv1, + projected time, norm2, SiLU, conv2, + shortcut; with scale_shift time acts behind norm2. */
 struct sde_unet_resnet {
 	struct sde_norm norm1;
 	struct sde_conv conv1;
@@ -28,8 +28,12 @@ struct sde_ip_attention {
 	float scale;
 };
 
-/* BasicTransformerBlock: self-attention, cross-attention, GEGLU feed-forward, each pre-normed with a residual. */
+/*
+ * BasicTransformerBlock: self-attention (or a first one to the text: only_cross), cross-attention, GEGLU feed-forward, each
+ * pre-normed with a residual.
+ */
 struct sde_unet_transformer_layer {
+	bool only_cross;
 	struct sde_norm norm1;
 	struct sde_linear q1, k1, v1, out1;
 	struct sde_norm norm2;

@@ -3,34 +3,10 @@
  */
 #include "daemon/engine/text_encoders/clip-config.h"
 
-#include <string.h>
-
-#include "daemon/engine/config-keys.h"
 #include "daemon/engine/error.h"
+#include "daemon/engine/text_encoders/activation.h"
 
 #define CHANNELS_MAX 65536
-
-static const struct {
-	const char *name;
-	enum sde_clip_activation activation;
-} activations[] = {
-	{"quick_gelu", SDE_CLIP_QUICK_GELU},
-	{"gelu", SDE_CLIP_GELU},
-	{"gelu_new", SDE_CLIP_GELU_TANH},
-	{"gelu_pytorch_tanh", SDE_CLIP_GELU_TANH},
-};
-
-static enum sde_clip_activation parse_activation(struct sde_config_keys *keys)
-{
-	const char *name = sde_config_string(keys, "hidden_act", "quick_gelu");
-
-	for (size_t i = 0; i < sizeof(activations) / sizeof(activations[0]); i++)
-		if (strcmp(name, activations[i].name) == 0)
-			return activations[i].activation;
-	sde_config_fail(
-		keys, "'hidden_act' is '%.40s'; quick_gelu, gelu and gelu_new are supported", name);
-	return SDE_CLIP_QUICK_GELU;
-}
 
 int sde_clip_config_parse(const json_t *object, const char *what,
 			  struct sde_clip_config *ret_config, struct sde_error *error)
@@ -48,7 +24,8 @@ int sde_clip_config_parse(const json_t *object, const char *what,
 		.num_attention_heads = sde_config_int(&keys, "num_attention_heads", 8, 1, 1024),
 		.max_position_embeddings =
 			sde_config_int(&keys, "max_position_embeddings", 77, 3, 1 << 16),
-		.hidden_act = parse_activation(&keys),
+		.hidden_act = sde_text_activation(
+			&keys, "hidden_act", sde_config_string(&keys, "hidden_act", "quick_gelu")),
 		.layer_norm_eps = sde_config_real(&keys, "layer_norm_eps", 1e-5, 0, 1),
 		.eos_token_id = sde_config_int(&keys, "eos_token_id", 49407, 0, 1 << 24),
 	};

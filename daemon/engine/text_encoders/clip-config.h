@@ -7,18 +7,14 @@
 
 #include <jansson.h>
 
-struct sde_error;
+#include "kernels/plan.h"
 
-enum sde_clip_activation {
-	SDE_CLIP_QUICK_GELU, /* x * sigmoid(1.702 x) */
-	SDE_CLIP_GELU,	     /* erf form */
-	SDE_CLIP_GELU_TANH,
-};
+struct sde_error;
 
 struct sde_clip_config {
 	int vocab_size, hidden_size, intermediate_size, projection_dim;
 	int num_hidden_layers, num_attention_heads, max_position_embeddings;
-	enum sde_clip_activation hidden_act;
+	enum sdk_activation hidden_act;
 	double layer_norm_eps;
 	int eos_token_id; /* 2 selects the old rule: pool at the largest id */
 };

@@ -88,19 +88,6 @@ void sde_clip_clear(struct sde_clip *clip)
 	*clip = (struct sde_clip){0};
 }
 
-static enum sdk_activation activation_of(enum sde_clip_activation activation)
-{
-	switch (activation) {
-	case SDE_CLIP_GELU:
-		return SDK_GELU;
-	case SDE_CLIP_GELU_TANH:
-		return SDK_GELU_TANH;
-	case SDE_CLIP_QUICK_GELU:
-		break;
-	}
-	return SDK_QUICK_GELU;
-}
-
 sdk_value sde_clip_record_layer(struct sdk_plan *plan, const struct sde_clip_config *config,
 				const struct sde_clip_layer *layer, sdk_value x, bool causal)
 {
@@ -116,7 +103,7 @@ sdk_value sde_clip_record_layer(struct sdk_plan *plan, const struct sde_clip_con
 
 	h = sde_record_layer_norm(plan, x, &layer->layer_norm2, eps);
 	h = sde_record_linear(plan, h, &layer->fc1);
-	h = sdk_activate(plan, h, activation_of(config->hidden_act));
+	h = sdk_activate(plan, h, config->hidden_act);
 	return sdk_add(plan, x, sde_record_linear(plan, h, &layer->fc2));
 }
 

@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/engine/bind.h"
 #include "daemon/engine/config-keys.h"
 #include "daemon/engine/error.h"
 #include "daemon/engine/formats/weights.h"
+#include "daemon/engine/text_encoders/activation.h"
 
 #define CHANNELS_MAX 65536
 
@@ -33,18 +35,40 @@ static const struct sde_field layer_fields[] = {
 	SDE_FIELD(sde_t5_layer, v, "layer.0.SelfAttention.v", LINEAR_NO_BIAS, DIM_MODEL, DIM_INNER),
 	SDE_FIELD(sde_t5_layer, o, "layer.0.SelfAttention.o", LINEAR_NO_BIAS, DIM_INNER, DIM_MODEL),
 	SDE_FIELD(sde_t5_layer, ff_norm, "layer.1.layer_norm", NORM_NO_BIAS, DIM_MODEL, DIM_MODEL),
+	SDE_FIELD(sde_t5_layer, wo, "layer.1.DenseReluDense.wo", LINEAR_NO_BIAS, DIM_FF, DIM_MODEL),
+};
+
+static const struct sde_field gated_fields[] = {
 	SDE_FIELD(sde_t5_layer, wi_0, "layer.1.DenseReluDense.wi_0", LINEAR_NO_BIAS, DIM_MODEL,
 		  DIM_FF),
 	SDE_FIELD(sde_t5_layer, wi_1, "layer.1.DenseReluDense.wi_1", LINEAR_NO_BIAS, DIM_MODEL,
 		  DIM_FF),
-	SDE_FIELD(sde_t5_layer, wo, "layer.1.DenseReluDense.wo", LINEAR_NO_BIAS, DIM_FF, DIM_MODEL),
 };
+
+static const struct sde_field plain_fields[] = {
+	SDE_FIELD(sde_t5_layer, wi_0, "layer.1.DenseReluDense.wi", LINEAR_NO_BIAS, DIM_MODEL,
+		  DIM_FF),
+};
+
+/* "relu" (v1.0, and where the key is missing), or "gated-" before a name; "gated-gelu" always meant the tanh form (v1.1). */
+static void parse_feed_forward(struct sde_config_keys *keys, struct sde_t5_config *config)
+{
+	static const char key[] = "feed_forward_proj", gated[] = "gated-";
+	const char *name = sde_config_string(keys, key, "relu");
+
+	config->gated = strncmp(name, gated, strlen(gated)) == 0;
+	config->activation =
+		strcmp(name, "gated-gelu") == 0
+			? SDK_GELU_TANH
+			: sde_text_activation(keys, key,
+					      name + (config->gated ? strlen(gated) : 0));
+}
 
 int sde_t5_config_parse(const json_t *object, const char *what, struct sde_t5_config *ret_config,
 			struct sde_error *error)
 {
 	struct sde_config_keys keys = {.object = object, .what = what, .error = error};
-	const struct sde_t5_config config = {
+	struct sde_t5_config config = {
 		.vocab_size = sde_config_int(&keys, "vocab_size", 32128, 1, 1 << 24),
 		.d_model = sde_config_int(&keys, "d_model", 512, 1, CHANNELS_MAX),
 		.d_kv = sde_config_int(&keys, "d_kv", 64, 1, 4096),
@@ -58,10 +82,7 @@ int sde_t5_config_parse(const json_t *object, const char *what, struct sde_t5_co
 		.layer_norm_epsilon = sde_config_real(&keys, "layer_norm_epsilon", 1e-6, 0, 1),
 	};
 
-	if (!sde_config_has(&keys, "feed_forward_proj"))
-		sde_config_fail(&keys, "'feed_forward_proj' is missing, which means relu; only "
-				       "gated-gelu (T5 v1.1) is supported");
-	sde_config_only(&keys, "feed_forward_proj", "\"gated-gelu\"");
+	parse_feed_forward(&keys, &config);
 	if (config.relative_attention_max_distance <= config.relative_attention_num_buckets / 4)
 		sde_config_fail(&keys,
 				"'relative_attention_max_distance' is %d, too short for %d buckets",
@@ -92,8 +113,15 @@ int sde_t5_bind(struct sde_t5 *t5, const struct sde_t5_config *config, struct sd
 	if (!new.layers)
 		return sde_error_set(error, -ENOMEM, "no memory for the text encoder's layers");
 	SDE_BIND(&binder, stem_fields, dims, &new, "%s", "");
-	for (int i = 0; i < config->num_layers; i++)
+	for (int i = 0; i < config->num_layers; i++) {
 		SDE_BIND(&binder, layer_fields, dims, &new.layers[i], "encoder.block.%d.", i);
+		if (config->gated)
+			SDE_BIND(&binder, gated_fields, dims, &new.layers[i], "encoder.block.%d.",
+				 i);
+		else
+			SDE_BIND(&binder, plain_fields, dims, &new.layers[i], "encoder.block.%d.",
+				 i);
+	}
 	/* the same table again */
 	sde_weights_ignore(weights, "encoder.embed_tokens.weight");
 	r = sde_bind_finish(&binder);
@@ -155,8 +183,8 @@ static sdk_value record_layer(struct sdk_plan *plan, const struct sde_t5_config 
 	x = sdk_add(plan, x, sde_record_linear(plan, h, &layer->o));
 
 	h = sde_record_rms_norm(plan, x, &layer->ff_norm, eps);
-	k = sdk_activate(plan, sde_record_linear(plan, h, &layer->wi_0), SDK_GELU_TANH);
-	h = sdk_mul(plan, k, sde_record_linear(plan, h, &layer->wi_1));
+	k = sdk_activate(plan, sde_record_linear(plan, h, &layer->wi_0), config->activation);
+	h = config->gated ? sdk_mul(plan, k, sde_record_linear(plan, h, &layer->wi_1)) : k;
 	return sdk_add(plan, x, sde_record_linear(plan, h, &layer->wo));
 }
 

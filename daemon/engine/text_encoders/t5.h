@@ -1,10 +1,11 @@
 /*
  * T5EncoderModel (Raffel et al. 2020; v1.1: Shazeer 2020; transformers' modeling_t5.py): the long text encoder of SD3 and
- * FLUX. Pre-norm blocks without biases, RMS norm, gated GELU; positions come in as a bias by distance, learnt once and shared
- * by all blocks; scores are not scaled; padding is looked at or not, as the caller says.
+ * FLUX. Pre-norm blocks without biases, RMS norm, a gated (v1.1) or plain feed-forward; positions come in as a bias by distance,
+ * learnt once and shared by all blocks; scores are not scaled; padding is looked at or not, as the caller says.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <jansson.h>
@@ -20,13 +21,15 @@ struct sde_t5_config {
 	int num_layers, num_heads;
 	int relative_attention_num_buckets, relative_attention_max_distance;
 	double layer_norm_epsilon;
+	bool gated;
+	enum sdk_activation activation; /* of the feed-forward */
 };
 
 struct sde_t5_layer {
 	struct sde_norm attention_norm;
 	struct sde_linear q, k, v, o;
 	struct sde_norm ff_norm;
-	struct sde_linear wi_0, wi_1, wo; /* wo(gelu(wi_0 x) * wi_1 x) */
+	struct sde_linear wi_0, wi_1, wo; /* wo(gelu(wi_0 x) * wi_1 x); plain: wo(relu(wi_0 x)) */
 };
 
 struct sde_t5 {
@@ -37,7 +40,7 @@ struct sde_t5 {
 	struct sde_norm final_layer_norm;
 };
 
-/* -EINVAL names the key. Only the gated form (v1.1) is supported. */
+/* -EINVAL names the key. */
 int sde_t5_config_parse(const json_t *object, const char *what, struct sde_t5_config *ret_config,
 			struct sde_error *error);
 

@@ -48,7 +48,10 @@ static const char *text_of(const struct call *call, const char *key, int i)
 	return json_is_string(value) ? json_string_value(value) : "";
 }
 
-/* Prompt i for text encoder k of the model: "prompt_2" and "prompt_3", absent or empty, fall back to "prompt". */
+/*
+ * Prompt i for text encoder k of the model: "prompt_2" and "prompt_3", absent or empty, fall back to "prompt". An empty one of a
+ * list stays empty, as there.
+ */
 static const char *prompt_of(const struct call *call, bool negative, int k, int i)
 {
 	static const char *const keys[2][SDE_TEXTS_MAX] = {
@@ -57,7 +60,9 @@ static const char *prompt_of(const struct call *call, bool negative, int k, int 
 	};
 	const char *text = text_of(call, keys[negative][k], i);
 
-	return text[0] ? text : text_of(call, keys[negative][0], i);
+	return text[0] || json_is_array(json_object_get(call->arguments, keys[negative][k]))
+		       ? text
+		       : text_of(call, keys[negative][0], i);
 }
 
 static int embed_one(struct call *call, bool negative, const struct sde_text *text,
@@ -142,7 +147,7 @@ static bool pair(const struct call *call, const char *key, double *ret)
 
 /*
  * The defaults of the pipelines: sizes are the picture's. Text to image uses the negative ones only when both are given; the
- * others take what is given of them, and the positive crop.
+ * others take what is given of them, and the positive crop unless they tell an aesthetic score.
  */
 static void set_time_ids(struct call *call)
 {
@@ -168,15 +173,19 @@ static void set_time_ids(struct call *call)
 	original = pair(call, "negative_original_size", given.original);
 	target = pair(call, "negative_target_size", given.target);
 	pair(call, "negative_crops_coords_top_left", given.crop);
-	if (text && original && target)
+	if (text ? original && target : call->model->aesthetic)
 		memcpy(negative.crop, given.crop, sizeof(given.crop));
 	if (original && (target || !text))
 		memcpy(negative.original, given.original, sizeof(given.original));
 	if (target && (original || !text))
 		memcpy(negative.target, given.target, sizeof(given.target));
+	/* text to image there repeats the pair, not each half of it: rows of a batch take turns */
 	for (int row = 0; row < rows; row++, to += n)
-		n = sde_model_time_ids(
-			call->model, guidance && row < request->batch ? &negative : &positive, to);
+		n = sde_model_time_ids(call->model,
+				       guidance && (text ? row % 2 == 0 : row < request->batch)
+					       ? &negative
+					       : &positive,
+				       to);
 	request->time_ids = ids;
 	request->n_time_ids = n;
 	golden_expect_f32(call->c, "add_time_ids", ids, GOLDEN_SHAPE(rows, n));
@@ -227,6 +236,19 @@ static int set_latents(struct call *call)
 	return GOLDEN_PASS;
 }
 
+/* Calls of these have a size of their own, whatever the picture's is. */
+static bool pipeline_takes_sizes(const struct call *call)
+{
+	return call->request.kind == SDE_SD_INPAINT || call->model->family->flow;
+}
+
+static int trained_side(const struct sde_model *model)
+{
+	const int side = model->denoiser.sample_size * sde_model_factor(model);
+
+	return side > 0 ? side : model->family->native_size;
+}
+
 static int set_images(struct call *call)
 {
 	const struct golden_tensor *image = golden_input_u8(call->c, "image");
@@ -248,7 +270,9 @@ static int set_images(struct call *call)
 		if (view(call, image, 3, i, &call->originals[i]) < 0 ||
 		    (inpaint && view(call, mask, 2, i, &call->masks[i]) < 0))
 			return golden_fail_error(call->c, "image", &call->error);
-	if (call->request.width == 0) {
+	if (call->request.width == 0 && pipeline_takes_sizes(call)) {
+		call->request.width = call->request.height = trained_side(call->model);
+	} else if (call->request.width == 0) {
 		call->request.width = (int)call->originals[0].width / factor * factor;
 		call->request.height = (int)call->originals[0].height / factor * factor;
 	}
@@ -396,22 +420,22 @@ static const struct pipeline {
 	const char *name;
 	enum sde_sd_kind kind;
 	double guidance_scale, strength;
-	int t5_tokens; /* max_sequence_length */
+	int steps, t5_tokens; /* num_inference_steps, max_sequence_length */
 } pipelines[] = {
-	{"StableDiffusionPipeline", SDE_SD_TXT2IMG, 7.5, 1, 0},
-	{"LatentConsistencyModelPipeline", SDE_SD_TXT2IMG, 8.5, 1, 0},
-	{"StableDiffusionImg2ImgPipeline", SDE_SD_IMG2IMG, 7.5, 0.8, 0},
-	{"StableDiffusionInpaintPipeline", SDE_SD_INPAINT, 7.5, 1, 0},
-	{"StableDiffusionXLPipeline", SDE_SD_TXT2IMG, 5, 1, 0},
-	{"StableDiffusionXLImg2ImgPipeline", SDE_SD_IMG2IMG, 5, 0.3, 0},
-	{"StableDiffusionXLInpaintPipeline", SDE_SD_INPAINT, 7.5, 0.9999, 0},
-	{"StableDiffusion3Pipeline", SDE_SD_TXT2IMG, 7, 1, 256},
-	{"StableDiffusion3Img2ImgPipeline", SDE_SD_IMG2IMG, 7, 0.6, 256},
-	{"StableDiffusion3InpaintPipeline", SDE_SD_INPAINT, 7, 0.6, 256},
-	{"FluxPipeline", SDE_SD_TXT2IMG, 3.5, 1, 512},
-	{"FluxImg2ImgPipeline", SDE_SD_IMG2IMG, 7, 0.6, 512},
-	{"FluxInpaintPipeline", SDE_SD_INPAINT, 7, 0.6, 512},
-	{"FluxFillPipeline", SDE_SD_INPAINT, 30, 1, 512},
+	{"StableDiffusionPipeline", SDE_SD_TXT2IMG, 7.5, 1, 50, 0},
+	{"LatentConsistencyModelPipeline", SDE_SD_TXT2IMG, 8.5, 1, 4, 0},
+	{"StableDiffusionImg2ImgPipeline", SDE_SD_IMG2IMG, 7.5, 0.8, 50, 0},
+	{"StableDiffusionInpaintPipeline", SDE_SD_INPAINT, 7.5, 1, 50, 0},
+	{"StableDiffusionXLPipeline", SDE_SD_TXT2IMG, 5, 1, 50, 0},
+	{"StableDiffusionXLImg2ImgPipeline", SDE_SD_IMG2IMG, 5, 0.3, 50, 0},
+	{"StableDiffusionXLInpaintPipeline", SDE_SD_INPAINT, 7.5, 0.9999, 50, 0},
+	{"StableDiffusion3Pipeline", SDE_SD_TXT2IMG, 7, 1, 28, 256},
+	{"StableDiffusion3Img2ImgPipeline", SDE_SD_IMG2IMG, 7, 0.6, 50, 256},
+	{"StableDiffusion3InpaintPipeline", SDE_SD_INPAINT, 7, 0.6, 50, 256},
+	{"FluxPipeline", SDE_SD_TXT2IMG, 3.5, 1, 28, 512},
+	{"FluxImg2ImgPipeline", SDE_SD_IMG2IMG, 7, 0.6, 28, 512},
+	{"FluxInpaintPipeline", SDE_SD_INPAINT, 7, 0.6, 28, 512},
+	{"FluxFillPipeline", SDE_SD_INPAINT, 30, 1, 50, 512},
 };
 
 /* SD3.5's skip layer guidance. */
@@ -447,7 +471,8 @@ static int set_request(struct call *call)
 	if (request->batch < 1 || request->batch > BATCH_MAX)
 		return golden_fail(call->c, "malformed case: a batch of %d", request->batch);
 	request->scheduler = &call->scheduler;
-	request->timesteps.num_inference_steps = (int)number(call, "num_inference_steps", 50);
+	request->timesteps.num_inference_steps =
+		(int)number(call, "num_inference_steps", found->steps);
 	request->width = (int)number(call, "width", 0);
 	request->height = (int)number(call, "height", 0);
 	request->guidance_scale = number(call, "guidance_scale", found->guidance_scale);
@@ -490,6 +515,8 @@ int golden_pipeline(struct golden_case *c)
 	/* FLUX takes sizes that latents cannot have, and makes them smaller */
 	call->request.width -= call->request.width % sde_model_grain(call->model);
 	call->request.height -= call->request.height % sde_model_grain(call->model);
+	if (call->request.kind == SDE_SD_TXT2IMG && call->request.width == 0)
+		call->request.width = call->request.height = trained_side(call->model);
 	if (call->request.kind != SDE_SD_TXT2IMG)
 		r = golden_find(c, "image_latents") ? set_latents(call) : set_images(call);
 	if (r != GOLDEN_PASS)

@@ -5,6 +5,7 @@
 #include "daemon/config-value.h"
 #include "daemon/model-file.h"
 #include "daemon/util/cleanup.h"
+#include "daemon/util/part-folders.h"
 #include "daemon/util/size.h"
 #include "daemon/weight-header.h"
 
@@ -264,52 +265,78 @@ static bool larger(const struct sdd_part *a, const struct sdd_part *b)
 	return a->stored_bytes > b->stored_bytes;
 }
 
+/* Of files of parts the largest of each kind; of CLIP encoders the second, too. */
+struct beside {
+	struct sdd_footprint most;
+	struct sdd_part second;
+	int files;
+};
+
+static void keep_largest(struct beside *beside, const struct sdd_footprint *one)
+{
+	if (larger(&one->t5, &beside->most.t5))
+		beside->most.t5 = one->t5;
+	if (larger(&one->vae_decoder, &beside->most.vae_decoder)) {
+		beside->most.vae_decoder = one->vae_decoder;
+		beside->most.vae_encoder = one->vae_encoder;
+	}
+	if (larger(&one->text, &beside->most.text)) {
+		beside->second = beside->most.text;
+		beside->most.text = one->text;
+	} else if (larger(&one->text, &beside->second)) {
+		beside->second = one->text;
+	}
+}
+
+static void read_kind(struct beside *beside, const char *folder, int depth)
+{
+	struct dirent **entries = NULL;
+	const int n = scandir(folder, &entries, NULL, alphasort);
+
+	for (int i = 0; i < n; i++) {
+		struct sdd_footprint one = {0};
+		char path[PATH_MAX];
+		struct stat st;
+
+		if (entries[i]->d_name[0] != '.' && beside->files < FILES_MAX &&
+		    (size_t)snprintf(path, sizeof(path), "%s/%s", folder, entries[i]->d_name) <
+			    sizeof(path) &&
+		    stat(path, &st) == 0) {
+			if (S_ISDIR(st.st_mode) && depth > 0) {
+				read_kind(beside, path, depth - 1);
+			} else if (S_ISREG(st.st_mode)) {
+				beside->files++;
+				read_weights(&one, NULL, path, true);
+				keep_largest(beside, &one);
+			}
+		}
+		free(entries[i]);
+	}
+	free(entries);
+}
+
 /* Which of several files the engine takes is not known here, so the largest of each kind counts; of CLIP encoders two. */
 static void read_beside(struct sdd_footprint *footprint, const char *folder)
 {
 	static const char *const kinds[] = {"text_encoders", "clip", "vae"};
-	struct sdd_footprint most = {0};
-	struct sdd_part second = {0};
+	struct beside beside = {0};
+	struct sdd_footprint *most = &beside.most;
 
 	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
 		char path[PATH_MAX];
-		struct dirent **entries = NULL;
-		int n;
 
-		if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, kinds[k]) >= sizeof(path))
-			continue;
-		n = scandir(path, &entries, NULL, alphasort);
-		for (int i = 0; i < n; i++) {
-			struct sdd_footprint one = {0};
-
-			if (i < FILES_MAX &&
-			    (size_t)snprintf(path, sizeof(path), "%s/%s/%s", folder, kinds[k],
-					     entries[i]->d_name) < sizeof(path))
-				read_weights(&one, NULL, path, true);
-			if (larger(&one.t5, &most.t5))
-				most.t5 = one.t5;
-			if (larger(&one.vae_decoder, &most.vae_decoder)) {
-				most.vae_decoder = one.vae_decoder;
-				most.vae_encoder = one.vae_encoder;
-			}
-			if (larger(&one.text, &most.text)) {
-				second = most.text;
-				most.text = one.text;
-			} else if (larger(&one.text, &second)) {
-				second = one.text;
-			}
-			free(entries[i]);
-		}
-		free(entries);
+		beside.files = 0;
+		if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, kinds[k]) < sizeof(path))
+			read_kind(&beside, path, SDD_PART_FOLDERS_DEPTH);
 	}
-	add_part(&most.text, &second);
+	add_part(&most->text, &beside.second);
 	if (!footprint->text.numbers)
-		footprint->text = most.text;
+		footprint->text = most->text;
 	if (!footprint->t5.numbers && footprint->transformer)
-		footprint->t5 = most.t5;
+		footprint->t5 = most->t5;
 	if (!footprint->vae_decoder.numbers) {
-		footprint->vae_decoder = most.vae_decoder;
-		footprint->vae_encoder = most.vae_encoder;
+		footprint->vae_decoder = most->vae_decoder;
+		footprint->vae_encoder = most->vae_encoder;
 	}
 }
 
@@ -320,6 +347,7 @@ static void read_parts(struct sdd_footprint *footprint, const char *settings_pat
 	SDD_CLEANUP(sdd_freep) char *folder = strdup(settings_path);
 	const json_t *name;
 	char path[PATH_MAX], *slash = folder ? strrchr(folder, '/') : NULL;
+	const char *kind, *below;
 	size_t i;
 
 	if (!slash)
@@ -335,10 +363,9 @@ static void read_parts(struct sdd_footprint *footprint, const char *settings_pat
 	}
 	if (footprint->text.numbers && footprint->vae_decoder.numbers)
 		return;
-	slash = strrchr(folder, '/');
-	if (slash && (strcmp(slash, "/diffusion_models") == 0 || strcmp(slash, "/unet") == 0 ||
-		      strcmp(slash, "/checkpoints") == 0))
-		*slash = '\0';
+	kind = sdd_part_folder(settings_path, &below);
+	if (kind && kind > settings_path)
+		folder[kind - 1 - settings_path] = '\0';
 	read_beside(footprint, folder);
 }
 

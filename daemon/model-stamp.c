@@ -4,6 +4,7 @@
 #include "daemon/model-stamp.h"
 #include "daemon/model-file.h"
 #include "daemon/util/hash.h"
+#include "daemon/util/part-folders.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -11,9 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ENTRIES_MAX = 64 };
+enum {
+	ENTRIES_MAX = 64, /* of a folder */
+	FILES_MAX = 4096, /* of a model, and of what lies where its parts do */
+};
 
-static uint64_t stamp_of(const char *path, int depth)
+static uint64_t stamp_of(const char *path, int depth, int *seen)
 {
 	struct dirent **entries = NULL;
 	char below[PATH_MAX];
@@ -21,7 +25,7 @@ static uint64_t stamp_of(const char *path, int depth)
 	uint64_t hash;
 	int n;
 
-	if (stat(path, &st) < 0)
+	if ((*seen)++ >= FILES_MAX || stat(path, &st) < 0)
 		return 0;
 	if (!S_ISDIR(st.st_mode))
 		return sdd_hash_stat(1, &st);
@@ -32,7 +36,7 @@ static uint64_t stamp_of(const char *path, int depth)
 		if (i < ENTRIES_MAX && entries[i]->d_name[0] != '.' &&
 		    (size_t)snprintf(below, sizeof(below), "%s/%s", path, entries[i]->d_name) <
 			    sizeof(below))
-			hash = sdd_hash_mix(hash, stamp_of(below, depth - 1));
+			hash = sdd_hash_mix(hash, stamp_of(below, depth - 1, seen));
 		free(entries[i]);
 	}
 	free(entries);
@@ -40,34 +44,29 @@ static uint64_t stamp_of(const char *path, int depth)
 }
 
 /* Of a denoiser in one of ComfyUI's folders: what lies where its other parts do. */
-static uint64_t mix_parts(uint64_t stamp, const char *path)
+static uint64_t mix_parts(uint64_t stamp, const char *path, int *seen)
 {
 	static const char *const kinds[] = {"text_encoders", "clip", "vae"};
-	char folder[PATH_MAX], below[PATH_MAX + 16], *slash;
+	const char *inside, *kind = sdd_part_folder(path, &inside);
+	char below[PATH_MAX];
 
-	if ((size_t)snprintf(folder, sizeof(folder), "%s", path) >= sizeof(folder) ||
-	    !(slash = strrchr(folder, '/')))
-		return stamp;
-	*slash = '\0';
-	slash = strrchr(folder, '/');
-	if (!slash || (strcmp(slash, "/diffusion_models") != 0 && strcmp(slash, "/unet") != 0))
-		return stamp;
-	*slash = '\0';
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		snprintf(below, sizeof(below), "%s/%s", folder, kinds[i]);
-		stamp = sdd_hash_mix(stamp, stamp_of(below, 1));
-	}
+	for (size_t i = 0; kind && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if ((size_t)snprintf(below, sizeof(below), "%.*s%s", (int)(kind - path), path,
+				     kinds[i]) < sizeof(below))
+			stamp = sdd_hash_mix(stamp,
+					     stamp_of(below, 1 + SDD_PART_FOLDERS_DEPTH, seen));
 	return stamp;
 }
 
 uint64_t sdd_model_stamp(const char *path)
 {
-	const uint64_t stamp = stamp_of(path, 2);
+	int seen = 0;
+	const uint64_t stamp = stamp_of(path, 2, &seen);
 	char settings[PATH_MAX];
 	struct stat st;
 
 	if (stamp == 0 || stat(path, &st) < 0 || S_ISDIR(st.st_mode) ||
 	    !sdd_model_file_settings(path, settings, sizeof(settings)))
 		return stamp;
-	return mix_parts(sdd_hash_mix(stamp, stamp_of(settings, 0)), path);
+	return mix_parts(sdd_hash_mix(stamp, stamp_of(settings, 0, &seen)), path, &seen);
 }

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /*
- * Another one when a file of the model (a folder's and its components', or the file and its settings; of a denoiser in diffusion_models/ or unet/ also
- * what lies in text_encoders/, clip/ and vae/ beside it) is another or has changed (sdd_hash_stat);
+ * Another one when a file of the model (a folder's and its components', or the file and its settings; of a denoiser in ComfyUI's folders (util/part-folders.h)
+ * also what lies in text_encoders/, clip/ and vae/ beside these) is another or has changed (sdd_hash_stat);
  * 0 when nothing is there.
  */
 uint64_t sdd_model_stamp(const char *path);

@@ -6,6 +6,7 @@
 #include "daemon/model-stamp.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/clock.h"
+#include "daemon/util/part-folders.h"
 #include "daemon/util/size.h"
 
 #include <ctype.h>
@@ -20,8 +21,9 @@
 
 enum {
 	NAME_MAX_BYTES = 127,
-	FOLDERS_MAX = 64,   /* component folders looked into for the size of a model */
-	ENTRIES_MAX = 4096, /* entries looked at in one folder */
+	FOLDERS_MAX = 64, /* component folders looked into for the size of a model */
+	ENTRIES_MAX =
+		4096, /* entries looked at in one folder, and in those that its parts are sorted into */
 };
 
 /* Noisy latents, mask, and the latents of what stays: 4 + 1 + 4 of SD, 16 + 64 + 16 of FLUX fill. */
@@ -237,18 +239,9 @@ static int try_file(struct sdd_registry *registry, const char *path, bool beside
 	return add_model(registry, path, name, &facts, bytes);
 }
 
-static int try_entry(struct sdd_registry *registry, const char *path, const struct dirent *entry,
-		     bool beside_parts)
+static int scan_root_itself(struct sdd_registry *registry, const char *root)
 {
-	int r = entry->d_type == DT_REG || beside_parts ? 0
-							: try_folder(registry, path, entry->d_name);
-
-	return r == 0 && entry->d_type != DT_DIR ? try_file(registry, path, beside_parts) : r;
-}
-
-static int scan_folder(struct sdd_registry *registry, const char *folder, bool beside_parts)
-{
-	SDD_CLEANUP(closedirp) DIR *dir = opendir(folder);
+	SDD_CLEANUP(closedirp) DIR *dir = opendir(root);
 	const struct dirent *entry;
 	int r = 0, seen = 0;
 
@@ -257,11 +250,38 @@ static int scan_folder(struct sdd_registry *registry, const char *folder, bool b
 
 		if (entry->d_name[0] == '.')
 			continue;
+		if (asprintf(&path, "%s/%s", root, entry->d_name) < 0) {
+			path = NULL;
+			return -ENOMEM;
+		}
+		r = entry->d_type == DT_REG ? 0 : try_folder(registry, path, entry->d_name);
+		if (r == 0 && entry->d_type != DT_DIR)
+			r = try_file(registry, path, false);
+	}
+	return r;
+}
+
+/* One of ComfyUI's folders, and what people sort its files into; *seen: entries of all of them. */
+static int scan_parts(struct sdd_registry *registry, const char *folder, int depth, int *seen)
+{
+	SDD_CLEANUP(closedirp) DIR *dir = opendir(folder);
+	const struct dirent *entry;
+	struct stat st;
+	int r = 0;
+
+	while (r == 0 && dir && (entry = readdir(dir)) && (*seen)++ < ENTRIES_MAX) {
+		SDD_CLEANUP(sdd_freep) char *path = NULL;
+
+		if (entry->d_name[0] == '.')
+			continue;
 		if (asprintf(&path, "%s/%s", folder, entry->d_name) < 0) {
 			path = NULL;
 			return -ENOMEM;
 		}
-		r = try_entry(registry, path, entry, beside_parts);
+		if (entry->d_type == DT_REG || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+			r = try_file(registry, path, true);
+		else if (depth > 0)
+			r = scan_parts(registry, path, depth - 1, seen);
 	}
 	return r;
 }
@@ -280,15 +300,16 @@ static int scan_root(struct sdd_registry *registry, const char *root)
 	if (r == 0)
 		r = try_file(registry, absolute, false);
 	if (r == 0)
-		r = scan_folder(registry, absolute, false);
+		r = scan_root_itself(registry, absolute);
 	for (size_t i = 0; r == 0 && i < sizeof(below) / sizeof(below[0]); i++) {
 		SDD_CLEANUP(sdd_freep) char *path = NULL;
+		int seen = 0;
 
 		if (asprintf(&path, "%s/%s", absolute, below[i]) < 0) {
 			path = NULL;
 			return -ENOMEM;
 		}
-		r = scan_folder(registry, path, true);
+		r = scan_parts(registry, path, SDD_PART_FOLDERS_DEPTH, &seen);
 	}
 	return r;
 }

@@ -10,6 +10,7 @@
 #include "daemon/server.h"
 #include "daemon/util/cleanup.h"
 #include "daemon/util/clock.h"
+#include "daemon/util/part-folders.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,7 +22,8 @@
 
 enum {
 	ENTRIES_MAX = 4096, /* of one folder */
-	DEPTH = 2,	    /* below a root: models, components */
+	DEPTH = 1 +
+		SDD_PART_FOLDERS_DEPTH, /* below a root: models and their components, or kinds of parts and what these are sorted into */
 };
 
 /* A file that is being copied is told when it is complete, and otherwise four times a second at most. */

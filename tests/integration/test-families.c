@@ -141,6 +141,18 @@ static void put_folder(const struct daemon *daemon, const char *name)
 	assert_int_equal(mkdir(path, 0700), 0);
 }
 
+static void put_text(const struct daemon *daemon, const char *name, const char *text)
+{
+	char path[160];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/models/%s", daemon->folder, name);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
 /* ComfyUI's split files of a FLUX: what is missing is said, then it paints, and tokens are T5's own. */
 static void test_split_files(void **state)
 {
@@ -156,7 +168,6 @@ static void test_split_files(void **state)
 	struct sdd_footprint footprint;
 	int64_t tokens = 0;
 	char path[160];
-	FILE *file;
 
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
@@ -167,11 +178,7 @@ static void test_split_files(void **state)
 	put_part(&daemon, "flux", "diffusion_models/dev.safetensors");
 	put_part(&daemon, "clip_l", "text_encoders/a.safetensors");
 	put_part(&daemon, "t5", "text_encoders/b.safetensors");
-	snprintf(path, sizeof(path), "%s/models/diffusion_models/dev.sdd.json", daemon.folder);
-	file = fopen(path, "w");
-	assert_non_null(file);
-	fputs(settings, file);
-	fclose(file);
+	put_text(&daemon, "diffusion_models/dev.sdd.json", settings);
 	request = request_of("txt2img", "dev");
 	assert_true(sdc_call(client, request, 60000, &reply, &error) < 0);
 	sdc_request_free(request);
@@ -195,12 +202,43 @@ static void test_split_files(void **state)
 	daemon_clear(&daemon);
 }
 
+/* A split SDXL whose parts are sorted into folders of their own: found when they come, counted, and painted with. */
+static void test_sorted_split_files(void **state)
+{
+	static const char *const folders[] = {"unet",		"unet/sdxl", "clip",	"clip/sdxl",
+					      "clip/sdxl/wide", "vae",	     "vae/sdxl"};
+	struct sdd_footprint footprint;
+	struct daemon daemon;
+	sdc_client *client;
+	char path[160];
+
+	SKIP_WITHOUT_WORKER();
+	daemon_start(&daemon, NULL);
+	client = daemon_connect(&daemon);
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+		put_folder(&daemon, folders[i]);
+	put_part(&daemon, "clip_l", "clip/sdxl/l.safetensors");
+	put_part(&daemon, "clip_g", "clip/sdxl/wide/g.safetensors");
+	put_part(&daemon, "vae4", "vae/sdxl/v.safetensors");
+	put_part(&daemon, "sdxl", "unet/sdxl/base.safetensors");
+	put_text(&daemon, "unet/sdxl/base.sdd.json", "{\"native_size\": 64}");
+	snprintf(path, sizeof(path), "%s/models/unet/sdxl/base.safetensors", daemon.folder);
+	sdd_footprint_read(path, &footprint);
+	assert_true(footprint.known && footprint.denoiser.numbers > 100000);
+	assert_true(footprint.text.numbers > 30000 && footprint.vae_decoder.numbers > 10000);
+	sdc_reply_free(paint(client, request_of("txt2img", "base")));
+	sdc_client_free(client);
+	assert_int_equal(daemon_stop(&daemon), 0);
+	daemon_clear(&daemon);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paint_and_fill),
 		cmocka_unit_test(test_reply_says_what_was_not_heard),
 		cmocka_unit_test(test_split_files),
+		cmocka_unit_test(test_sorted_split_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,7 +24,7 @@ MAY_INCLUDE = {
     "client/sdctl/": ("client/sdclient.h", "client/sdctl/"),
     "client/example.c": ("client/sdclient.h", "sdclient.h"),
     "kernels/": ("kernels/",),
-    "daemon/engine/": ("daemon/engine/", "daemon/util/hash.h", "kernels/"),
+    "daemon/engine/": ("daemon/engine/", "daemon/util/hash.h", "daemon/util/part-folders.h", "kernels/"),
     "daemon/": ("daemon/", "protocol/"),
     "plugins/": ("plugins/", "client/sdclient.h"),
 }

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +38,8 @@ static void at(char *path, size_t size, const char *name)
 	snprintf(path, size, "%s/%s", scratch, name);
 }
 
-/* Write the part called that of the manifest to a file below the scratch folder. */
-static void put_part(const char *part, const char *name)
+/* Write the part called that of the manifest to a file below the scratch folder; without values it has its shapes and takes no room. */
+static void put(const char *part, const char *name, bool values)
 {
 	char path[256], manifest[512], prefix[32];
 	struct sde_error error = {0};
@@ -49,9 +50,14 @@ static void put_part(const char *part, const char *name)
 	snprintf(prefix, sizeof(prefix), "%s|", part);
 	fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
-	if (golden_synthetic_write(manifest, prefix, true, fd, &error) < 0)
+	if (golden_synthetic_write(manifest, prefix, values, fd, &error) < 0)
 		fail_msg("%s", error.message);
 	close(fd);
+}
+
+static void put_part(const char *part, const char *name)
+{
+	put(part, name, true);
 }
 
 static void put_text(const char *name, const char *text)
@@ -85,7 +91,7 @@ static void move(const char *from, const char *to)
 
 static int group_setup(void **state)
 {
-	const struct sde_engine_options options = {"ref", "f32", 1};
+	const struct sde_engine_options options = {"cpu", "f32", 1};
 
 	if (!mkdtemp(scratch) || sde_engine_new(&options, &engine, NULL) < 0)
 		return -1;
@@ -233,6 +239,115 @@ static void test_folder(void **state)
 	REFUSED(".", -EBADMSG, "are denoisers");
 }
 
+/* Owned by the caller. */
+static struct sde_image paint(struct sde_model *model, const char *prompt)
+{
+	const struct sde_job job = {.kind = SDE_TXT2IMG,
+				    .prompt = prompt,
+				    .steps = 1,
+				    .guidance_scale = 4,
+				    .width = 64,
+				    .height = 64,
+				    .count = 1,
+				    .hires_scale = 1};
+	struct sde_error error = {0};
+	struct sde_result result;
+	struct sde_image image;
+
+	if (sde_job_run(model, &job, NULL, &result, &error) < 0)
+		fail_msg("%s", error.message);
+	image = result.layers[0].image;
+	result.layers[0].image = (struct sde_image){0};
+	sde_result_clear(&result);
+	return image;
+}
+
+/*
+ * SDXL as people sort it: each part a folder or two deeper. Both text encoders are told apart by their widths, the autoencoder is SDXL's
+ * by the network beside it, and of several the one that is sorted as the denoiser is.
+ */
+static void test_sdxl_in_deeper_folders(void **state)
+{
+	struct sde_image house, boat;
+	struct sde_model *model;
+
+	put_folder("xl");
+	put_folder("xl/unet");
+	put_folder("xl/unet/sdxl");
+	put_folder("xl/clip");
+	put_folder("xl/text_encoders");
+	put_folder("xl/text_encoders/deep");
+	put_folder("xl/text_encoders/deep/er");
+	put_folder("xl/vae");
+	put_folder("xl/vae/sdxl");
+	put_folder("xl/vae/a");
+	put_folder("xl/vae/a/b");
+	put_folder("xl/vae/a/b/c");
+	put_part("sdxl", "xl/unet/sdxl/base.safetensors");
+	put_part("clip_l", "xl/clip/l.safetensors");
+	put_part("clip_g", "xl/text_encoders/deep/er/g.safetensors");
+	put_part("vae4", "xl/vae/a/b/c/v.safetensors");
+	REFUSED("xl/unet/sdxl/base.safetensors", -ENOENT, "needs an autoencoder of 4 latent");
+	move("xl/vae/a/b/c/v.safetensors", "xl/vae/a/b/v.safetensors");
+	model = load("xl/unet/sdxl/base.safetensors");
+	assert_string_equal(sde_model_info(model)->family, "sdxl");
+	assert_int_equal(model->n_towers, 2);
+	assert_int_equal(model->towers[0].clip.config.hidden_size, 32);
+	assert_int_equal(model->towers[1].clip.config.hidden_size, 48);
+	assert_true(fabs(model->vae.scaling_factor - 0.13025) < 1e-6);
+	house = paint(model, "a house");
+	boat = paint(model, "a boat");
+	assert_memory_not_equal(house.data, boat.data, house.stride * house.height);
+	sde_image_clear(&house);
+	sde_image_clear(&boat);
+	sde_model_unref(model);
+	/* a second autoencoder */
+	put_part("vae4", "xl/vae/sdxl/w.safetensors");
+	{
+		char path[256];
+		int fd;
+
+		at(path, sizeof(path), "xl/vae/sdxl/w.safetensors");
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		assert_true(fd >= 0 && pwrite(fd, "\0\0", 2, 40000) == 2);
+		close(fd);
+	}
+	model = load("xl/unet/sdxl/base.safetensors");
+	assert_non_null(strstr(sde_weights_path(model->vae_weights), "/vae/sdxl/w"));
+	sde_model_unref(model);
+	move("xl/unet/sdxl/base.safetensors", "xl/unet/base.safetensors");
+	REFUSED("xl/unet/base.safetensors", -EBADMSG, "both v.safetensors and w.safetensors are");
+	move("xl/vae/sdxl/w.safetensors", "xl/vae/w.safetensors");
+	model = load("xl/unet/base.safetensors");
+	assert_non_null(strstr(sde_weights_path(model->vae_weights), "/vae/w"));
+	sde_model_unref(model);
+}
+
+/* SDXL's refiner has the wider text encoder alone, as wide as it is, whatever else lies there. */
+static void test_sdxl_refiner(void **state)
+{
+	struct sde_image house;
+	struct sde_model *model;
+
+	put_folder("xl/diffusion_models");
+	put_part("refiner", "xl/diffusion_models/refiner.safetensors");
+	REFUSED("xl/diffusion_models/refiner.safetensors", -ENOENT,
+		"needs a CLIP text encoder of width 1280;");
+	put("clip_bigg", "xl/clip/big.safetensors", false);
+	model = load("xl/diffusion_models/refiner.safetensors");
+	assert_string_equal(sde_model_info(model)->family, "sdxl-refiner");
+	assert_int_equal(model->n_towers, 1);
+	assert_int_equal(model->towers[0].clip.config.hidden_size, 1280);
+	assert_true(fabs(model->vae.scaling_factor - 0.13025) < 1e-6);
+	house = paint(model, "a house");
+	sde_image_clear(&house);
+	sde_model_unref(model);
+	/* the base model beside it takes the narrower two still */
+	model = load("xl/unet/base.safetensors");
+	assert_int_equal(model->towers[1].clip.config.hidden_size, 48);
+	sde_model_unref(model);
+}
+
 /* Ids as the tokenizers library gives them with T5's own tokenizer.json. */
 static void test_builtin_vocabulary(void **state)
 {
@@ -301,6 +416,8 @@ int main(void)
 		cmocka_unit_test(test_joined_by_content),
 		cmocka_unit_test(test_missing_and_ambiguous),
 		cmocka_unit_test(test_folder),
+		cmocka_unit_test(test_sdxl_in_deeper_folders),
+		cmocka_unit_test(test_sdxl_refiner),
 		cmocka_unit_test(test_builtin_vocabulary),
 		cmocka_unit_test(test_named_vocabulary),
 	};

@@ -384,6 +384,37 @@ static void test_headers_are_read_once(void **state)
 	}
 }
 
+/* Sorted into a folder or two below ComfyUI's, no deeper; the parts that such a model needs are its state, too. */
+static void test_parts_in_deeper_folders(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct sdd_model *model;
+	uint64_t stamp;
+
+	put(fixture, "unet/sdxl/x", "");
+	put(fixture, "diffusion_models/a/b/x", "");
+	put(fixture, "checkpoints/a/x", "");
+	put(fixture, "unet/a/b/c/x", "");
+	put(fixture, "elsewhere/a/x", "");
+	put(fixture, "vae/a/b/x", "");
+	put_file(fixture, "unet/sdxl/one.safetensors", "{" SD3 "}");
+	put_file(fixture, "diffusion_models/a/b/two.safetensors", "{" FLUX(64) "}");
+	put_file(fixture, "checkpoints/a/three.safetensors", "{" SD3 "}");
+	put_file(fixture, "unet/a/b/c/deep.safetensors", "{" SD3 "}");
+	put_file(fixture, "elsewhere/a/other.safetensors", "{" SD3 "}");
+	put_file(fixture, "vae/a/b/ae.safetensors", "{" VAE "}");
+	assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
+	assert_int_equal(fixture->registry.n_models, 3);
+	model = sdd_registry_find(&fixture->registry, "two");
+	assert_non_null(model);
+	assert_non_null(sdd_registry_find(&fixture->registry, "one"));
+	assert_non_null(sdd_registry_find(&fixture->registry, "three"));
+	stamp = sdd_model_stamp(model->path);
+	assert_true(stamp == sdd_model_stamp(model->path));
+	put_file(fixture, "vae/a/b/ae.safetensors", "{" VAE ", \"more\": {}}");
+	assert_true(stamp != sdd_model_stamp(model->path));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +431,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_checkpoint_files_are_models, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_split_files_are_models, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_headers_are_read_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parts_in_deeper_folders, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,14 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "daemon/engine/formats/cleanup.h"
 #include "daemon/engine/formats/probe.h"
 #include "daemon/engine/formats/tensor-file.h"
+#include "daemon/util/part-folders.h"
 
-#define FILES_MAX 256 /* that are looked into for one model */
-#define NEEDS_MAX 4
-#define SIZE_IDS  256 /* channels of one number that SDXL is told */
+#define FILES_MAX   256	 /* that hold a part, for one model */
+#define ENTRIES_MAX 4096 /* of folders, that are looked at for one model */
+#define NEEDS_MAX   4
+#define SIZE_IDS    256 /* channels of one number that SDXL is told */
 
 static const char *const folders[] = {"diffusion_models", "unet", "text_encoders", "clip", "vae"};
 
@@ -25,6 +28,7 @@ struct candidate {
 	struct sde_tensor_file *file;
 	enum sde_part_kind kind;
 	int width; /* sde_probe_width */
+	bool near; /* in a folder of the same name as the denoiser's, below their kinds' */
 };
 
 struct need {
@@ -39,7 +43,9 @@ struct search {
 	size_t n_files;
 	struct need needs[NEEDS_MAX];
 	size_t n_needs;
-	bool denoisers;	  /* are looked for too */
+	bool denoisers; /* are looked for too */
+	char *sorted;	/* owned: the denoiser's folder below its kind's, "" for none */
+	size_t n_entries;
 	char looked[128]; /* for messages */
 };
 
@@ -47,6 +53,8 @@ static void searchp(struct search **search)
 {
 	for (size_t i = 0; *search && i < (*search)->n_files; i++)
 		sde_tensor_file_unref((*search)->files[i].file);
+	if (*search)
+		free((*search)->sorted);
 	free(*search);
 }
 
@@ -58,15 +66,13 @@ static const char *name_of(const char *path)
 }
 
 /* Copies and links of a file are one. What holds several parts is a model of its own. */
-static void look_into(struct search *search, const char *path)
+static void look_into(struct search *search, const char *path, bool near)
 {
 	struct candidate *candidate = &search->files[search->n_files];
 	const struct sde_probe *probe, *second;
 	size_t position = 0;
-	struct stat st;
 
-	if (search->n_files == FILES_MAX || stat(path, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    sde_tensor_file_open(path, &candidate->file, NULL) < 0)
+	if (search->n_files == FILES_MAX || sde_tensor_file_open(path, &candidate->file, NULL) < 0)
 		return;
 	probe = sde_probe_next(candidate->file, &position);
 	second = sde_probe_next(candidate->file, &position);
@@ -79,67 +85,80 @@ static void look_into(struct search *search, const char *path)
 	}
 	candidate->kind = probe->kind;
 	candidate->width = sde_probe_width(probe, candidate->file);
+	candidate->near = near;
 	search->n_files++;
 }
 
-static void look_around(struct search *search, const char *folder)
+/* Its files, and those of folders below it as deep. sorted: where it lies below its kind's folder. */
+static void look_around(struct search *search, const char *folder, const char *sorted, int depth)
 {
+	const bool near = strcmp(sorted, search->sorted) == 0;
 	struct dirent **entries = NULL;
 	const int n = scandir(folder, &entries, NULL, alphasort);
-	const size_t used = strlen(search->looked);
 
-	if (n >= 0)
-		snprintf(search->looked + used, sizeof(search->looked) - used, "%s%s/",
-			 used ? ", " : "", name_of(folder));
 	for (int i = 0; i < n; i++) {
-		_cleanup_free_ char *path = NULL;
+		_cleanup_free_ char *path = NULL, *below = NULL;
+		const char *name = entries[i]->d_name;
+		struct stat st;
 
-		if (entries[i]->d_name[0] == '.' ||
-		    asprintf(&path, "%s/%s", folder, entries[i]->d_name) < 0)
+		if (name[0] == '.' || search->n_entries == ENTRIES_MAX ||
+		    asprintf(&path, "%s/%s", folder, name) < 0)
 			path = NULL;
 		if (path)
-			look_into(search, path);
+			search->n_entries++;
+		if (path && stat(path, &st) == 0 && S_ISDIR(st.st_mode) && depth > 0) {
+			if (asprintf(&below, "%s%s%s", sorted, sorted[0] ? "/" : "", name) < 0)
+				below = NULL;
+			if (below)
+				look_around(search, path, below, depth - 1);
+		} else if (path && S_ISREG(st.st_mode)) {
+			look_into(search, path, near);
+		}
 		free(entries[i]);
 	}
 	free(entries);
 }
 
+static void look_around_and_tell(struct search *search, const char *folder, int depth)
+{
+	const size_t used = strlen(search->looked);
+
+	if (access(folder, F_OK) == 0)
+		snprintf(search->looked + used, sizeof(search->looked) - used, "%s%s/",
+			 used ? ", " : "", name_of(folder));
+	look_around(search, folder, "", depth);
+}
+
 /* A folder, and those below it that have the names of kinds of parts. */
 static void look_below(struct search *search, const char *folder)
 {
-	look_around(search, folder);
+	look_around_and_tell(search, folder, 0);
 	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
 		_cleanup_free_ char *below = NULL;
 
 		if (asprintf(&below, "%s/%s", folder, folders[i]) < 0)
 			below = NULL;
 		if (below)
-			look_around(search, below);
+			look_around_and_tell(search, below, SDD_PART_FOLDERS_DEPTH);
 	}
 }
 
-/* Where a model's parts may lie: path is of its file or folder. */
-static void look(struct search *search, const char *path, bool is_folder)
+/* Where a model's parts may lie: path is of its file or folder. 0 or -ENOMEM. */
+static int look(struct search *search, const char *path, bool is_folder)
 {
-	_cleanup_free_ char *folder = strdup(path);
-	char *slash;
+	_cleanup_free_ char *home = NULL;
+	const char *below = NULL, *kind = is_folder ? NULL : sdd_part_folder(path, &below);
+	const char *slash = strrchr(path, '/'), *end = kind ? kind : slash ? slash + 1 : path;
 
-	if (folder && !is_folder) {
-		slash = strrchr(folder, '/');
-		if (slash)
-			*slash = '\0';
-		else
-			strcpy(folder, ".");
-	}
-	if (!folder)
-		return;
-	slash = strrchr(folder, '/');
-	for (size_t i = 0; !is_folder && slash && i < sizeof(folders) / sizeof(folders[0]); i++)
-		if (!strcmp(slash + 1, folders[i])) {
-			*slash = '\0';
-			break;
-		}
-	look_below(search, folder);
+	home = is_folder    ? strdup(path)
+	       : end > path ? strndup(path, (size_t)(end - 1 - path))
+			    : strdup(".");
+	search->sorted =
+		kind && slash > below ? strndup(below, (size_t)(slash - below)) : strdup("");
+	if (!home || !search->sorted)
+		return -ENOMEM;
+	look_below(search, home);
+	return 0;
 }
 
 static int int_of(const json_t *config, const char *key)
@@ -169,7 +188,7 @@ static int first_of_two(const struct search *search, int sum)
 			    search->files[i].width < search->files[k].width &&
 			    search->files[i].width + search->files[k].width == sum)
 				return search->files[i].width;
-	return 768;
+	return sum > 768 ? 768 : sum / 2;
 }
 
 static void need_two_clips(struct search *search, int sum)
@@ -187,6 +206,8 @@ static void list_needs(struct search *search, const json_t *config)
 	const int attends = int_of(config, "cross_attention_dim");
 	const int added = int_of(config, "projection_class_embeddings_input_dim");
 	const int pooled = int_of(config, "pooled_projection_dim");
+	const int told = int_of(config, "addition_time_embed_dim");
+	const int size_ids = told > 0 ? told : SIZE_IDS;
 
 	if (!strcmp(class_name, "FluxTransformer2DModel")) {
 		need(search, "vae", SDE_PART_KL, int_of(config, "out_channels") / 4);
@@ -199,7 +220,7 @@ static void list_needs(struct search *search, const json_t *config)
 		need_two_clips(search, pooled);
 		need(search, "text_encoder_3", SDE_PART_T5, int_of(config, "joint_attention_dim"));
 		search->needs[search->n_needs - 1].optional = true;
-	} else if (added == attends + 5 * SIZE_IDS) { /* SDXL's refiner: four sizes and a score */
+	} else if (added == attends + 5 * size_ids) { /* SDXL's refiner: four sizes and a score */
 		need(search, "text_encoder_2", SDE_PART_CLIP, attends);
 	} else if (added > 0) {
 		need_two_clips(search, attends);
@@ -222,7 +243,7 @@ static int ambiguous(const struct sde_checkpoint *checkpoint, const char *path, 
 		what, sde_checkpoint_is_folder(checkpoint) ? "sdd.json" : ".sdd.json");
 }
 
-/* The one file that fits; *ret_found stays NULL when there is none. */
+/* The one file that fits, first of those sorted as the denoiser is; *ret_found stays NULL when there is none. */
 static int choose(const struct search *search, const struct sde_checkpoint *checkpoint,
 		  const char *path, const struct need *wanted, const char **ret_found,
 		  struct sde_error *error)
@@ -231,15 +252,17 @@ static int choose(const struct search *search, const struct sde_checkpoint *chec
 	char what[80];
 
 	snprintf(what, sizeof(what), wanted->what, wanted->width);
-	for (size_t i = 0; i < search->n_files; i++) {
-		const struct candidate *candidate = &search->files[i];
+	for (int near = 1; near >= 0 && !found; near--)
+		for (size_t i = 0; i < search->n_files; i++) {
+			const struct candidate *candidate = &search->files[i];
 
-		if (candidate->kind != wanted->kind || candidate->width != wanted->width)
-			continue;
-		if (found)
-			return ambiguous(checkpoint, path, what, found, candidate, error);
-		found = candidate;
-	}
+			if (candidate->kind != wanted->kind || candidate->width != wanted->width ||
+			    candidate->near < near)
+				continue;
+			if (found)
+				return ambiguous(checkpoint, path, what, found, candidate, error);
+			found = candidate;
+		}
 	*ret_found = found ? sde_tensor_file_path(found->file) : NULL;
 	return 0;
 }
@@ -358,8 +381,9 @@ static int find_parts(struct sde_checkpoint *checkpoint, const char *path, struc
 		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	search->denoisers = !denoiser_of(checkpoint);
 	if (search->denoisers) {
-		look(search, path, is_folder);
-		r = add_denoiser(checkpoint, search, path, error);
+		r = look(search, path, is_folder);
+		r = r < 0 ? sde_error_set(error, r, "%s: no memory", path)
+			  : add_denoiser(checkpoint, search, path, error);
 	}
 	if (r >= 0)
 		r = sde_checkpoint_config(checkpoint, denoiser_of(checkpoint), &config, error);
@@ -371,8 +395,8 @@ static int find_parts(struct sde_checkpoint *checkpoint, const char *path, struc
 	list_needs(search, config);
 	if (is_complete(checkpoint, search))
 		return 0;
-	if (!search->n_files)
-		look(search, path, is_folder);
+	if (!search->sorted && look(search, path, is_folder) < 0)
+		return sde_error_set(error, -ENOMEM, "%s: no memory", path);
 	search->n_needs = 0; /* again: of two encoders the files tell the widths */
 	list_needs(search, config);
 	return complete(checkpoint, search, path, error);

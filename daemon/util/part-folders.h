@@ -1,0 +1,35 @@
+/*
+ * Where ComfyUI keeps the parts of models: a folder for each kind below one of all, files in these or a folder or two deeper, as people sort
+ * them (unet/sdxl/base/x.safetensors). The engine looks for parts there, the front process for models and for what loading them takes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <string.h>
+
+enum { SDD_PART_FOLDERS_DEPTH = 2 }; /* folders below one of a kind */
+
+/*
+ * path: of a file. Where the name of its kind's folder begins in it, when it lies as deep in one for denoisers or whole checkpoints, and
+ * *ret_below, where what is below that begins; NULL: it lies elsewhere.
+ */
+static inline const char *sdd_part_folder(const char *path, const char **ret_below)
+{
+	static const char *const kinds[] = {"diffusion_models", "unet", "checkpoints"};
+	const char *end = strrchr(path, '/');
+
+	for (int level = 0; end && end > path && level <= SDD_PART_FOLDERS_DEPTH; level++) {
+		const char *begin = end;
+
+		while (begin > path && begin[-1] != '/')
+			begin--;
+		for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+			if (strlen(kinds[i]) == (size_t)(end - begin) &&
+			    strncmp(kinds[i], begin, (size_t)(end - begin)) == 0) {
+				*ret_below = end + 1;
+				return begin;
+			}
+		end = begin > path ? begin - 1 : NULL;
+	}
+	return NULL;
+}

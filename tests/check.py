@@ -3,7 +3,9 @@
 
 A stage is one build directory with one set of meson options and the suites to run in it: the plain build with warnings
 as errors, the same built by clang (its warnings only, so nothing is optimised or run), the engine-free parts under
-ASan+UBSan and TSan, a booted Debian and the packages (tests/system), and sdd with its worker as a thread under TSan. Counts come from meson's own test log, so a test that does not start is a failure.
+ASan+UBSan and TSan, tests of the engine (suite `sanitized`) under ASan+UBSan, a booted Debian and the packages
+(tests/system), and sdd with its worker as a thread under TSan. Counts come from meson's own test log, so a test that does
+not start is a failure.
 """
 import json
 import os
@@ -27,6 +29,7 @@ STAGES = [
     ("clang", "build-clang", ["-Dwerror=true", "-Doptimization=0"], None, 1),
     ("asan+ubsan", "build-asan",
      ["-Dengine=false", "-Db_sanitize=address,undefined", "-Db_lundef=false"], ["unit", "fuzz", "integration"], 10),
+    ("asan-engine", "build-asan-engine", ["-Db_sanitize=address,undefined", "-Db_lundef=false"], ["sanitized"], 10),
     ("tsan", "build-tsan", ["-Dengine=false", "-Db_sanitize=thread", "-Db_lundef=false"], ["unit"], 10),
     ("threads", "build-threads", ["-Db_sanitize=thread", "-Db_lundef=false"], ["threads"], 10),
 ]
@@ -34,7 +37,7 @@ STAGES = [
 OWN_STAGE = {"editors", "system", "threads"}
 # build no more than what runs; the default is everything
 TARGETS = {"threads": ["tests/integration/sdd-in-process", "tests/integration/storm", "client/sdctl/sdctl", "daemon/sdd",
-                       "daemon/sdd-worker"]}
+                       "daemon/sdd-worker"], "asan-engine": ["sanitized"]}
 
 
 COMPILERS = {"clang": "clang-14"}  # others: the default

@@ -385,6 +385,9 @@ static int explain_word(struct sde_job_run *run, const struct sde_prompt_piece *
 		word.share += map[i] / (double)pixels;
 		word.peak = fmax(word.peak, map[i]);
 	}
+	/* a broken network's numbers are none, and no answer may hold such */
+	if (!isfinite(word.share))
+		word.share = word.peak = 0;
 	run->result.words[run->result.n_words++] = word;
 	return 0;
 }

@@ -14,12 +14,12 @@ static int map_image(struct sdd_worker_latents *latents, const struct sdp_record
 
 	if (!pixels)
 		return 0;
+	latents->n_images++; /* also of a failure: what it mapped has to be cleared */
 	r = sdd_worker_map_picture(pixels, what, &latents->mappings[i], &latents->images[i],
 				   ret_error);
-	if (r < 0)
-		return r;
-	*ret_image = &latents->images[latents->n_images++];
-	return 0;
+	if (r >= 0)
+		*ret_image = &latents->images[i];
+	return r;
 }
 
 static const char *text_if_given(const struct sdp_record *record, int index)

@@ -437,6 +437,50 @@ static void test_ends_of_local_blend(void **state)
 	sde_result_clear(&source);
 }
 
+/* A file of which the U-Net's numbers are none: what is told of words is finite, as the protocol takes nothing else. */
+static void test_words_of_a_broken_model(void **state)
+{
+	struct fixture *f = *state;
+	struct sde_job job = job_of(red, 1);
+	char folder[] = "/tmp/sdd-test-attention-XXXXXX", command[4400], path[128];
+	unsigned char *bytes;
+	uint64_t header;
+	struct sde_model *model;
+	struct sde_result result;
+	FILE *file;
+	size_t size;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(command, sizeof(command), "cp -r '%s/models/sd15/.' '%s'",
+		 getenv("SDD_GOLDEN_DATA"), folder);
+	assert_int_equal(system(command), 0);
+	snprintf(path, sizeof(path), "%s/unet/diffusion_pytorch_model.safetensors", folder);
+	file = fopen(path, "r+e");
+	assert_non_null(file);
+	assert_int_equal(fread(&header, sizeof(header), 1, file), 1);
+	assert_int_equal(fseek(file, 0, SEEK_END), 0);
+	size = (size_t)ftell(file) - 8 - header;
+	bytes = malloc(size);
+	assert_non_null(bytes);
+	memset(bytes, 0xff, size);
+	assert_int_equal(fseek(file, (long)(8 + header), SEEK_SET), 0);
+	assert_int_equal(fwrite(bytes, size, 1, file), 1);
+	assert_int_equal(fclose(file), 0);
+	free(bytes);
+	model = fixture_load_path(f->engine, folder);
+	job.explain = true;
+	job.width = job.height = 64;
+	job.steps = 2;
+	result = run(model, &job);
+	assert_int_equal(result.n_words, 8);
+	for (int i = 0; i < result.n_words; i++)
+		assert_true(isfinite(result.words[i].share) && isfinite(result.words[i].peak));
+	sde_result_clear(&result);
+	sde_model_unref(model);
+	snprintf(command, sizeof(command), "rm -r '%s'", folder);
+	assert_int_equal(system(command), 0);
+}
+
 static void test_refusals(void **state)
 {
 	static const struct sde_word_weight absent = {"green", 2}, huge = {"red", 11};
@@ -507,6 +551,7 @@ int main(void)
 		cmocka_unit_test(test_weights_of_words),
 		cmocka_unit_test(test_fractions),
 		cmocka_unit_test(test_ends_of_local_blend),
+		cmocka_unit_test(test_words_of_a_broken_model),
 		cmocka_unit_test(test_refusals),
 	};
 

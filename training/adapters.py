@@ -14,10 +14,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 import denoiser
+import device
 import export
 import latents
 import state
 import tokens
+from device import DEVICE
 from unet import MIN_SNR
 
 LORA, LORA_RANK, CONTROL = "sdd-small-chalk", 4, "sdd-small-scribble"
@@ -30,7 +32,7 @@ class Base:
 
     def __init__(self, running):
         folder = export.MODELS / export.FOLDERS[4]
-        self.vae = AutoencoderKL.from_pretrained(state.path("vae") if running else folder / "vae").float()
+        self.vae = device.place(AutoencoderKL.from_pretrained(state.path("vae") if running else folder / "vae").float())
         if running:
             self.tokenizer = tokens.load()
             unet, text = export.averaged(9)
@@ -43,20 +45,20 @@ class Base:
             self.unet = UNet2DConditionModel.from_pretrained(folder / "unet").float()
             self.text = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
         for part in (self.vae, self.unet, self.text):
-            part.eval().requires_grad_(False)
-        self.alphas = denoiser.build_scheduler().alphas_cumprod
+            device.place(part).eval().requires_grad_(False)
+        self.alphas = denoiser.build_scheduler().alphas_cumprod.to(DEVICE)
 
     @torch.no_grad()
     def words(self, captions):
         """The text encoder's output [n, 77, width] of captions."""
-        return self.text(tokens.encode(self.tokenizer, captions))[0]
+        return self.text(tokens.encode(self.tokenizer, captions).to(DEVICE))[0]
 
     def loss(self, z, predict):
         """The weighted error on latents z of predict(noisy, t), a guess of the noise, and the plain one as a number."""
-        t = torch.randint(0, len(self.alphas), (len(z),))
+        t = torch.randint(0, len(self.alphas), (len(z),), device=DEVICE)
         alpha = self.alphas[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z)
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.autocast():
             guess = predict(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t)
         error = (guess.float() - noise).square().mean(dim=(1, 2, 3))
         snr = self.alphas[t] / (1 - self.alphas[t])
@@ -69,11 +71,12 @@ def options(description, minutes, rate):
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=rate)
+    parser.add_argument("--processes", type=int, default=2, help="that draw lines")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--running", action="store_true", help="on the model as far as it is trained")
     parser.add_argument("--again", action="store_true", help="from the kept weights, with a new clock")
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    device.prepare(chosen.threads)
     return chosen
 
 
@@ -85,7 +88,7 @@ def learn(name, chosen, parameters, loss):
     average, seconds, step = {}, 0.0, 0
     checkpoint, log = state.path(f"{name}.pt"), state.Log(f"{name}.log")
     if checkpoint.exists():
-        kept = torch.load(checkpoint)
+        kept = torch.load(checkpoint, map_location=DEVICE)
         average = kept["average"]
         with torch.no_grad():
             for key, p in parameters.items():

@@ -3,6 +3,7 @@ the U-Net's own first half, but without its attention to words, which leaves it 
 
 Its scenes are those of the training without rain, whose drops are no outlines, and their scribbles (chalk.py)."""
 
+import multiprocessing
 import random
 
 import numpy as np
@@ -12,9 +13,11 @@ from PIL import Image
 
 import adapters
 import chalk
+import device
 import export
 import latents
 import render
+from device import DEVICE
 from world.captions import caption
 
 HINT_WIDTHS = (8, 16, 32, 64)
@@ -35,34 +38,38 @@ def build(unet):
     return net
 
 
-def hints(pictures):
-    """Scribbles of uint8 pictures as the ControlNet sees them: float [n, 3, h, w] in 0..1."""
-    drawn = np.stack([np.asarray(chalk.scribble(Image.fromarray(p))) for p in pictures])
-    return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
+def scribbled(picture):
+    """A picture's scribble, bool [h, w]."""
+    return np.asarray(chalk.scribble(Image.fromarray(picture)))[..., 0] > 0
 
 
 def train(chosen):
     base = adapters.Base(chosen.running)
     torch.manual_seed(6)
-    net = build(base.unet)
-    scenes = [(pixels, latents.load(k)["z"], records, [i for i, r in enumerate(records) if not r["rain"]])
-              for k in render.shards()[:SHARDS] for pixels, records in [render.load(k)]]
+    net = device.place(build(base.unet))
+    scenes = []
+    for shard in render.shards()[:SHARDS]:
+        pixels, records = render.load(shard)
+        with multiprocessing.Pool(chosen.processes) as pool:
+            drawn = np.stack(pool.map(scribbled, pixels, chunksize=50))
+        dry = [i for i, r in enumerate(records) if not r["rain"]]
+        scenes.append((torch.from_numpy(drawn).to(DEVICE), latents.load(shard)["z"], records, dry))
 
     def loss(rng):
-        pixels, z, records, dry = scenes[rng.integers(len(scenes))]
+        drawn, z, records, dry = scenes[rng.integers(len(scenes))]
         picked = rng.choice(dry, chosen.batch)
         speaker = random.Random(int(rng.integers(2 ** 32)))
         words = base.words(["" if speaker.random() < DROP_CAPTION else caption(speaker, records[k])
                             for k in picked])
-        hint = hints(pixels[picked])
+        hint = drawn[picked][:, None].float().repeat(1, 3, 1, 1)
 
         def predict(noisy, t):
             down, middle = net(noisy, t, words, hint, return_dict=False)
             return base.unet(noisy, t, words, down_block_additional_residuals=down,
                              mid_block_additional_residual=middle).sample
-        return base.loss(torch.from_numpy(z[picked]).float(), predict)
+        return base.loss(torch.from_numpy(z[picked]).float().to(DEVICE), predict)
     adapters.learn("control", chosen, dict(net.named_parameters()), loss)
-    export.save(net, None, export.MODELS / "controlnets" / adapters.CONTROL)
+    export.save(device.plain(net), None, export.MODELS / "controlnets" / adapters.CONTROL)
 
 
 if __name__ == "__main__":

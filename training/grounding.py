@@ -8,23 +8,19 @@ classes afterwards."""
 
 import torch
 
-import state
-from world.captions import MARKS, in_order
 
 OBJECT_WEIGHT = 2.5
 TOKEN_LOSS, PIXEL_LOSS = 0.06, 0.03
 MASS = 0.6  # of a box's attention that its object's words should have at least
 
 
-def boxes(record, objects, grid):
-    """[len(MARKS), grid, grid]: 1 in the cells whose middle is in the box of an object."""
-    found = torch.zeros(len(MARKS), grid, grid)
-    centre = (torch.arange(grid) + 0.5) / grid * state.SIDE
-    for k, item in enumerate(in_order(objects, record)[:len(MARKS)]):
-        x0, y0, x1, y1 = item["box"]
-        found[k] = ((centre >= y0) & (centre <= y1)).float()[:, None] * (
-            (centre >= x0) & (centre <= x1)).float()
-    return found
+def grids(edges, grid):
+    """[n, objects, grid, grid]: 1 in the cells whose middle is in the box of an object; edges [n, objects, 4] in 0..1, all zero
+    where there is no object."""
+    centre = (torch.arange(grid, device=edges.device) + 0.5) / grid
+    x0, y0, x1, y1 = edges[..., None].unbind(2)
+    rows, columns = (centre >= y0) & (centre <= y1), (centre >= x0) & (centre <= x1)
+    return (rows[..., None] & columns[..., None, :]).float()
 
 
 class WatchedAttention:
@@ -58,7 +54,7 @@ def attention_loss(watched, owners, cells):
     n = len(owners)
     inside = cells.flatten(2).transpose(1, 2)
     there = ((owners.sum(2) > 0) & (cells.sum(dim=(2, 3)) > 0)).float()
-    total = torch.zeros(n)
+    total = torch.zeros(n, device=cells.device)
     for layer in watched:
         probabilities = layer.probabilities.float()
         mass = probabilities.view(n, -1, *probabilities.shape[1:]).mean(1) @ owners.transpose(1, 2)

@@ -3,35 +3,38 @@ beside the attention's projections and the convolutions of the ResNet blocks, wr
 
 Its scenes are those of the training, drawn by chalk.py, with their own captions, which say nothing of chalk."""
 
+import multiprocessing
 import random
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
-from PIL import Image
 
 import adapters
-import chalk
+import device
 import export
 import latents
 import render
 import state
+from device import DEVICE
 from measures import to_tensor
+from vae import chalked
 from world.captions import caption
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]
 SCENES, DROP_CAPTION = 2000, 0.1
 
 
-def chalked(vae):
+def drawings(vae, processes):
     """Latents f16 of chalk drawings and the records of their scenes, from the cache."""
     pixels, records = (sum(parts, []) for parts in zip(*(
         (list(p), r) for p, r in map(render.load, render.shards()[:4]))))
     chosen = [k for k, r in enumerate(records) if not r["rain"] and r["style"] == "flat"][:SCENES]
     target = state.path(f"chalk-{state.SIDE}", "latents.npy")
     if not target.exists():
-        drawn = np.stack([np.asarray(chalk.draw(Image.fromarray(pixels[k]))) for k in chosen])
+        with multiprocessing.Pool(processes) as pool:
+            drawn = np.stack(pool.map(chalked, [pixels[k] for k in chosen], chunksize=50))
         z = np.concatenate([latents.encode(vae, to_tensor(drawn[k:k + 20])) for k in range(0, len(drawn), 20)])
 
         def write(temporary):
@@ -43,7 +46,7 @@ def chalked(vae):
 
 def train(chosen):
     base = adapters.Base(chosen.running)
-    z, records = chalked(base.vae)
+    z, records = drawings(base.vae, chosen.processes)
     torch.manual_seed(5)
     base.unet.add_adapter(LoraConfig(r=adapters.LORA_RANK, lora_alpha=adapters.LORA_RANK, init_lora_weights="gaussian",
                                      target_modules=TARGETS))
@@ -54,12 +57,12 @@ def train(chosen):
         speaker = random.Random(int(rng.integers(2 ** 32)))
         words = base.words(["" if speaker.random() < DROP_CAPTION else caption(speaker, records[k])
                             for k in picked])
-        return base.loss(torch.from_numpy(z[picked]).float(),
+        return base.loss(torch.from_numpy(z[picked]).float().to(DEVICE),
                          lambda noisy, t: base.unet(noisy, t, words).sample)
     adapters.learn("lora", chosen, parameters, loss)
     folder = export.MODELS / "loras"
     folder.mkdir(exist_ok=True)
-    weights = {k: v.half() for k, v in get_peft_model_state_dict(base.unet).items()}
+    weights = {k: v.half().cpu().contiguous() for k, v in get_peft_model_state_dict(base.unet).items()}
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=weights,
                                               weight_name=f"{adapters.LORA}.safetensors")
     (folder / f"{adapters.LORA}.safetensors").chmod(0o644)

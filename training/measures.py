@@ -5,18 +5,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from device import DEVICE
+
 WINDOW, SIGMA = 11, 1.5
 
 
 def to_tensor(pixels):
-    """uint8 [n, h, w, 3] to float [n, 3, h, w] in -1..1."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+    """uint8 [n, h, w, 3], an array or a tensor, to float [n, 3, h, w] in -1..1 on the device."""
+    x = torch.as_tensor(np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels)
+    x = x.to(DEVICE).permute(0, 3, 1, 2)
     return x.float().div(127.5).sub(1).contiguous()
 
 
 def to_pixels(x):
     """The way back: uint8 [n, h, w, 3]."""
-    return x.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return x.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def psnr(a, b):
@@ -28,7 +31,7 @@ def ssim(a, b):
     """The mean over all places, colours and pictures; 1: equal."""
     line = torch.exp(-(torch.arange(WINDOW) - WINDOW // 2).square() / (2 * SIGMA ** 2))
     line = line / line.sum()
-    kernel = torch.outer(line, line)[None, None].repeat(3, 1, 1, 1)
+    kernel = torch.outer(line, line)[None, None].repeat(3, 1, 1, 1).to(a.device)
 
     def mean(x):
         return F.conv2d(x, kernel, groups=3)

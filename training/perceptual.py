@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import device
 import render
 import state
+from device import DEVICE
 from measures import to_tensor
 
 WIDTHS = (16, 32, 64, 96)
-BATCH = 16
 
 
 class Perceptual(nn.Module):
@@ -64,7 +65,7 @@ def names(record):
 
 def rows(records, labels):
     """For each record a row of 0 and 1, one for each label."""
-    return torch.tensor([[label in said for label in labels] for said in map(names, records)]).float()
+    return torch.tensor([[label in said for label in labels] for said in map(names, records)]).float().to(DEVICE)
 
 
 def load():
@@ -72,10 +73,10 @@ def load():
     where = state.path("perceptual.pt")
     if not where.exists():
         raise SystemExit(f"{where} is missing: run perceptual.py first")
-    kept = torch.load(where)
+    kept = torch.load(where, map_location=DEVICE)
     net = Perceptual(len(kept["labels"]))
     net.load_state_dict(kept["model"])
-    return net.eval().requires_grad_(False)
+    return device.place(net).eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -88,17 +89,17 @@ def right(net, pixels, wanted):
 
 
 def train(options):
-    torch.set_num_threads(options.threads)
+    device.prepare(options.threads)
     torch.manual_seed(3)
     *shards, last = [render.load(k) for k in render.shards()]
     labels = sorted(set().union(*(names(r) for _, records in shards for r in records)))
     wanted = [rows(records, labels) for _, records in shards]
     unseen = last[0][:400], rows(last[1][:400], labels)
-    net, seconds, step = Perceptual(len(labels)), 0.0, 0
+    net, seconds, step = device.place(Perceptual(len(labels))), 0.0, 0
     checkpoint = state.path("perceptual.pt")
     optimizer = torch.optim.AdamW(net.parameters(), lr=options.rate, weight_decay=1e-3, fused=True)
     if checkpoint.exists():
-        kept = torch.load(checkpoint)
+        kept = torch.load(checkpoint, map_location=DEVICE)
         net.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
         seconds, step = kept["seconds"], kept["step"]
@@ -110,11 +111,11 @@ def train(options):
         for group in optimizer.param_groups:
             group["lr"] = options.rate * min(1, (step + 1) / 100) * max(0.02, min(1, 2 * (1 - done)))
         shard = rng.integers(len(shards))
-        chosen = rng.integers(len(wanted[shard]), size=BATCH)
+        chosen = rng.integers(len(wanted[shard]), size=options.batch)
         x = to_tensor(shards[shard][0][chosen])
         if rng.random() < 0.5:
             x = x.flip(3)
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.autocast():
             logits = net(x)
         loss = F.binary_cross_entropy_with_logits(logits.float(), wanted[shard][chosen])
         optimizer.zero_grad()
@@ -127,8 +128,8 @@ def train(options):
             state.save(checkpoint, lambda p: torch.save(
                 {"model": net.state_dict(), "labels": labels, "optimizer": optimizer.state_dict(),
                  "seconds": seconds, "step": step}, p))
-            log.write(step=step, samples=step * BATCH, minutes=round(seconds / 60, 2),
-                      rate=round(step * BATCH / seconds, 1), loss=round(loss.item(), 4),
+            log.write(step=step, samples=step * options.batch, minutes=round(seconds / 60, 2),
+                      rate=round(step * options.batch / seconds, 1), loss=round(loss.item(), 4),
                       **right(net, *unseen))
 
 
@@ -136,5 +137,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     train(parser.parse_args())

@@ -14,14 +14,16 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 from PIL import Image
 
+import device
 import perceptual
 import render
 import state
+from device import DEVICE
 from losses import gradients
 from measures import psnr, ssim, to_pixels, to_tensor
 from vae import held_out
 
-BATCH, CROP, ENCODER_WEIGHT = 8, 8, 0.2  # CROP: latents a side
+CROP, ENCODER_WEIGHT = 8, 0.2  # CROP: latents a side
 
 
 def build():
@@ -33,7 +35,7 @@ def build():
 @torch.no_grad()
 def teach(vae, pictures):
     """Scaled latents and what the teacher makes of them, for float pictures in -1..1."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with device.autocast():
         mean = vae.encode(pictures).latent_dist.mean
         decoded = vae.decode(mean).sample
     return mean.float() * vae.config.scaling_factor, decoded.float().clamp(-1, 1)
@@ -49,23 +51,23 @@ def lesson(vae, shard, count):
 
         def write(temporary):
             with open(temporary, "wb") as f:
-                np.savez(f, z=torch.cat([z for z, _ in pairs]).half().numpy(),
+                np.savez(f, z=torch.cat([z for z, _ in pairs]).half().cpu().numpy(),
                          pictures=decoded)
         state.save(target, write)
     kept = np.load(target)
     return scenes, kept["z"], kept["pictures"]
 
 
-def crops(rng, scenes, z, pictures):
+def crops(rng, scenes, z, pictures, count):
     """A batch of random crops, at the same places: of scenes, latents and teacher pictures, as float tensors."""
     size, parts = 8 * CROP, ([], [], [])
-    for k in rng.integers(len(z), size=BATCH):
+    for k in rng.integers(len(z), size=count):
         u, v = rng.integers(0, z.shape[2] - CROP + 1, 2)
         part = np.s_[k, 8 * v:8 * v + size, 8 * u:8 * u + size]
         for kept, one in zip(parts, (scenes[part], z[k, :, v:v + CROP, u:u + CROP], pictures[part])):
             kept.append(one)
     x, latent, teacher = (np.stack(part) for part in parts)
-    return to_tensor(x), torch.from_numpy(latent).float(), to_tensor(teacher)
+    return to_tensor(x), torch.from_numpy(latent).float().to(DEVICE), to_tensor(teacher)
 
 
 @torch.no_grad()
@@ -83,14 +85,14 @@ def evaluate(tiny, vae, net):
 
 
 def train(options):
-    torch.set_num_threads(options.threads)
+    device.prepare(options.threads)
     torch.manual_seed(2)
-    vae = AutoencoderKL.from_pretrained(state.path("vae")).eval()
-    net, tiny, seconds, step = perceptual.load(), build(), 0.0, 0
+    vae = device.place(AutoencoderKL.from_pretrained(state.path("vae"))).eval()
+    net, tiny, seconds, step = perceptual.load(), device.place(build()), 0.0, 0
     checkpoint = state.path("taesd.pt")
     optimizer = torch.optim.AdamW(tiny.parameters(), lr=options.rate, weight_decay=1e-4, fused=True)
     if checkpoint.exists():
-        kept = torch.load(checkpoint)
+        kept = torch.load(checkpoint, map_location=DEVICE)
         tiny.load_state_dict(kept["model"])
         if not options.again:
             optimizer.load_state_dict(kept["optimizer"])
@@ -105,8 +107,8 @@ def train(options):
         done = seconds / (options.minutes * 60)
         for group in optimizer.param_groups:
             group["lr"] = options.rate * min(1, (step + 1) / 100) * max(0.02, min(1, 2 * (1 - done)))
-        x, latent, teacher = crops(rng, scenes, z, pictures)
-        with torch.autocast("cpu", torch.bfloat16):
+        x, latent, teacher = crops(rng, scenes, z, pictures, options.batch)
+        with device.autocast():
             y, guess = tiny.decode(latent).sample.float(), tiny.encode(x).latents.float()
         l1 = F.l1_loss(y, teacher)
         loss = l1 + gradients(y, teacher) + ENCODER_WEIGHT * F.l1_loss(guess, latent)
@@ -117,8 +119,8 @@ def train(options):
         step += 1
         seconds += time.monotonic() - start
         if step % 100 == 0:
-            log.write(step=step, samples=step * BATCH, minutes=round(seconds / 60, 2),
-                      rate=round(step * BATCH / seconds, 1), l1=round(l1.item(), 4),
+            log.write(step=step, samples=step * options.batch, minutes=round(seconds / 60, 2),
+                      rate=round(step * options.batch / seconds, 1), l1=round(l1.item(), 4),
                       loss=round(loss.item(), 4))
         if time.monotonic() - last_save > 120 or seconds >= options.minutes * 60:
             last_save = time.monotonic()
@@ -126,7 +128,7 @@ def train(options):
                 {"model": tiny.state_dict(), "optimizer": optimizer.state_dict(),
                  "seconds": seconds, "step": step}, p))
             log.write(**evaluate(tiny, vae, net))
-    tiny.save_pretrained(state.path("taesd"))
+    device.plain(tiny).save_pretrained(state.path("taesd"))
 
 
 if __name__ == "__main__":
@@ -135,6 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--shards", type=int, default=6)
     parser.add_argument("--count", type=int, default=250, help="scenes of each shard")
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="from taesd.pt's weights, with a new clock")
     train(parser.parse_args())

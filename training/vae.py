@@ -9,6 +9,7 @@ while, or after, a U-Net learns them."""
 
 import argparse
 import copy
+import multiprocessing
 import random
 import time
 
@@ -18,18 +19,21 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 import chalk
+import device
+import export
 import perceptual
 import render
 import state
+from device import DEVICE
 from losses import PatchDiscriminator, discern, pull
 from measures import psnr, ssim, to_pixels, to_tensor
 from world.scene import compose
 
 KL_WEIGHT = 1e-6
-HELD_OUT = 64
+HELD_OUT, SHARDS = 64, 8
 CHALK_SHARE = 0.125
 EVALUATE_STEPS = 1000
-KEEP = 0.99  # of the running average, which is what ships
+KEEP = 0.998  # of the running average, which is what ships
 
 
 def build():
@@ -40,15 +44,29 @@ def build():
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
 
 
-def crops(rng, pixels, count, size):
-    """A batch of random crops from an array of scenes, some as chalk drawings."""
-    out = np.empty((count, size, size, 3), np.uint8)
-    for k in range(count):
-        x, y = rng.integers(0, state.SIDE - size + 1, 2)
-        out[k] = pixels[rng.integers(len(pixels)), y:y + size, x:x + size]
-        if rng.random() < CHALK_SHARE:
-            out[k] = np.asarray(chalk.draw(Image.fromarray(out[k])))
-    return to_tensor(out)
+def chalked(picture):
+    """A picture as a chalk drawing, both uint8 [h, w, 3]."""
+    return np.asarray(chalk.draw(Image.fromarray(picture)))
+
+
+class Crops:
+    """Random crops of the scenes of `shards`, some of them as chalk drawings; the scenes lie where the tensors live."""
+
+    def __init__(self, shards, processes):
+        scenes = np.concatenate([render.load(k)[0] for k in shards])
+        with multiprocessing.Pool(processes) as pool:
+            drawn = pool.map(chalked, scenes[:round(CHALK_SHARE * len(scenes))], chunksize=50)
+        self.scenes, self.drawn = torch.from_numpy(scenes).to(DEVICE), torch.from_numpy(np.stack(drawn)).to(DEVICE)
+
+    def draw(self, count, size):
+        """[count, 3, size, size] in -1..1."""
+        parts, chalks = [], int((torch.rand(count) < CHALK_SHARE).sum())
+        for source, part in ((self.scenes, count - chalks), (self.drawn, chalks)):
+            reach = torch.arange(size, device=DEVICE)
+            y, x = (torch.randint(state.SIDE - size + 1, (part, 1), device=DEVICE) + reach for _ in range(2))
+            k = torch.randint(len(source), (part, 1, 1), device=DEVICE)
+            parts.append(source[k, y[:, :, None], x[:, None, :]])
+        return to_tensor(torch.cat(parts))
 
 
 def held_out():
@@ -62,7 +80,7 @@ def evaluate(vae, net):
     """Figures on the held-out scenes, and a sheet of originals over reconstructions: eight scenes, eight chalk drawings."""
     x = held_out()
     chalks = to_tensor(np.stack([np.asarray(chalk.draw(Image.fromarray(p))) for p in to_pixels(x[:8])]))
-    with torch.autocast("cpu", torch.bfloat16):
+    with device.autocast():
         latents = vae.encode(x).latent_dist.mean
         y = vae.decode(latents).sample.float().clamp(-1, 1)
         drawn = vae.decode(vae.encode(chalks).latent_dist.mean).sample.float().clamp(-1, 1)
@@ -77,9 +95,9 @@ def evaluate(vae, net):
 @torch.no_grad()
 def measure_scale(vae, pixels):
     """1 / std of sampled latents."""
-    with torch.autocast("cpu", torch.bfloat16):
-        z = vae.encode(to_tensor(pixels)).latent_dist.sample().float()
-    return float(1 / z.std())
+    with device.autocast():
+        z = [vae.encode(to_tensor(part)).latent_dist.sample().float() for part in pixels.split(32)]
+    return float(1 / torch.cat(z).std())
 
 
 class Trainer:
@@ -88,20 +106,22 @@ class Trainer:
     def __init__(self, options):
         self.options, self.name = options, "refined" if options.decoder else "vae"
         if options.decoder:
-            self.vae = AutoencoderKL.from_pretrained(state.path("vae")).train()
+            self.vae = device.place(AutoencoderKL.from_pretrained(state.path("vae"))).train()
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
+        elif options.released:
+            self.vae = device.place(AutoencoderKL.from_pretrained(export.MODELS / export.FOLDERS[4] / "vae").float()).train()
         else:
-            self.vae = build()
+            self.vae = device.place(build())
         self.smooth = copy.deepcopy(self.vae).requires_grad_(False)
-        self.net, self.adversary = perceptual.load(), PatchDiscriminator()
+        self.net, self.adversary = perceptual.load(), device.place(PatchDiscriminator())
         self.learned = [p for p in self.vae.parameters() if p.requires_grad]
         self.optimizers = [
             torch.optim.AdamW(self.learned, lr=options.rate, weight_decay=1e-4, fused=True),
             torch.optim.AdamW(self.adversary.parameters(), lr=options.rate, betas=(0.5, 0.9), fused=True)]
         self.seconds, self.step = 0.0, 0
         if self.checkpoint().exists():
-            kept = torch.load(self.checkpoint())
+            kept = torch.load(self.checkpoint(), map_location=DEVICE)
             self.vae.load_state_dict(kept["model"])
             self.adversary.load_state_dict(kept["adversary"])
             self.smooth.load_state_dict(kept["smooth"])
@@ -129,11 +149,11 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.options.rate * slow
         against = self.adversary if self.done() >= self.options.adversary_after else None
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.autocast():
             latent = self.vae.encode(x).latent_dist
             y = self.vae.decode(latent.sample()).sample
         y, kl = y.float(), latent.kl().float().mean()
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.autocast():
             gradient, figures = pull(y, x, self.vae.decoder.conv_out.weight, self.net, against)
         self.optimizers[0].zero_grad()
         if self.options.decoder:
@@ -143,7 +163,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.learned, 1.0)
         self.optimizers[0].step()
         if against:
-            with torch.autocast("cpu", torch.bfloat16):
+            with device.autocast():
                 loss = discern(against, y, x)
             self.optimizers[1].zero_grad()
             loss.backward()
@@ -157,14 +177,13 @@ class Trainer:
 
     def run(self):
         torch.manual_seed(self.step + 1)
-        log, rng = state.Log(f"{self.name}.log"), np.random.default_rng(self.step)
-        pixels = np.concatenate([render.load(k)[0] for k in render.shards()[:8]])
+        log, scenes = state.Log(f"{self.name}.log"), Crops(render.shards()[:SHARDS], self.options.processes)
         if not self.step:
             log.write(step=0, **evaluate(self.smooth, self.net))
         last_save = time.monotonic()
         while self.done() < 1:
             start = time.monotonic()
-            figures = self.learn(crops(rng, pixels, self.options.batch, self.options.crop))
+            figures = self.learn(scenes.draw(self.options.batch, self.options.crop))
             self.seconds += time.monotonic() - start
             if self.step % 100 == 0:
                 samples = self.step * self.options.batch
@@ -176,8 +195,8 @@ class Trainer:
                 last_save = time.monotonic()
                 self.save()
         if not self.options.decoder:
-            self.smooth.register_to_config(scaling_factor=measure_scale(self.smooth, pixels[:512]))
-        self.smooth.save_pretrained(state.path(self.options.out))
+            self.smooth.register_to_config(scaling_factor=measure_scale(self.smooth, scenes.scenes[:512]))
+        device.plain(self.smooth).save_pretrained(state.path(self.options.out))
         log.write(scaling_factor=self.smooth.config.scaling_factor)
 
 
@@ -188,9 +207,11 @@ if __name__ == "__main__":
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, help="that draw with chalk")
     parser.add_argument("--adversary-after", type=float, default=0.5, help="a fraction of the time")
     parser.add_argument("--decoder", action="store_true", help="the decoder alone")
+    parser.add_argument("--released", action="store_true", help="begin with the weights of models/")
     parser.add_argument("--out", default="vae", help="the folder of the result")
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    device.prepare(chosen.threads)
     Trainer(chosen).run()

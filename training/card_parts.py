@@ -17,8 +17,7 @@ On {held_out} scenes that no training step saw:
 The perceptual distance (0: equal, at most 2) compares features of a small VGG-style classifier that was trained on this same world
 (`training/perceptual.py`; it tells {labels_right:.1%} of the labels of unseen scenes rightly), since there are no public weights here: it says
 little of other pictures. The losses are those of latent diffusion: L1, that distance, a discriminator of patches with adaptive weight,
-1e-6 KL. The encoder is that of the first version, trained on L1 and gradients alone, because the U-Nets' latents depend on it; the
-latents' standard deviation after scaling is {latent_std:.2f} on those scenes.
+1e-6 KL, for encoder and decoder alike. The latents' standard deviation after scaling is {latent_std:.2f} on those scenes.
 
 `{small}/taesd/` is a tiny decoder (AutoencoderTiny, 0.6 MB) distilled from the autoencoder: with it sdd shows previews while it
 samples. It is {psnr_to_teacher:.1f} dB near what the autoencoder itself makes of the same latents.
@@ -55,11 +54,11 @@ def row(name, log, psnr="psnr"):
 
 def text(entries, models=MODELS):
     """The section; entries(name) gives a run's log."""
-    refined, taesd, vq = entries("refined"), entries("taesd"), entries("vq")
-    rows = [row("autoencoder, first version", refined[:1]), row("autoencoder", refined)]
+    vae, taesd, vq = entries("vae"), entries("taesd"), entries("vq")
+    rows = [row("autoencoder, as it was at 128 pixels", vae[:1]), row("autoencoder", vae)]
     rows += [row("preview decoder", taesd)] + ([row("VQ twin", vq)] if vq else [])
     names = {"small": FOLDERS[4], "vq": VQ_FOLDER, "lora": LORA, "control": CONTROL, "rank": LORA_RANK}
-    parts = [TEXT.format(rows="\n".join(rows), held_out=HELD_OUT, latent_std=last(refined, "latent_std", 0),
+    parts = [TEXT.format(rows="\n".join(rows), held_out=HELD_OUT, latent_std=last(vae, "latent_std", 0),
                          labels_right=last(entries("perceptual"), "labels_right", 0),
                          psnr_to_teacher=last(taesd, "psnr_to_teacher", 0), **names)]
     if (models / VQ_FOLDER).exists():

@@ -43,17 +43,22 @@ def scribbled(picture):
     return np.asarray(chalk.scribble(Image.fromarray(picture)))[..., 0] > 0
 
 
+def hints(scribbles):
+    """Scribbles, bool [n, h, w], as the ControlNet sees them: float [n, 3, h, w] of 0 and 1 on the device."""
+    return scribbles.to(DEVICE)[:, None].float().repeat(1, 3, 1, 1)
+
+
 def train(chosen):
     base = adapters.Base(chosen.running)
     torch.manual_seed(6)
     net = device.place(build(base.unet))
     scenes = []
-    for shard in render.shards()[:SHARDS]:
+    for shard in latents.shards()[:SHARDS]:
         pixels, records = render.load(shard)
         with multiprocessing.Pool(chosen.processes) as pool:
             drawn = np.stack(pool.map(scribbled, pixels, chunksize=50))
         dry = [i for i, r in enumerate(records) if not r["rain"]]
-        scenes.append((torch.from_numpy(drawn).to(DEVICE), latents.load(shard)["z"], records, dry))
+        scenes.append((torch.from_numpy(drawn), latents.load(shard)["z"], records, dry))
 
     def loss(rng):
         drawn, z, records, dry = scenes[rng.integers(len(scenes))]
@@ -61,7 +66,7 @@ def train(chosen):
         speaker = random.Random(int(rng.integers(2 ** 32)))
         words = base.words(["" if speaker.random() < DROP_CAPTION else caption(speaker, records[k])
                             for k in picked])
-        hint = drawn[picked][:, None].float().repeat(1, 3, 1, 1)
+        hint = hints(drawn[picked])
 
         def predict(noisy, t):
             down, middle = net(noisy, t, words, hint, return_dict=False)

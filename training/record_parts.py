@@ -53,7 +53,8 @@ def record_adapters(models, cases):
     words = pipe.text_encoder(ids)[0]
     inputs = {"sample": sample.numpy(), "timestep": t.numpy().astype(np.int32)}
     net = ControlNetModel.from_pretrained(models / "controlnets" / adapters.CONTROL).float()
-    hint = control.hints(np.asarray(prompt.real)[None, :8 * LATENTS, :8 * LATENTS])
+    piece = np.ascontiguousarray(np.asarray(prompt.real)[:8 * LATENTS, :8 * LATENTS])
+    hint = control.hints(torch.from_numpy(control.scribbled(piece))[None]).cpu()
     down, middle = net(sample, t, words, hint, return_dict=False)
     out = pipe.unet(sample, t, words, down_block_additional_residuals=down,
                     mid_block_additional_residual=middle).sample

@@ -196,8 +196,8 @@ class Trainer:
                 self.save()
         if not self.options.decoder:
             self.smooth.register_to_config(scaling_factor=measure_scale(self.smooth, scenes.scenes[:512]))
+        log.write(scaling_factor=self.smooth.config.scaling_factor, **evaluate(self.smooth, self.net))
         device.plain(self.smooth).save_pretrained(state.path(self.options.out))
-        log.write(scaling_factor=self.smooth.config.scaling_factor)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 
 def build(make, dtype):
@@ -31,11 +31,32 @@ def unet(dtype, size):
     return lambda: model(sample, 501, context)
 
 
-def text(dtype, size):
-    model = build(lambda: CLIPTextModel(CLIPTextConfig(
-        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)), dtype)
+def unet_sdxl(dtype, size):
+    model = build(lambda: UNet2DConditionModel(
+        sample_size=128, block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10), attention_head_dim=(5, 10, 20),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=2048, use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816), dtype)
+    sample, context = torch.randn(2, 4, size // 8, size // 8, dtype=dtype), torch.randn(2, 77, 2048, dtype=dtype)
+    added = {"text_embeds": torch.randn(2, 1280, dtype=dtype), "time_ids": torch.tensor([[size, size, 0, 0, size, size]] * 2, dtype=dtype)}
+    return lambda: model(sample, 501, context, added_cond_kwargs=added)
+
+
+def clip(dtype, kind, width, layers, heads):
+    model = build(lambda: kind(CLIPTextConfig(
+        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=heads,
+        projection_dim=width)), dtype)
     ids = torch.arange(2 * 77).reshape(2, 77) * 977 % 49408
     return lambda: model(ids)
+
+
+def text(dtype, size):
+    return clip(dtype, CLIPTextModel, 768, 12, 12)
+
+
+def text_sdxl(dtype, size):
+    calls = [text(dtype, size), clip(dtype, CLIPTextModelWithProjection, 1280, 32, 20)]
+    return lambda: [call() for call in calls]
 
 
 def vae(dtype):
@@ -54,17 +75,21 @@ def encode(dtype, size):
     return lambda: model.encode(image)
 
 
-def job(dtype, size):
+def job(dtype, size, parts=(text, unet, decode)):
     """All parts of Stable Diffusion 1.5 in memory as a pipeline has them: two prompts, one step with guidance, the decoder."""
-    calls = [make(dtype, size) for make in (text, unet, decode)]
+    calls = [make(dtype, size) for make in parts]
     return lambda: [call() for call in calls]
+
+
+def job_sdxl(dtype, size):
+    return job(dtype, size, (text_sdxl, unet_sdxl, decode))
 
 
 def main():
     what, dtype, size, runs, threads = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
     torch.set_num_threads(threads)
     with torch.inference_mode():
-        call = {"unet": unet, "text": text, "decode": decode, "encode": encode, "job": job}[what](
+        call = {"unet": unet, "text": text, "decode": decode, "encode": encode, "job": job, "job-sdxl": job_sdxl}[what](
             {"f32": torch.float32, "bf16": torch.bfloat16}[dtype], size)
         times = []
         for _ in range(runs + 1):

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Speed and memory of single networks at the size of Stable Diffusion 1.5, ours and diffusers' in turn.
+"""Speed and memory of single networks and of whole jobs at the size of Stable Diffusion 1.5 or SDXL, ours and diffusers' in turn.
 
-usage: run.py BUILD-FOLDER [--what unet,decode,encode,text] [--dtype f32,bf16] [--size 512] [--runs 2] [--threads N]
+usage: run.py BUILD-FOLDER [--what unet,decode,encode,text,job] [--dtype f32,bf16] [--model sd15] [--size 512] [--runs 2] [--threads N]
 
-The checkpoint is synthetic and stands in $TMPDIR or /var/tmp meanwhile (2 GB). SDD_BENCH_PYTHON names a Python with torch and
+A job is two prompts, one step with guidance and the decoder; --weights q8_0 and --staged are about ours alone. Of SDXL there are jobs alone.
+
+The checkpoint is synthetic and stands in $TMPDIR or /var/tmp meanwhile (2 GB, SDXL's 7). SDD_BENCH_PYTHON names a Python with torch and
 diffusers; without it only our figures are printed. On a machine that does something else at the same time only ratios mean anything,
 and those of the best of several runs.
 """
@@ -16,11 +18,12 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-MANIFEST = HERE.parent / "golden" / "data" / "fullsize" / "manifests" / "sd15.json.gz"
+MANIFESTS = HERE.parent / "golden" / "data" / "fullsize" / "manifests"
 
 
-def run(command):
-    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+def run(command, threads):
+    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads]))
     if result.returncode != 0:
         sys.exit(f"{command[0]} failed")
     return json.loads(result.stdout.splitlines()[-1])
@@ -39,22 +42,33 @@ def main():
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--what", default="unet,decode,encode,text")
     parser.add_argument("--dtype", default="f32,bf16")
+    parser.add_argument("--model", choices=["sd15", "sdxl"], default="sd15")
+    parser.add_argument("--weights", default="auto")
+    parser.add_argument("--staged", action="store_true")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    bench = options.build / "tests" / "bench" / "sdd-bench"
+    if options.model == "sdxl" and options.what != "job":
+        parser.error("of SDXL there are jobs alone (--what job)")
+    bench, memory = (options.build / "tests" / "bench" / name for name in ("sdd-bench", "sdd-bench-memory"))
     python = os.environ.get("SDD_BENCH_PYTHON")
     with tempfile.NamedTemporaryFile(dir=os.environ.get("TMPDIR", "/var/tmp"), suffix=".safetensors") as checkpoint:
-        subprocess.run([bench, "write", MANIFEST, checkpoint.name], check=True)
+        subprocess.run([bench, "write", MANIFESTS / f"{options.model}.json.gz", checkpoint.name], check=True)
         for what in options.what.split(","):
             for dtype in options.dtype.split(","):
-                ours = run([bench, "--dtype", dtype, "--threads", options.threads, "--runs", options.runs,
-                            "--size", options.size, what, checkpoint.name])
+                if what == "job":
+                    command = [memory, "run", checkpoint.name, dtype, options.weights, "staged" if options.staged else "whole",
+                               options.size, 1, options.runs + 1]
+                else:
+                    command = [bench, "--dtype", dtype, "--threads", options.threads, "--runs", options.runs,
+                               "--size", options.size, what, checkpoint.name]
+                ours = run(command, options.threads)
                 if not python:
                     show(ours)
                     continue
-                peer = run([python, HERE / "peer.py", what, dtype, options.size, options.runs, options.threads])
+                name = "job-sdxl" if options.model == "sdxl" else what
+                peer = run([python, HERE / "peer.py", name, dtype, options.size, options.runs, options.threads], options.threads)
                 show(ours, peer)
                 show(peer)
 

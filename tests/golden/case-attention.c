@@ -119,6 +119,9 @@ int golden_attention(struct golden_case *c)
 	if (!sample || !context || !times || sample->rank != 4 || sample->shape[0] != 2 ||
 	    context->rank != 3 || times->count != 2 || !read_edit(c, &edit))
 		return golden_fail(c, "the case's tensors are misshapen");
+	if (golden_find(c, "words") && strcmp(c->options->dtype, "f32") != 0)
+		return golden_skip(c,
+				   "rounding may put a cell on the other side; judged in f32 only");
 	r = golden_open_component(c, "UNet2DConditionModel", &component);
 	if (r != GOLDEN_PASS)
 		return r;

@@ -3,6 +3,7 @@
  * copy of the model, none of another, counts that outlive the worker, and nothing kept where sdd.conf says so.
  */
 #include "tests/integration/harness.h"
+#include "tests/shell.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,14 +94,6 @@ static void test_repeats_hit(void **state)
 	daemon_clear(&daemon);
 }
 
-static void run(const char *format, const char *a, const char *b)
-{
-	char command[1024];
-
-	snprintf(command, sizeof(command), format, a, b);
-	assert_int_equal(system(command), 0);
-}
-
 static void unload(const struct daemon *daemon, const char *model)
 {
 	sdc_client *client = daemon_connect(daemon);
@@ -121,14 +114,13 @@ static void test_content_hits(void **state)
 
 	SKIP_WITHOUT_WORKER();
 	daemon_start(&daemon, NULL);
-	run("rm %s/models/" HARNESS_MODEL " && cp -rL %s %1$s/models/a && chmod -R u+w %1$s/models",
-	    daemon.folder, getenv("SDD_TEST_MODEL"));
+	run("cd %s/models && rm " HARNESS_MODEL " && cp -rL %s a && chmod -R u+w .", daemon.folder,
+	    getenv("SDD_TEST_MODEL"));
 	first = paint_model(&daemon, "a", "a red boat");
 	assert_texts(&daemon, 0, 2);
 	unload(&daemon, "a");
-	run("cp -r %s/models/a %1$s/models/b && rm -r %1$s/models/a && touch "
-	    "%1$s/models/b/text_encoder/model.safetensors%s",
-	    daemon.folder, "");
+	run("cd %s/models && cp -r a b && rm -r a && touch b/text_encoder/model.safetensors",
+	    daemon.folder);
 	again = paint_model(&daemon, "b", "a red boat");
 	assert_memory_equal(first.bytes, again.bytes, first.size);
 	assert_texts(&daemon, 2, 2);
@@ -136,8 +128,8 @@ static void test_content_hits(void **state)
 	/* in place and with its old times, while it is in memory */
 	run("cd %s/models/b/text_encoder && touch -r model.safetensors t && printf '>>>>>>>>' | dd "
 	    "of=model.safetensors bs=1 conv=notrunc status=none seek=$(($(stat -c %%s "
-	    "model.safetensors) - 64)) && touch -r t model.safetensors && rm t%s",
-	    daemon.folder, "");
+	    "model.safetensors) - 64)) && touch -r t model.safetensors && rm t",
+	    daemon.folder);
 	again = paint_model(&daemon, "b", "a red boat");
 	assert_texts(&daemon, 2, 4);
 	drop(again);

@@ -3,6 +3,7 @@
  * kept. And what nobody has the daemon do again and again: read folders.
  */
 #include "tests/integration/harness.h"
+#include "tests/shell.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -13,18 +14,6 @@
 #include <unistd.h>
 
 enum { STRANGER = 65534 };
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *format, ...)
-{
-	char command[1024];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
-	assert_int_equal(system(command), 0);
-}
 
 static void stop(struct daemon *daemon)
 {
@@ -128,21 +117,6 @@ static void test_a_client_has_the_loop_for_some_requests(void **state)
 	stop(&daemon);
 }
 
-/* Bytes that it has read so far. */
-static long bytes_read(const struct daemon *daemon)
-{
-	char path[64];
-	long bytes = -1;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/io", (int)daemon->pid);
-	file = fopen(path, "re");
-	assert_non_null(file);
-	assert_int_equal(fscanf(file, "rchar: %ld", &bytes), 1);
-	fclose(file);
-	return bytes;
-}
-
 /* A model whose settings are read with every look at the folders: 200 KB that can be counted. */
 #define LOOK 200000
 static void add_costly_model(const struct daemon *daemon)
@@ -178,23 +152,23 @@ static void test_folders_are_not_read_for_every_question(void **state)
 	add_costly_model(&daemon);
 	/* as long as something changes they are */
 	for (int i = 0; i < 1000; i++) {
-		before = bytes_read(&daemon);
+		before = bytes_read(daemon.pid);
 		assert_int_equal(load(client, "none"), SDP_CODE_NOT_FOUND);
-		if (bytes_read(&daemon) - before < LOOK)
+		if (bytes_read(daemon.pid) - before < LOOK)
 			break;
 		sleep_ms(10);
 	}
-	before = bytes_read(&daemon);
+	before = bytes_read(daemon.pid);
 	for (int i = 0; i < TIMES; i++)
 		assert_int_equal(load(client, "none"), SDP_CODE_NOT_FOUND);
-	assert_in_range(bytes_read(&daemon) - before, 0, LOOKS_MAX * LOOK);
-	before = bytes_read(&daemon);
+	assert_in_range(bytes_read(daemon.pid) - before, 0, LOOKS_MAX * LOOK);
+	before = bytes_read(daemon.pid);
 	for (int i = 0; i < TIMES; i++) {
 		sdp_writer_request(&writer, 3, "models.list");
 		raw_send(client, &writer);
 		assert_int_equal(answer_code(client, 3), 0);
 	}
-	assert_in_range(bytes_read(&daemon) - before, 0, LOOKS_MAX * LOOK);
+	assert_in_range(bytes_read(daemon.pid) - before, 0, LOOKS_MAX * LOOK);
 	/* what has come this moment is found all the same */
 	for (int i = 0; i < 20; i++) {
 		char name[16];
@@ -234,11 +208,11 @@ static void test_jobs_of_a_lost_model_are_listed(void **state)
 		assert_true(answer_job(client, 2) > 0);
 	}
 	run("rm -r %s/models/going", daemon.folder);
-	before = bytes_read(&daemon);
+	before = bytes_read(daemon.pid);
 	sdp_writer_request(&writer, 4, "job.list");
 	raw_send(client, &writer);
 	assert_int_equal(answer_code(client, 4), 0);
-	assert_in_range(bytes_read(&daemon) - before, 0, LOOKS_MAX * LOOK);
+	assert_in_range(bytes_read(daemon.pid) - before, 0, LOOKS_MAX * LOOK);
 	sdp_connection_free(client);
 	stop(&daemon);
 }

@@ -3,6 +3,7 @@
  * hash, memory is given back, and nobody waits for gigabytes to be read.
  */
 #include "tests/integration/harness.h"
+#include "tests/shell.h"
 
 #include <dirent.h>
 #include <poll.h>
@@ -13,18 +14,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *format, ...)
-{
-	char command[1024];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
-	assert_int_equal(system(command), 0);
-}
 
 static sdc_reply *call(sdc_client *client, const char *method)
 {

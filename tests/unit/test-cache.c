@@ -16,6 +16,7 @@
 
 #include "daemon/engine/cache.h"
 #include "daemon/engine/engine.h"
+#include "tests/shell.h"
 
 enum { LIMIT = 1000 };
 
@@ -304,18 +305,6 @@ static void test_changed_files_miss(void **state)
 		close_studio(&cached);
 	}
 	snprintf(command, sizeof(command), "rm -r %s", folder);
-	assert_int_equal(system(command), 0);
-}
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *format, ...)
-{
-	char command[9000];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
 	assert_int_equal(system(command), 0);
 }
 

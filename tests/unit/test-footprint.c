@@ -10,6 +10,7 @@
 
 #include "daemon/footprint.h"
 #include "protocol/codec.h"
+#include "tests/shell.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,18 +167,6 @@ static void test_tags_are_limited(void **state)
 	}
 }
 
-/* Bytes that this process has read so far. */
-static long bytes_read(void)
-{
-	FILE *file = fopen("/proc/self/io", "re");
-	long bytes = -1;
-
-	assert_non_null(file);
-	assert_int_equal(fscanf(file, "rchar: %ld", &bytes), 1);
-	fclose(file);
-	return bytes;
-}
-
 static void put_large(const char *side)
 {
 	const size_t size = 2 << 20;
@@ -200,9 +189,9 @@ static void test_headers_are_read_once(void **state)
 	put_large("10");
 	/* from when its times are sure to tell it from the next */
 	for (int i = 0; i < 500; i++) {
-		before = bytes_read();
+		before = bytes_read(getpid());
 		footprint = with_prompt("<lora:large:1>");
-		took = bytes_read() - before;
+		took = bytes_read(getpid()) - before;
 		assert_int_equal(footprint.adapter_numbers, 100);
 		if (took < 1 << 16)
 			break;

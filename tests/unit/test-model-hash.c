@@ -11,6 +11,7 @@
 #include "daemon/model-hash.h"
 #include "daemon/model-stamp.h"
 #include "daemon/util/cleanup.h"
+#include "tests/shell.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -23,18 +24,6 @@
 static char root[64];
 static struct sdd_memo known;
 static int n_read;
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *format, ...)
-{
-	char command[1024];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
-	assert_int_equal(system(command), 0);
-}
 
 static void found(void *userdata, const struct sdd_digest *digest)
 {

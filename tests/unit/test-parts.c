@@ -80,6 +80,18 @@ static void put_folder(const char *name)
 	assert_int_equal(mkdir(path, 0700), 0);
 }
 
+/* Other weights: two bytes that far in a file become zero. */
+static void change(const char *name, off_t where)
+{
+	char path[256];
+	int fd;
+
+	at(path, sizeof(path), name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && pwrite(fd, "\0\0", 2, where) == 2);
+	close(fd);
+}
+
 static void move(const char *from, const char *to)
 {
 	char paths[2][256];
@@ -201,15 +213,7 @@ static void test_missing_and_ambiguous(void **state)
 	/* a second one with other weights; a copy is no second one */
 	put_part("ae", "vae/copy");
 	sde_model_unref(load("diffusion_models/dev.safetensors"));
-	{
-		char path[256];
-		int fd;
-
-		at(path, sizeof(path), "vae/copy");
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-		assert_true(fd >= 0 && pwrite(fd, "\0\0", 2, 400000) == 2);
-		close(fd);
-	}
+	change("vae/copy", 400000);
 	REFUSED("diffusion_models/dev.safetensors", -EBADMSG, "both copy and x are an autoencoder",
 		"\"parts\"", ".sdd.json");
 	put_text("diffusion_models/dev.sdd.json", "{" FLUX_HEADS ", \"parts\": [\"../vae/x\"]}");
@@ -303,15 +307,7 @@ static void test_sdxl_in_deeper_folders(void **state)
 	sde_model_unref(model);
 	/* a second autoencoder */
 	put_part("vae4", "xl/vae/sdxl/w.safetensors");
-	{
-		char path[256];
-		int fd;
-
-		at(path, sizeof(path), "xl/vae/sdxl/w.safetensors");
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-		assert_true(fd >= 0 && pwrite(fd, "\0\0", 2, 40000) == 2);
-		close(fd);
-	}
+	change("xl/vae/sdxl/w.safetensors", 40000);
 	model = load("xl/unet/sdxl/base.safetensors");
 	assert_non_null(strstr(sde_weights_path(model->vae_weights), "/vae/sdxl/w"));
 	sde_model_unref(model);

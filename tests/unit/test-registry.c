@@ -9,6 +9,7 @@
 
 #include "daemon/model-stamp.h"
 #include "daemon/registry.h"
+#include "tests/shell.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -324,18 +325,6 @@ static void test_split_files_are_models(void **state)
 	assert_string_equal(chosen(fixture, "", SDP_JOB_KIND_TXT2IMG), "alone");
 }
 
-/* Bytes that this process has read so far. */
-static long bytes_read(void)
-{
-	FILE *file = fopen("/proc/self/io", "re");
-	long bytes = -1;
-
-	assert_non_null(file);
-	assert_int_equal(fscanf(file, "rchar: %ld", &bytes), 1);
-	fclose(file);
-	return bytes;
-}
-
 static void put_large(const struct fixture *fixture, int channels)
 {
 	const size_t size = 2 << 20;
@@ -363,9 +352,9 @@ static void test_headers_are_read_once(void **state)
 	put_large(fixture, 4);
 	/* from when its times are sure to tell it from the next */
 	for (int i = 0; i < 500; i++) {
-		before = bytes_read();
+		before = bytes_read(getpid());
 		assert_int_equal(sdd_registry_scan(&fixture->registry), 0);
-		took = bytes_read() - before;
+		took = bytes_read(getpid()) - before;
 		if (took < 1 << 16)
 			break;
 		usleep(10000);

@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "daemon/engine/model.h"
+#include "tests/shell.h"
 #include "tests/unit/engine-fixture.h"
 
 static char folder[] = "/tmp/sdd-test-share-XXXXXX";
@@ -35,18 +36,6 @@ static const char *golden(const char *name)
 
 	snprintf(path, sizeof(path), "%s/%s", getenv("SDD_GOLDEN_DATA"), name);
 	return path;
-}
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *format, ...)
-{
-	char command[9000];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
-	assert_int_equal(system(command), 0);
 }
 
 /* Turn the signs of the first tensor with this prefix, of float32 or (step 2) half numbers. */

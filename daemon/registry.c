@@ -288,8 +288,6 @@ static int scan_parts(struct sdd_registry *registry, const char *folder, int dep
 
 static int scan_root(struct sdd_registry *registry, const char *root)
 {
-	/* as in ComfyUI's folder of models: denoisers lie in the first two, their text encoders and autoencoders beside these */
-	static const char *const below[] = {"diffusion_models", "unet", "checkpoints"};
 	SDD_CLEANUP(sdd_freep) char *absolute = realpath(root, NULL);
 	int r;
 
@@ -301,11 +299,11 @@ static int scan_root(struct sdd_registry *registry, const char *root)
 		r = try_file(registry, absolute, false);
 	if (r == 0)
 		r = scan_root_itself(registry, absolute);
-	for (size_t i = 0; r == 0 && i < sizeof(below) / sizeof(below[0]); i++) {
+	for (size_t i = 0; r == 0 && i < SDD_PART_FOLDERS; i++) {
 		SDD_CLEANUP(sdd_freep) char *path = NULL;
 		int seen = 0;
 
-		if (asprintf(&path, "%s/%s", absolute, below[i]) < 0) {
+		if (asprintf(&path, "%s/%s", absolute, sdd_part_folders[i]) < 0) {
 			path = NULL;
 			return -ENOMEM;
 		}

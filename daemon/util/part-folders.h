@@ -7,7 +7,12 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { SDD_PART_FOLDERS_DEPTH = 2 }; /* folders below one of a kind */
+enum {
+	SDD_PART_FOLDERS_DEPTH = 2,
+	SDD_PART_FOLDERS = 3
+}; /* folders below one of a kind; kinds with denoisers in them */
+static const char *const sdd_part_folders[SDD_PART_FOLDERS] = {"diffusion_models", "unet",
+							       "checkpoints"};
 
 /*
  * path: of a file. Where the name of its kind's folder begins in it, when it lies as deep in one for denoisers or whole checkpoints, and
@@ -15,7 +20,6 @@ enum { SDD_PART_FOLDERS_DEPTH = 2 }; /* folders below one of a kind */
  */
 static inline const char *sdd_part_folder(const char *path, const char **ret_below)
 {
-	static const char *const kinds[] = {"diffusion_models", "unet", "checkpoints"};
 	const char *end = strrchr(path, '/');
 
 	for (int level = 0; end && end > path && level <= SDD_PART_FOLDERS_DEPTH; level++) {
@@ -23,9 +27,9 @@ static inline const char *sdd_part_folder(const char *path, const char **ret_bel
 
 		while (begin > path && begin[-1] != '/')
 			begin--;
-		for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-			if (strlen(kinds[i]) == (size_t)(end - begin) &&
-			    strncmp(kinds[i], begin, (size_t)(end - begin)) == 0) {
+		for (size_t i = 0; i < SDD_PART_FOLDERS; i++)
+			if (strlen(sdd_part_folders[i]) == (size_t)(end - begin) &&
+			    strncmp(sdd_part_folders[i], begin, (size_t)(end - begin)) == 0) {
 				*ret_below = end + 1;
 				return begin;
 			}

@@ -97,8 +97,9 @@ static int after(void *userdata, const struct sdk_attention_site *site)
 	struct sde_watch *watch = userdata;
 	const bool edits =
 		watch->edit && site->rows >= 2 && (size_t)site->keys == watch->edit->alignment.rows;
-	const bool sources = edits && (sde_edit_cross_at(watch->edit, watch->step, watch->steps) ||
-				       wants(watch, SDE_BLEND_SOURCE, site));
+	const bool shown = edits && wants(watch, SDE_BLEND_SOURCE, site);
+	const bool sources =
+		shown || (edits && sde_edit_cross_at(watch->edit, watch->step, watch->steps));
 	struct desk desk;
 	int r;
 
@@ -117,7 +118,7 @@ static int after(void *userdata, const struct sdk_attention_site *site)
 		if (edits)
 			edit_head(watch, site, head, &desk);
 		add_part(desk.mean, seen, desk.n, site->heads);
-		if (sources)
+		if (shown)
 			add_part(desk.source_mean, desk.source, desk.n, site->heads);
 	}
 	return hand_over(watch, site, &desk);

@@ -14,6 +14,7 @@ import diffusers
 import torch
 from PIL import Image
 
+from device import DEVICE
 from export import FOLDERS
 
 SAMPLERS = {"DDIM": ("DDIMScheduler", {}),
@@ -64,10 +65,9 @@ class Diffusers:
     name = "diffusers"
 
     def __init__(self, models):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.text = load_pipeline(diffusers.StableDiffusionPipeline, models / FOLDERS[4], device)
+        self.text = load_pipeline(diffusers.StableDiffusionPipeline, models / FOLDERS[4], DEVICE)
         self.repaint = load_pipeline(diffusers.StableDiffusionInpaintPipeline,
-                                     models / FOLDERS[9], device)
+                                     models / FOLDERS[9], DEVICE)
         self.defaults = defaults(models / FOLDERS[4])
         self.side = self.defaults["native_size"]
 

@@ -13,6 +13,8 @@ from PIL import Image
 from torch import nn
 
 import state
+from device import DEVICE
+from measures import to_tensor
 from world.objects import KINDS
 from world.palette import COLOURS, PLACES, TIMES
 from world.styles import CHANCES
@@ -21,7 +23,6 @@ SIDE, GRID = 128, 16
 KIND_NAMES, COLOUR_NAMES = list(KINDS), list(COLOURS)
 SETTINGS = {"place": list(PLACES), "light": [*TIMES, "rain"], "style": list(CHANCES)}
 SURE = 0.5
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Residual(nn.Module):
@@ -81,11 +82,6 @@ def shrink(picture):
     return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.BOX))
 
 
-def to_tensor(pixels):
-    """uint8 [n, SIDE, SIDE, 3] to float [n, 3, SIDE, SIDE] in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 class Seen:
     """What the judge sees in one picture: a list of (kind, colour, sureness, (column, row) in 0..1)
     for each peak of a kind's map, the colour without regard to whether the kind has any; and the
@@ -117,7 +113,7 @@ def look(judge, pixels):
     """What is seen in pictures uint8 [n, SIDE, SIDE, 3], and their mean features [n, WIDTH]."""
     seen, features = [], []
     for first in range(0, len(pixels), 64):
-        maps = judge.body(to_tensor(pixels[first:first + 64]).to(DEVICE))
+        maps = judge.body(to_tensor(pixels[first:first + 64]))
         features.append(maps.mean(dim=(2, 3)).cpu())
         kinds, colours, settings = judge.answer(maps)
         seen += [Seen(*each) for each in zip(kinds.cpu(), colours.cpu(),

@@ -1,6 +1,6 @@
 """Paints the training scenes into a cache, scenes-SIDE/: scenes-NNN.npy (uint8 [n, side, side, 3])
 with the records in scenes-NNN.json. Shard k depends on its number alone, so the cache can be grown.
-Remove the folder (and latents-SIDE/) when the world changes."""
+Remove the folder (and lessons-SIDE/ and latents-SIDE/) when the world changes."""
 
 import argparse
 import json

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import state
-from judge import (COLOUR_NAMES, DEVICE, GRID, KIND_NAMES, SETTINGS, Judge, look, setting_of, shrink,
-                   to_tensor, world)
+from device import DEVICE
+from judge import COLOUR_NAMES, GRID, KIND_NAMES, SETTINGS, Judge, look, setting_of, shrink, world
+from measures import to_tensor
 from world.scene import compose
 
 SHARD = 500
@@ -167,7 +168,7 @@ class Teacher:
         while self.seconds < self.options.minutes * 60:
             start = time.monotonic()
             pick = torch.randint(0, len(pixels), (self.options.batch,))
-            loss = self.learn(*disturb(to_tensor(pixels[pick.numpy()]).to(DEVICE),
+            loss = self.learn(*disturb(to_tensor(pixels[pick.numpy()]),
                                        *(t[pick].to(DEVICE) for t in truth)))
             self.seconds += time.monotonic() - start
             if self.step % LOG_STEPS == 0:

@@ -79,7 +79,7 @@ def held_out():
 def evaluate(vae, net):
     """Figures on the held-out scenes, and a sheet of originals over reconstructions: eight scenes, eight chalk drawings."""
     x = held_out()
-    chalks = to_tensor(np.stack([np.asarray(chalk.draw(Image.fromarray(p))) for p in to_pixels(x[:8])]))
+    chalks = to_tensor(np.stack([chalked(p) for p in to_pixels(x[:8])]))
     with device.autocast():
         latents = vae.encode(x).latent_dist.mean
         y = vae.decode(latents).sample.float().clamp(-1, 1)

@@ -296,6 +296,7 @@ int sde_job_run(struct sde_model *model, const struct sde_job *job, const struct
 	sde_job_attention_clear(&run);
 	sde_job_adapters_clear(&run);
 	sde_runner_set_cancel(model->runner, NULL);
+	sde_runner_rest(model->runner);
 	sde_readahead_stop(&ahead);
 	free(run.prompt_embeds);
 	free(run.pooled);

@@ -115,13 +115,18 @@ int sde_runner_check_cancel(const struct sde_runner *runner, struct sde_error *e
 	return 0;
 }
 
+void sde_runner_rest(struct sde_runner *runner)
+{
+	sdk_backend_trim(runner->backend);
+	if (runner->precise)
+		sdk_backend_trim(runner->precise);
+}
+
 void sde_runner_trim(struct sde_runner *runner)
 {
 	for (size_t i = 0; i < PROGRAMS_MAX; i++)
 		program_clear(&runner->programs[i]);
-	sdk_backend_trim(runner->backend);
-	if (runner->precise)
-		sdk_backend_trim(runner->precise);
+	sde_runner_rest(runner);
 }
 
 void sde_runner_forget(struct sde_runner *runner, const void *module)

@@ -64,6 +64,11 @@ int sde_runner_check_cancel(const struct sde_runner *runner, struct sde_error *e
 int sde_runner_run(struct sde_runner *runner, const struct sde_program_spec *spec,
 		   const void *const *inputs, float *const *outputs, struct sde_error *error);
 
+/*
+ * Give the memory of the programs' values back; they stay, and have one again with their next run. A job ends so: the next one's text encoders
+ * would else lie beside what the decoder worked in.
+ */
+void sde_runner_rest(struct sde_runner *runner);
 /* Drop all programs, with the packed weights that they alone use, and the memory of their values: what comes next makes its own. */
 void sde_runner_trim(struct sde_runner *runner);
 /* Drop the programs of a module that is about to be freed; runner NULL: there are none. */

@@ -1,6 +1,6 @@
 /*
  * What a whole job of real size takes: the peak of this process's memory (VmHWM) over loading a checkpoint and painting one picture.
- * `judge` makes a checkpoint of synthetic weights first, in a process of its own, and fails when a picture of one step takes more than so many
+ * `judge` makes a checkpoint of synthetic weights first, in a process of its own, and fails when pictures of one step take more than so many
  * MB, or more than the daemon's estimate: the tests memory-* of suite slow. What `run` took is its last line, as sdd-bench's.
  */
 #include <errno.h>
@@ -150,7 +150,8 @@ static int judge_file(const char *path, const char *dtype, const char *form, boo
 	/* without instructions for bfloat16 packed weights are float32: there the file's own f16 is what is promised */
 	if (strcmp(form, "auto") == 0 && sdd_types_expected(NULL, dtype).weight > 2)
 		form = "stored";
-	r = run(path, dtype, form, staged, side, 1, 1);
+	/* what the first job left in memory lies beside the second's text encoders; in stages nothing is left */
+	r = run(path, dtype, form, staged, side, 1, staged ? 1 : 2);
 	if (r != 0)
 		return r;
 	peak = (uint64_t)status_kib("VmHWM") * 1024;
